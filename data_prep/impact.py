@@ -70,7 +70,7 @@ def make_dataset(
     **options: Unpack[from_files.Options],
 ) -> bool:
     """Makes the clip shards; see the module and from_files.build. ValueError has all errors."""
-    tops = folders.given(labels, "--labels"), folders.given(videos, "--videos", "or a video")
+    tops = folders.require(labels, "--labels"), folders.require(videos, "--videos", "or a video")
     labelled = matching.find_labels(tops[0], f"--labels={labels}")
     pictured = matching.images_first(finding.find_pictures(tops[1]))
     found = matching.match(

@@ -83,10 +83,10 @@ def read_boxes(path: Path) -> Boxes:
 
 def find_recordings(data: str | Path, psr_labels: str | Path | None) -> list[Recording]:
     """Finds the recordings; ValueError names all that lack a part or are in no split."""
-    top = of_labels = folders.given(data, "--data")
+    top = of_labels = folders.require(data, "--data")
     flag = f"--data={data}"
     if psr_labels is not None:
-        of_labels, flag = folders.given(psr_labels, "--psr_labels"), f"--psr_labels={psr_labels}"
+        of_labels, flag = folders.require(psr_labels, "--psr_labels"), f"--psr_labels={psr_labels}"
     labelled = matching.find_labels(of_labels, flag, _OTHER_STREAMS)
     boxed = matching.find_files(
         top,

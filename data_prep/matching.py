@@ -13,7 +13,14 @@ from stormpsr_jax.base.folders import printable
 from stormpsr_jax.media import finding, video
 from stormpsr_jax.media.pictures import Pictures
 from stormpsr_jax.recordings import box_files
-from stormpsr_jax.recordings.boxes import Boxes, Picture, by_frame, by_recording, joined, of_one
+from stormpsr_jax.recordings.boxes import (
+    Boxes,
+    Picture,
+    by_frame,
+    by_recording,
+    join_pictures,
+    of_one,
+)
 from stormpsr_jax.recordings.find import split_of
 from stormpsr_jax.recordings.labels import STATES
 from stormpsr_jax.recordings.procedure import Procedure
@@ -81,7 +88,7 @@ def read_boxes(path: Path) -> Boxes:
 
     there = filter(box_files.is_of_picture, folders.entries(path)[1])
     pictures = for_each([(name,) for name in there], picture)
-    return joined(by_frame(pictures).values())
+    return join_pictures(by_frame(pictures).values())
 
 
 def find_boxes(path: str | Path, names: Collection[str]) -> dict[str, Callable[[], Boxes]]:
@@ -91,7 +98,7 @@ def find_boxes(path: str | Path, names: Collection[str]) -> dict[str, Callable[[
     or a COCO file of all recordings, or a folder with that alone. ValueError: there are none, a
     recording has both, or a file of all recordings has mistakes.
     """
-    top, places = folders.given(path, "--boxes", "or a COCO file"), list[tuple[str, Path]]()
+    top, places = folders.require(path, "--boxes", "or a COCO file"), list[tuple[str, Path]]()
     for folder, _, there in folders.walk(top):
         if of_cvat := [name for name in there if name.lower().endswith(".xml")]:
             what = "CVAT's XML is not read for boxes; export the task as COCO 1.0"

@@ -25,7 +25,7 @@ from data_prep.writing import from_files
 from stormpsr_jax.base import files, folders
 from stormpsr_jax.media import finding
 from stormpsr_jax.recordings import box_files
-from stormpsr_jax.recordings.boxes import Boxes, joined
+from stormpsr_jax.recordings.boxes import Boxes, join_pictures
 from stormpsr_jax.recordings.procedure import Procedure, load_procedure
 from stormpsr_jax.recordings.recording import Recording
 
@@ -37,13 +37,13 @@ def read_boxes(path: Path) -> Boxes:
     """Reads `<recording>_GT.csv`; errors as of `box_files.meccano`."""
     pictures, unsure = box_files.meccano(files.read_text(path), path)
     ranges = np.array(unsure, np.int64).reshape(-1, 2)
-    return dataclasses.replace(joined(pictures), every_frame=True, unsure=ranges)
+    return dataclasses.replace(join_pictures(pictures), every_frame=True, unsure=ranges)
 
 
 def find_boxes(asd_labels: str | Path) -> dict[str, Path]:
     """The files <recording>_GT.csv; ValueError: there are none, or a recording has two."""
     found = matching.find_files(
-        folders.given(asd_labels, "--asd_labels"),
+        folders.require(asd_labels, "--asd_labels"),
         "--asd_labels",
         "boxes",
         lambda file: file.name.removesuffix(_BOXES) if file.name.endswith(_BOXES) else None,
@@ -57,7 +57,7 @@ def find_recordings(
     frames: str | Path, labels: str | Path, asd_labels: str | Path | None, procedure: Procedure
 ) -> list[Recording]:
     """Finds the recordings; ValueError names all that lack a part or are in no split."""
-    tops = folders.given(labels, "--labels"), folders.given(frames, "--frames", "or a video")
+    tops = folders.require(labels, "--labels"), folders.require(frames, "--frames", "or a video")
     labelled = matching.find_labels(tops[0], f"--labels={labels}")
     pictured = matching.images_first(finding.find_pictures(tops[1]))
     boxed = find_boxes(asd_labels) if asd_labels else {}

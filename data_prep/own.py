@@ -79,8 +79,8 @@ def find_recordings(
         ValueError: all recordings that lack a part, have two of one or cannot be opened; all
             mistakes in a COCO file of several recordings.
     """
-    of_videos = folders.given(videos, "--videos", "or a video")
-    of_labels = folders.given(labels, "--labels", "or a label file")
+    of_videos = folders.require(videos, "--videos", "or a video")
+    of_labels = folders.require(labels, "--labels", "or a label file")
     pictured = finding.find_pictures(of_videos)
     found = find.search(of_labels, None, pictured, splits)
     raise_all(found.lines)

@@ -74,7 +74,7 @@ def check(args: argparse.Namespace) -> None:
             continue
         doubtful = agreement.of_labels(procedure, variant, known)
         odd += [(name, warning) for warning in doubtful]
-    _print_warnings(agreement.grouped(odd, procedure.fps))
+    _print_warnings(agreement.group_warnings(odd, procedure.fps))
     raise_all(errors)
     print(f"{args.procedure}: no errors")
     recordings = f"{len(found)} recording{'s' if len(found) != 1 else ''}"

@@ -6,11 +6,11 @@ labels tell it, and so does a look at a few boxes.
 
 import numpy as np
 
-from data_prep.checking.folder import RENDERS, Checked
+from data_prep.checking.folder import RENDERS, FolderCheck
 from data_prep.notes import agree
 
 
-def agreement(checked: Checked) -> str:
+def agreement(checked: FolderCheck) -> str:
     """How many boxes, but for those of renders, fit the step labels; "" without boxes."""
     of_boxes, of_states = _classes(checked)
     if not len(of_boxes):
@@ -19,7 +19,7 @@ def agreement(checked: Checked) -> str:
     return f"{fitting:,} of {len(of_boxes):,} boxes agree with the step labels of their frames"
 
 
-def find_shift(checked: Checked) -> list[str]:
+def find_shift(checked: FolderCheck) -> list[str]:
     """Returns the problem, if there is one: classes one higher or lower fit most labels better."""
     of_boxes, of_states = _classes(checked)
     fitting = agree(of_boxes, of_states, checked.procedure).sum()
@@ -35,7 +35,7 @@ def find_shift(checked: Checked) -> list[str]:
     return []
 
 
-def _classes(checked: Checked) -> tuple[np.ndarray, np.ndarray]:
+def _classes(checked: FolderCheck) -> tuple[np.ndarray, np.ndarray]:
     """Returns the classes (M,) of all boxes that are no renders, and of the states beside them."""
     pairs = [np.zeros((2, 0), np.int64)]
     for split, recording in checked.recordings():

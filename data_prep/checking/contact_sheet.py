@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from data_prep.checking.folder import RENDERS, Checked
+from data_prep.checking.folder import RENDERS, FolderCheck
 from data_prep.notes import agree
 from stormpsr_jax.base import files
 from stormpsr_jax.data.annotation import LabelledFrames
@@ -35,7 +35,7 @@ class Tile(NamedTuple):
 Strip = tuple[str, list[Tile]]  # title, pictures
 
 
-def write(path: Path, checked: Checked) -> int:
+def write(path: Path, checked: FolderCheck) -> int:
     """Writes the picture, as JPEG; returns the number of pictures on it, and writes none for 0."""
     strips = [*_states(checked), *_completions(checked)]
     if not strips:
@@ -64,7 +64,7 @@ def _drawn(title: str, tiles: Sequence[Tile], size: tuple[int, int]) -> Image.Im
     return strip
 
 
-def _states(checked: Checked) -> Iterator[Strip]:
+def _states(checked: FolderCheck) -> Iterator[Strip]:
     """Boxes of each state that has any, evenly spread over all recordings."""
     places: dict[int, list[tuple[str, LabelledFrames, int]]] = {}
     for split, recording in checked.recordings():
@@ -78,7 +78,7 @@ def _states(checked: Checked) -> Iterator[Strip]:
         yield f"{len(found):,} boxes of {_named(label, checked)}", tiles
 
 
-def _box(checked: Checked, label: int, split: str, recording: LabelledFrames, i: int) -> Tile:
+def _box(checked: FolderCheck, label: int, split: str, recording: LabelledFrames, i: int) -> Tile:
     procedure, picture = checked.procedure, checked.picture(split, recording, i)
     of_state = procedure.state_classes(recording.states[i : i + 1])
     caption = f"{recording.name} {recording.first_frame + i}"
@@ -89,7 +89,7 @@ def _box(checked: Checked, label: int, split: str, recording: LabelledFrames, i:
     return Tile(cut, caption, not fits)
 
 
-def _named(label: int, checked: Checked) -> str:
+def _named(label: int, checked: FolderCheck) -> str:
     """What the sheet calls the class of a state: its number and its parts, or those it lacks."""
     procedure = checked.procedure
     if not 0 < label < procedure.error_class:
@@ -104,7 +104,7 @@ def _named(label: int, checked: Checked) -> str:
     return f"state {label}: {', '.join(has) or 'nothing'}"
 
 
-def _completions(checked: Checked) -> Iterator[Strip]:
+def _completions(checked: FolderCheck) -> Iterator[Strip]:
     """The frames before, at and after completions of all recordings but renders of states."""
     found: dict[tuple[str, str, int], list[int]] = {}
     recordings = {(split, r.name): r for split, r in checked.recordings() if split != RENDERS}

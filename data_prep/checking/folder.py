@@ -23,7 +23,7 @@ SAMPLED = 3  # pictures of a recording, evenly spread, the first and the last am
 
 
 @dataclasses.dataclass
-class Checked:
+class FolderCheck:
     """A folder of clip shards, and what a check found.
 
     Attributes:
@@ -67,14 +67,14 @@ class Checked:
             return None
 
 
-def open_folder(directory: str | Path) -> Checked:
+def open_folder(directory: str | Path) -> FolderCheck:
     """Opens the splits of a folder, and reads its label files.
 
     Raises:
         ValueError: there are no clip shards at `directory`, or their preparation was not finished.
     """
     folder = Path(directory)
-    checked = Checked(folder, load_procedure(folder / "procedure.json"))
+    checked = FolderCheck(folder, load_procedure(folder / "procedure.json"))
     there = list_splits(folder)
     for split in sorted(there, key=lambda split: [*SPLITS, *there].index(split)):
         with gathering(checked.problems):
@@ -93,11 +93,11 @@ def open_folder(directory: str | Path) -> Checked:
                 warnings = agreement.of_labels(checked.procedure, variant, read)
                 found += [(recording.name, warning) for warning in warnings]
                 checked.warnings += agreement.without_steps(variant, read, place)
-    checked.warnings += agreement.grouped(found, checked.fps)
+    checked.warnings += agreement.group_warnings(found, checked.fps)
     return checked
 
 
-def in_words(checked: Checked) -> Iterator[str]:
+def in_words(checked: FolderCheck) -> Iterator[str]:
     """Yields a line for each split: what it holds, and what it never shows, so cannot teach."""
     for split, source in checked.sources.items():
         recordings = source.recordings.values()
@@ -111,7 +111,7 @@ def in_words(checked: Checked) -> Iterator[str]:
         )
 
 
-def check_pictures(checked: Checked, everything: bool) -> None:
+def check_pictures(checked: FolderCheck, everything: bool) -> None:
     """Decodes a sample of the pictures of each recording, or all; array_record has checksums."""
     total = sum(
         recording.num_frames if everything else SAMPLED for _, recording in checked.recordings()
@@ -138,7 +138,7 @@ def check_pictures(checked: Checked, everything: bool) -> None:
                 _note_alike(checked, before, (split, recording.name))
 
 
-def _note_alike(checked: Checked, one: tuple[str, str], other: tuple[str, str]) -> None:
+def _note_alike(checked: FolderCheck, one: tuple[str, str], other: tuple[str, str]) -> None:
     """Says that two recordings, each (split, name), have the same pictures."""
     what = f"{'/'.join(one)} and {'/'.join(other)} have the same pictures"
     if one[0] == other[0]:

@@ -39,7 +39,7 @@ def check(
 
     for_each(find.find(labels).items(), look)
     lines = empty + _never_seen(procedure, recordings, steps)
-    lines += agreement.grouped(found, procedure.fps)
+    lines += agreement.group_warnings(found, procedure.fps)
     lines += _too_few(procedure, recordings, steps)
     return _table(procedure, recordings, steps), lines
 

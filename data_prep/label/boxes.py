@@ -16,7 +16,7 @@ import numpy as np
 
 from data_prep import matching
 from data_prep.label.frames import Film
-from data_prep.label.keeping import Keeping, revision
+from data_prep.label.store import LabelStore, revision
 from stormpsr_jax.base import files
 from stormpsr_jax.recordings import box_files
 from stormpsr_jax.recordings import boxes as psr_boxes
@@ -54,9 +54,9 @@ class Box(msgspec.Struct, frozen=True, order=True):
 class BoxFolder:
     """The boxes of all recordings."""
 
-    def __init__(self, keeping: Keeping, fps: float):
-        self._keeping, self._fps = keeping, fps
-        self.folder = keeping.folder / BOXES
+    def __init__(self, store: LabelStore, fps: float):
+        self._store, self._fps = store, fps
+        self.folder = store.folder / BOXES
 
     def path(self, name: str) -> Path | None:
         """The file of a recording's boxes, or their folder; None without one."""
@@ -93,7 +93,7 @@ class BoxFolder:
         if boxes != self.read(name, film)[0]:
             ours = path == target and "drawn" in files.read_json(target)
             text = self._text(name, film, boxes) if boxes else None
-            self._keeping.replace(name, target, text, [] if ours or not path else _files(path))
+            self._store.replace(name, target, text, [] if ours or not path else _files(path))
 
     def _text(self, name: str, film: Film, drawn: Sequence[Box]) -> str:
         """The COCO file of boxes."""

@@ -40,7 +40,7 @@ def _serve(
     from stormpsr_jax.pages import access
 
     installed.check_extra("live", access.LIBRARIES, "label")
-    from data_prep.label import keeping
+    from data_prep.label import store
     from data_prep.label.project import Project
     from data_prep.label.server import Server
 
@@ -54,7 +54,7 @@ def _serve(
     elif poses is not None or up != "z":
         raise ValueError("--poses and --up go with --meshes")
     token = access.read_token(None) or secrets.token_urlsafe()
-    with keeping.keeping(Path(labels)) as kept:
+    with store.open_store(Path(labels)) as kept:
         known = terms(words, labels_fps, procedure)
         project = Project(videos, kept, procedure_file, procedure, known, model, parts)
         listening = access.listening(access.Address("127.0.0.1", port), f"--port={port}")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from data_prep.label.frames import Film
-from data_prep.label.keeping import Keeping, State, revision
+from data_prep.label.store import LabelStore, State, revision
 from stormpsr_jax.base import files
 from stormpsr_jax.base.errors import lines_of, raise_all
 from stormpsr_jax.psr import agreement
@@ -40,23 +40,23 @@ class LabelFolder:
     """The labels of all recordings.
 
     Attributes:
-        keeping: writes.
+        store: writes.
         places: by recording, where its labels are.
         errors: by recording, why they cannot be read.
         unread: lines about files that may be labels, and are not read.
     """
 
     def __init__(
-        self, keeping: Keeping, procedure: Procedure, terms: Terms, names: Collection[str]
+        self, store: LabelStore, procedure: Procedure, terms: Terms, names: Collection[str]
     ):
         """Looks for labels of recordings of these names."""
-        self.keeping, self._procedure, self._terms = keeping, procedure, terms
+        self.store, self._procedure, self._terms = store, procedure, terms
         self._names = names
         self.find()
 
     def find(self) -> None:
         """Looks again."""
-        folder = self.keeping.folder
+        folder = self.store.folder
         found = find.search(folder, known=self._names)
         self.places = found.labels
         self.errors, self.unread = found.errors, found.warnings
@@ -65,12 +65,12 @@ class LabelFolder:
         """The labels of a recording; ValueError has all mistakes but steps that change nothing."""
         raise_all(self.errors.get(name, []))
         steps = self._read(name, film) if name in self.places else []
-        state = self.keeping.state(name)
+        state = self.store.state(name)
         return Snapshot(steps, self.revision(name), state)
 
     def revision(self, name: str) -> str:
         """Returns a text that changes with the labels of a recording, and what is kept besides."""
-        return revision(self.files_of(name), self.keeping.state(name))
+        return revision(self.files_of(name), self.store.state(name))
 
     def files_of(self, name: str) -> list[Path]:
         """The files that are the labels of a recording."""
@@ -120,15 +120,15 @@ class LabelFolder:
                     f"{path}: has the labels of several recordings; give each a file of its own "
                     "(python -m stormpsr_jax.psr.convert labels), and take this one away"
                 )
-            target = self.keeping.folder / f"{name}.csv"
+            target = self.store.folder / f"{name}.csv"
             if path is not None:
                 target = path.with_name(f"{name}.csv")
             ours = path == target and files.read_text(target) == self._text(found.steps)
             others = [] if ours else self.files_of(name)
             text = self._text(steps) if steps or state.done else None
-            self.keeping.replace(name, target, text, others)
+            self.store.replace(name, target, text, others)
             self.find()
-        self.keeping.write_state(name, state)
+        self.store.write_state(name, state)
         return self.read(name, film)
 
     def _checked(self, steps: Sequence[Step], film: Film) -> list[Step]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from data_prep.label.keeping import Keeping
+from data_prep.label.store import LabelStore
 from stormpsr_jax.base import files
 from stormpsr_jax.recordings.procedure import Procedure
 from stormpsr_jax.serving.card import recognises_by
@@ -39,10 +39,10 @@ class Proposals:
         parts: the model's pictures of the components, JPEG; None where it has none.
     """
 
-    def __init__(self, model: str | None, keeping: Keeping, procedure: Procedure):
+    def __init__(self, model: str | None, store: LabelStore, procedure: Procedure):
         """Takes a model; ValueError if there is none, or it is of another product."""
-        self.folder, self._procedure = keeping.own / "proposals", procedure
-        keeping.check_inside(self.folder / "NAME")
+        self.folder, self._procedure = store.own / "proposals", procedure
+        store.check_inside(self.folder / "NAME")
         self.model: str | None = None
         self.stream = ""
         self.parts: Sequence[bytes | None] = [None] * procedure.num_components
@@ -98,7 +98,7 @@ def uncertainty(proposed: Sequence[Mapping[str, Any]] | None) -> float | None:
     return 1 - sum(event["confidence"] or 0 for event in proposed) / len(proposed)
 
 
-class Wanted(msgspec.Struct, forbid_unknown_fields=True):
+class TrainingOptions(msgspec.Struct, forbid_unknown_fields=True):
     """What somebody says of a training; '' is what fits.
 
     Attributes:
@@ -113,7 +113,7 @@ class Wanted(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def training(
-    videos: str, labels: Path, boxes: Path | None, procedure: str, wanted: Wanted
+    videos: str, labels: Path, boxes: Path | None, procedure: str, wanted: TrainingOptions
 ) -> tuple[list[list[str]], Path, Path, Path | None]:
     """The commands of the guide that train on all labels, from the weights of the run before.
 

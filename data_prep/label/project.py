@@ -23,9 +23,9 @@ from data_prep import command, matching, split_choice
 from data_prep.checking import label_checks
 from data_prep.label.boxes import CARRIED, Box, BoxFolder
 from data_prep.label.frames import Film
-from data_prep.label.keeping import Keeping, State
 from data_prep.label.labels import LabelFolder, Snapshot
-from data_prep.label.models import Proposals, Wanted, training, uncertainty
+from data_prep.label.models import Proposals, TrainingOptions, training, uncertainty
+from data_prep.label.store import LabelStore, State
 from data_prep.writing.from_files import SAME_ASPECT
 from stormpsr_jax.base import folders
 from stormpsr_jax.base.errors import message_of
@@ -44,7 +44,7 @@ _COSTS = {"own": 3, "own:boxes": 7}
 _OF_VIDEO = 0.1
 
 
-class Changed(ValueError):
+class Conflict(ValueError):
     """What somebody wants to replace is not what they have seen; `now` is what there is."""
 
     def __init__(self, now: dict[str, Any]):
@@ -115,7 +115,7 @@ class Recording:
 
 def _find(videos: str) -> dict[str, Recording]:
     """The videos in a folder by name; ValueError: none, or a name that no recording can have."""
-    found = finding.find_pictures(folders.given(videos, "VIDEOS"))
+    found = finding.find_pictures(folders.require(videos, "VIDEOS"))
     if not found:
         raise ValueError(f"{videos}: no videos and no folders of pictures are in it")
     places = matching.only_places(found, videos, "videos")
@@ -128,7 +128,7 @@ class Project:
     def __init__(
         self,
         videos: str,
-        keeping: Keeping,
+        store: LabelStore,
         procedure_file: str,
         procedure: Procedure,
         terms: Terms,
@@ -138,9 +138,9 @@ class Project:
         """Finds them; ValueError and OSError for what is wrong with them."""
         self.procedure, self.recordings = procedure, _find(videos)
         self._videos, self._procedure_file = videos, procedure_file
-        self.labels = LabelFolder(keeping, procedure, terms, self.recordings)
-        self.boxes = BoxFolder(keeping, procedure.fps)
-        self.proposals, self._parts = Proposals(model, keeping, procedure), parts
+        self.labels = LabelFolder(store, procedure, terms, self.recordings)
+        self.boxes = BoxFolder(store, procedure.fps)
+        self.proposals, self._parts = Proposals(model, store, procedure), parts
 
     @property
     def parts(self) -> Sequence[bytes | None]:
@@ -186,7 +186,7 @@ class Project:
             + self.labels.unread,
         }
 
-    def plan(self, wanted: Wanted) -> tuple[dict[str, Any], list[list[str]], Path]:
+    def plan(self, wanted: TrainingOptions) -> tuple[dict[str, Any], list[list[str]], Path]:
         """What a training does, for people, its commands and its work folder.
 
         Raises:
@@ -205,7 +205,7 @@ class Project:
         steps = {n: self.labels.read(n, self.recordings[n].frames()).steps for n in done}
         if empty := [name for name in done if not steps[name]]:
             raise ValueError(f"done, but without a step: {', '.join(empty)}; label its steps first")
-        folder, boxes, boxed = self.labels.keeping.folder, self.boxes.folder, set[str]()
+        folder, boxes, boxed = self.labels.store.folder, self.boxes.folder, set[str]()
         if boxes.is_dir() and any(path.is_file() for path in boxes.rglob("*")):
             boxed = done.keys() & matching.find_boxes(boxes, done)
         labelled = {name: self.labels.places[name] for name in done}
@@ -346,20 +346,20 @@ class Project:
     def write(
         self, recording: Recording, revision: str, steps: list[Step], state: State
     ) -> dict[str, Any]:
-        """Writes labels, and says what there is then; Changed: they have another revision."""
+        """Writes labels, and says what there is then; Conflict: they have another revision."""
         name, film = recording.name, recording.frames()
         self.labels.find()
         found = self.labels.read(name, film)
         if found.revision != revision:
-            raise Changed(self.shown(name, found))
+            raise Conflict(self.shown(name, found))
         return self.shown(name, self.labels.write(name, film, found, steps, state))
 
     def write_boxes(self, recording: Recording, revision: str, boxes: list[Box]) -> dict[str, Any]:
-        """Writes boxes, and says what there is then; Changed: they have another revision."""
+        """Writes boxes, and says what there is then; Conflict: they have another revision."""
         name, film = recording.name, recording.frames()
         found = self.boxes.read(name, film)
         if found[1] != revision:
-            raise Changed(_boxes(*found))
+            raise Conflict(_boxes(*found))
         self.boxes.write(name, film, boxes)
         return _boxes(*self.boxes.read(name, film))
 

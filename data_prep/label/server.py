@@ -31,10 +31,10 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from data_prep.label.boxes import Box
-from data_prep.label.keeping import OWN, State
-from data_prep.label.models import Wanted
-from data_prep.label.project import Changed, Project, Recording
-from data_prep.label.running import Running
+from data_prep.label.models import TrainingOptions
+from data_prep.label.project import Conflict, Project, Recording
+from data_prep.label.runner import CommandRunner
+from data_prep.label.store import OWN, State
 from stormpsr_jax.base import files
 from stormpsr_jax.base.errors import message_of, tell
 from stormpsr_jax.pages import web
@@ -81,7 +81,7 @@ class Server:
         self._saving = asyncio.Lock()
         self._first: Recording | None = None  # whose index is wanted
         self._shown: Recording | None = None  # whose pictures are
-        self._training, self._proposing = Running(), Running()
+        self._training, self._proposing = CommandRunner(), CommandRunner()
         self._tasks: set[asyncio.Task[None]] = set()
         self.app = self._app()
 
@@ -113,7 +113,7 @@ class Server:
 
     async def _watch(self) -> None:
         """Tells which files have changed."""
-        folder = self._project.labels.keeping.folder
+        folder = self._project.labels.store.folder
         before = _stamps(folder)
         while True:
             await asyncio.sleep(_WATCH)
@@ -140,7 +140,7 @@ class Server:
             command = await asyncio.to_thread(self._project.recognising)
         if command is not None:
             self._proposing.stop()
-            self._proposing = Running()
+            self._proposing = CommandRunner()
             await self._proposing.run([command])
             if self._proposing.state == "failed":
                 tell("warning", f"--model: {self._proposing.line}")
@@ -260,13 +260,13 @@ class Server:
         async with self._saving:
             try:
                 answer = await asyncio.to_thread(write, recording, *given)
-            except Changed as changed:
+            except Conflict as changed:
                 return JSONResponse({"error": str(changed), **changed.now}, 409)
         self.tell(recording.name, answer["revision"])
         return JSONResponse(answer)
 
     async def _post_train(self, request: Request) -> Response:
-        wanted = await _body(request, Wanted)
+        wanted = await _body(request, TrainingOptions)
         async with self._saving:
             plan, commands, workdir = await asyncio.to_thread(self._project.plan, wanted)
         if plan["replaces"] and not wanted.replace:
@@ -278,7 +278,7 @@ class Server:
         return JSONResponse({}, 202)
 
     async def _post_plan(self, request: Request) -> Response:
-        wanted = await _body(request, Wanted)
+        wanted = await _body(request, TrainingOptions)
         async with self._saving:
             plan, *_ = await asyncio.to_thread(self._project.plan, wanted)
         return JSONResponse(plan)

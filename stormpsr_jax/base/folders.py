@@ -36,7 +36,7 @@ def is_archive(path: str | os.PathLike) -> bool:
     return _ARCHIVE.fullmatch(os.path.basename(path)) is not None
 
 
-def given(path: str | os.PathLike, flag: str, also: str = "") -> Path:
+def require(path: str | os.PathLike, flag: str, also: str = "") -> Path:
     """Returns the folder that a flag names, or `also` a file, such as "or a label file".
 
     Raises:

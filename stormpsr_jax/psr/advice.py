@@ -62,7 +62,7 @@ def recognises_by(default: str | None, figures: Mapping[str, Any], val: int | No
     return f"{said}. {why}".removesuffix(". ").removesuffix(".")
 
 
-def found(
+def score_recording(
     procedure: Procedure,
     stream: str,
     settings: Any,

@@ -131,7 +131,9 @@ def clock(seconds: float) -> str:
     return f"{minutes}:{tenths / 10:04.1f}"
 
 
-def grouped(found: Sequence[tuple[str, LabelWarning]], fps: float, shown: int = 5) -> list[str]:
+def group_warnings(
+    found: Sequence[tuple[str, LabelWarning]], fps: float, shown: int = 5
+) -> list[str]:
     """Returns a line for each text of (recording, warning), with `shown` places that it is of."""
     places: dict[str, list[str]] = {}
     for recording, warning in found:

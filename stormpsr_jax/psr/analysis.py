@@ -126,7 +126,7 @@ def overview(result: Mapping[str, Any]) -> str:
 
     They have the figures of all procedures; `summary_table` has those of this one.
     """
-    kept = {"stream", *(figure.key for figure in headline.of(()))}
+    kept = {"stream", *(figure.key for figure in headline.figures_of(()))}
     rows = [{key: row[key] for key in row if key in kept} for row in summary_table(result)]
     text = tables.format_rows(rows)
     wrong, right = (

@@ -52,7 +52,7 @@ def _main_detections(args: argparse.Namespace) -> None:
     out = pathlib.Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
     for name, detections in found.items():
-        rows = detections if rates is None else renumbered(detections, *rates)
+        rows = detections if rates is None else renumber(detections, *rates)
         path = out / f"{name}{predictions.SUFFIX}"
         predictions.write(path, name, rows)
         print(f"{path}: {len(rows.frames)} detections")
@@ -81,7 +81,7 @@ def _from_yolo(args: argparse.Namespace, _: Any, classes: ClassMap) -> dict[str,
     unless it is called "labels", as Ultralytics calls every one, or has those of several videos:
     then of the one that stands before the frame's number.
     """
-    folder, first = folders.given(args.folder, "--folder"), args.first_frame or 0
+    folder, first = folders.require(args.folder, "--folder"), args.first_frame or 0
     if first < 0:
         raise ValueError(f"--first_frame={first} is not a number from 0 up")
     owners = dict.fromkeys(_texts(folder), args.recording)
@@ -96,7 +96,7 @@ def _from_yolo(args: argparse.Namespace, _: Any, classes: ClassMap) -> dict[str,
         return box_files.yolo(files.read_text(path), str(path), classes)
 
     pictures = for_each([(path,) for path in owners], read)
-    numbers = for_each([(picture,) for picture in pictures], Picture.numbered)
+    numbers = for_each([(picture,) for picture in pictures], Picture.frame_number)
     name = folder.resolve().name
     if name != "labels" and len({start for start, _ in numbers}) == 1:
         owners = {path: owner or name for path, owner in owners.items()}
@@ -152,7 +152,7 @@ def _folder_of(picture: Picture) -> str:
 
 def _named_before(picture: Picture) -> str:
     """The recording in <recording>_<frame>."""
-    if not (name := picture.numbered()[0]):
+    if not (name := picture.frame_number()[0]):
         raise ValueError(
             f"{picture.place}: {files.shorten(picture.name)} names no recording before the frame's "
             "number, so --recording is needed (of COCO results, or --images)"
@@ -201,7 +201,7 @@ def _categories(path: str) -> dict[str, str]:
 def _main_frames(args: argparse.Namespace) -> None:
     procedure = load_procedure(args.procedure)
     rates = parse_rates(args.fps, procedure)
-    folder, out = folders.given(args.predictions, "--predictions"), pathlib.Path(args.out)
+    folder, out = folders.require(args.predictions, "--predictions"), pathlib.Path(args.out)
     paths = sorted(folder.glob(f"*{predictions.SUFFIX}"))
     if not paths:
         raise ValueError(
@@ -210,7 +210,7 @@ def _main_frames(args: argparse.Namespace) -> None:
     if out.resolve() == folder.resolve():
         raise ValueError(f"--out={out} is --predictions too; converting twice would go unnoticed")
     read = for_each([(path, procedure) for path in paths], predictions.read_either)
-    changed = [renumbered(found, *rates) for found in read]
+    changed = [renumber(found, *rates) for found in read]
     out.mkdir(parents=True, exist_ok=True)
     for path, before, after in zip(paths, read, changed, strict=True):
         predictions.write(out / path.name, path.name.removesuffix(predictions.SUFFIX), after)
@@ -314,7 +314,7 @@ def parse_rates(text: str, procedure: Procedure) -> tuple[float, float]:
     return rates
 
 
-def renumbered(found: predictions.P, source: float, target: float) -> predictions.P:
+def renumber(found: predictions.P, source: float, target: float) -> predictions.P:
     """Renumbers the frames of predictions of either stream.
 
     A frame at `source` frames a second becomes the first frame at `target` frames a second at or
@@ -330,14 +330,14 @@ def renumbered(found: predictions.P, source: float, target: float) -> prediction
         raise ValueError(f"--fps={source:g}:{target:g} leads to frames after {MAX_FRAME}")
     changed = dataclasses.replace(found, frames=exact.astype(np.int64))
     if isinstance(found, TemporalPredictions):
-        return predictions.at(changed, np.diff(changed.frames, append=MAX_FRAME + 1) > 0)
+        return predictions.take_rows(changed, np.diff(changed.frames, append=MAX_FRAME + 1) > 0)
     highest: dict[int, tuple[float, int]] = {}  # by new frame: confidence, the old frame of it
     columns = changed.frames.tolist(), found.confidences.tolist(), found.frames.tolist()
     for new, confidence, old in zip(*columns, strict=True):
         if new not in highest or confidence > highest[new][0]:
             highest[new] = confidence, old
     chosen = {old for _, old in highest.values()}
-    return predictions.at(changed, np.isin(found.frames, list(chosen)))
+    return predictions.take_rows(changed, np.isin(found.frames, list(chosen)))
 
 
 if __name__ == "__main__":

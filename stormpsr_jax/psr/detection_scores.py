@@ -16,7 +16,7 @@ import numpy as np
 from stormpsr_jax.base import files, folders
 from stormpsr_jax.base.errors import Errors, first_of, for_each, raise_all
 from stormpsr_jax.recordings import box_files, class_maps, find, predictions
-from stormpsr_jax.recordings.boxes import Id, framed
+from stormpsr_jax.recordings.boxes import Id, with_frame_numbers
 from stormpsr_jax.recordings.predictions import Detections
 from stormpsr_jax.recordings.procedure import Procedure
 
@@ -161,7 +161,7 @@ def score(
             raise ValueError(f"{name}={value} is not in 0…1")
     found, true = _joined(recordings)
     boxed = np.isin(found.frames, true.frames)
-    near = average_precisions(predictions.at(found, boxed), true, iou)
+    near = average_precisions(predictions.take_rows(found, boxed), true, iou)
     everywhere = average_precisions(found, true, iou)
     counts = confusion(found, true, procedure.error_class, confidence, iou)
     names = ["none", *procedure.to_json()["states"], "error state"]
@@ -216,7 +216,7 @@ def _joined(
     empty = np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0), np.zeros((0, 4))
     found, true = [empty], [(empty[0], empty[1], empty[3])]
     for _, (detections, of_one) in sorted(recordings.items()):
-        kept = predictions.at(detections, ~np.isin(detections.frames, of_one.left_out))
+        kept = predictions.take_rows(detections, ~np.isin(detections.frames, of_one.left_out))
         rows = ~np.isin(of_one.frames, of_one.left_out)
         found.append((kept.frames + start, kept.classes, kept.confidences, kept.boxes))
         true.append((of_one.frames[rows] + start, of_one.classes[rows], of_one.boxes[rows]))
@@ -276,7 +276,7 @@ def load(
 
 def _find(path: str, split: str | None) -> dict[str, pathlib.Path]:
     """The files of true boxes, by recording; of a recording with both kinds the CSV file."""
-    top, found = folders.given(path, "--boxes"), dict[str, pathlib.Path]()
+    top, found = folders.require(path, "--boxes"), dict[str, pathlib.Path]()
     for place in (folder / name for folder, _, names in folders.walk(top) for name in names):
         if place.name.endswith(SUFFIX):
             before = found.get(name := place.name.removesuffix(SUFFIX))
@@ -311,7 +311,7 @@ def read(path: pathlib.Path, procedure: Procedure) -> TrueBoxes:
         if len(sizes := {picture.size for picture in pictures}) > 1:
             raise ValueError(f"{path}: images: pictures of several sizes, which no recording has")
         (size,) = sizes or (None,)
-        rows = [(f, box) for f, picture in framed(pictures) for box in picture.boxes]
+        rows = [(f, box) for f, picture in with_frame_numbers(pictures) for box in picture.boxes]
         if rows and size is None:
             raise ValueError(f"{path}: images: have no width and height")
         table = np.array([(f, box.category, *box.at) for f, box in rows]).reshape(-1, 6)

@@ -133,7 +133,7 @@ OF_CORRECT = (
 WRONG = (*OF_INCORRECT, *OF_CORRECT)
 
 
-def of(entries: Iterable[Mapping[str, Any]]) -> tuple[Figure, ...]:
+def figures_of(entries: Iterable[Mapping[str, Any]]) -> tuple[Figure, ...]:
     """Returns the figures that all of these entries, of streams or recordings, have."""
     entries = list(entries)
     return tuple(f for f in FIGURES if f.always or (entries and all(f.key in e for e in entries)))
@@ -141,7 +141,7 @@ def of(entries: Iterable[Mapping[str, Any]]) -> tuple[Figure, ...]:
 
 def means(entries: Iterable[Mapping[str, Any]]) -> tuple[Figure, ...]:
     """Returns those of them that are means."""
-    return tuple(figure for figure in of(entries) if figure.mean)
+    return tuple(figure for figure in figures_of(entries) if figure.mean)
 
 
 def streams(result: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
@@ -161,7 +161,7 @@ def streams(result: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
 
 def values(entry: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the headline figures, by key, of a stream's or a recording's entry."""
-    return {figure.key: entry[figure.key] for figure in of([entry])}
+    return {figure.key: entry[figure.key] for figure in figures_of([entry])}
 
 
 def over_recordings(
@@ -173,7 +173,7 @@ def over_recordings(
     """
     rows = list(rows)
     result: dict[str, Any] = {}
-    for figure in of(rows):
+    for figure in figures_of(rows):
         defined = [row[figure.key] for row in rows if row[figure.key] is not None]
         if figure.mean:
             result[figure.key] = mean(defined) if defined else None

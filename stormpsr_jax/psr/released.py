@@ -276,7 +276,7 @@ def _merge(first: Sequence[Event], second: Sequence[Event]) -> list[Event]:
 _FILLER = 1e9
 _COMPUTED = ("pos", "f1", "delay_s", "tp", "fp", "fn")
 # The headline figures that the released code does not compute.
-_UNDEFINED = {figure.key: None for figure in headline.of(()) if figure.key not in _COMPUTED}
+_UNDEFINED = {figure.key: None for figure in headline.figures_of(()) if figure.key not in _COMPUTED}
 
 
 def _matches(

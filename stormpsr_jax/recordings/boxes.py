@@ -66,7 +66,7 @@ class Picture(NamedTuple):
         """The folders in its name, in the form of `files.check_name`."""
         return unicodedata.normalize("NFC", self.name.replace("\\", "/")).split("/")[:-1]
 
-    def numbered(self) -> tuple[str, int]:
+    def frame_number(self) -> tuple[str, int]:
         """The recording, '' if none, and the frame number in a name such as bench_01_000010.
 
         ValueError where it does not end in a number.
@@ -202,7 +202,7 @@ def by_frame(
     found: dict[tuple[str, int], Picture] = {}
 
     def add(picture: Picture) -> None:
-        name, number = recording(picture), picture.numbered()[1]
+        name, number = recording(picture), picture.frame_number()[1]
         if number < first_frame:
             what = f"is before the first frame, --first_frame={first_frame}"
             raise ValueError(f"{picture.place}: {what}")
@@ -217,7 +217,7 @@ def by_frame(
     return found
 
 
-def framed(pictures: Iterable[Picture]) -> list[tuple[int, Picture]]:
+def with_frame_numbers(pictures: Iterable[Picture]) -> list[tuple[int, Picture]]:
     """Returns pictures with the numbers of their frames, of which two may be of one.
 
     Those without a box need no number, and are left out then. Raises ValueError for all others.
@@ -226,7 +226,7 @@ def framed(pictures: Iterable[Picture]) -> list[tuple[int, Picture]]:
 
     def add(picture: Picture) -> None:
         try:
-            found.append((picture.numbered()[1], picture))
+            found.append((picture.frame_number()[1], picture))
         except ValueError:
             if picture.boxes:
                 raise
@@ -239,7 +239,7 @@ def by_recording(pictures: Iterable[Picture], names: Collection[str]) -> dict[st
     """Boxes by the recordings that the nearest folders of pictures are named after.
 
     `names` are those of the recordings, such as `bench_01` of `frames/bench_01/000010.jpg`.
-    ValueError names all pictures with boxes that are in no such folder; see `joined` too.
+    ValueError names all pictures with boxes that are in no such folder; see `join_pictures` too.
     """
     found: dict[str, list[Picture]] = {}
 
@@ -254,7 +254,7 @@ def by_recording(pictures: Iterable[Picture], names: Collection[str]) -> dict[st
             )
 
     for_each(((picture,) for picture in pictures), add)
-    of_each = for_each([(its,) for its in found.values()], joined)
+    of_each = for_each([(its,) for its in found.values()], join_pictures)
     return dict(zip(found, of_each, strict=True))
 
 
@@ -265,17 +265,17 @@ def of_one(pictures: Sequence[Picture], name: str) -> Boxes:
     are.
     """
     name = unicodedata.normalize("NFC", name)
-    return joined([picture for picture in pictures if name in picture.folders] or pictures)
+    return join_pictures([picture for picture in pictures if name in picture.folders] or pictures)
 
 
-def joined(pictures: Iterable[Picture]) -> Boxes:
+def join_pictures(pictures: Iterable[Picture]) -> Boxes:
     """The boxes of the pictures of one recording.
 
     Raises:
         ValueError: all pictures with boxes whose names have no frame number, or all boxes that are
             not in the picture.
     """
-    found = framed(pictures)
+    found = with_frame_numbers(pictures)
     rows = [(frame, picture, box) for frame, picture in found for box in picture.boxes]
     rows.sort(key=lambda row: row[0])  # COCO has no order
     shares = for_each(rows, lambda _, picture, box: picture.shares(box))

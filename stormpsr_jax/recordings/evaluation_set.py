@@ -125,7 +125,7 @@ def load_recordings(
     """
     for flag, folder in (("--scores", scores_dir), ("--visibility", visibility_dir)):
         if folder is not None:
-            folders.given(folder, flag)
+            folders.require(folder, flag)
     if variant is not None:
         procedure.variant_for("", variant)  # says once that a name is wrong, not per recording
     errors: list[str] = []

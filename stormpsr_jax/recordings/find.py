@@ -66,7 +66,7 @@ def find(
     Raises:
         ValueError: every folder and file that is not what it should be, or no labels at all.
     """
-    top = folders.given(path, "--labels", "or a label file")
+    top = folders.require(path, "--labels", "or a label file")
     found = search(top, split, known)
     what = f"neither {STEPS} nor another CSV, nor a labelling tool's file"
     empty = [f"{at}: holds no labels of recording {at.name}: {what}" for at in found.empty]

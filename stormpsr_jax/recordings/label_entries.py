@@ -143,7 +143,7 @@ class Source:
             value = int(value)
         return files.whole(value, f"{self.path}: {place}: {field}", low, high)
 
-    def ordered(self, start: float, end: float, place: str) -> float:
+    def end_of_interval(self, start: float, end: float, place: str) -> float:
         """Returns the end of an interval; ValueError if it is before the start."""
         if end < start:
             raise self.error(place, f"end: {end:g} is before the start, {start:g}")

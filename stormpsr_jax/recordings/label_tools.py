@@ -112,7 +112,7 @@ def _of_region(
         unit, ends = Unit.SECONDS, (("start", span.get("start")), ("end", span.get("end")))
         if "ranges" in value:
             low, high = (source.whole(said, place, field, low=1) - 1 for field, said in ends)
-            at: float = source.ordered(low, high, place)
+            at: float = source.end_of_interval(low, high, place)
             unit = Unit.TICKS
             if rate is not None:
                 where = f"{source.path}: {place}: fps"
@@ -120,7 +120,7 @@ def _of_region(
                 unit = Unit.SECONDS
         else:
             begun, ended = (source.seconds(said, place, field) for field, said in ends)
-            at = source.ordered(begun, ended, place)
+            at = source.end_of_interval(begun, ended, place)
         entries += [Entry(text.strip(), at, unit, place, _task_names(task)) for text in texts]
     return entries
 
@@ -159,7 +159,7 @@ class _Task:
 
 
 def _picture_step(nodes: Sequence[Node]) -> int:
-    filters = [text for node in nodes for text in node.of("frame_filter")]
+    filters = [text for node in nodes for text in node.findall("frame_filter")]
     found = [match for text in filters if (match := _STEP.fullmatch(text.text))]
     return max([1, *(int(match[1]) for match in found)])
 
@@ -186,9 +186,9 @@ def _cvat_tasks(nodes: Sequence[Node], source: Source) -> dict[str, _Task]:
 
 
 def _read_cvat(source: Source) -> list[Item]:
-    meta = [node for meta in source.xml.of("meta") for node in meta.children]
-    projects = [tasks for node in meta if node.tag == "project" for tasks in node.of("tasks")]
-    nodes = [task for its in projects for task in its.of("task")]
+    meta = [node for meta in source.xml.findall("meta") for node in meta.children]
+    projects = [tasks for node in meta if node.tag == "project" for tasks in node.findall("tasks")]
+    nodes = [task for its in projects for task in its.findall("task")]
     step = _picture_step([*meta, *nodes])
     tasks = _cvat_tasks(nodes or [node for node in meta if node.tag == "task"], source)
     several = len(nodes) > 1
@@ -266,7 +266,7 @@ def _of_track(track: Node, source: Source, step: int) -> list[Entry]:
 def _is_cvat(source: Source) -> bool:
     if source.kind != "xml" or source.xml.tag != "annotations":
         return False
-    return [node.text.strip() for node in source.xml.of("version")] == ["1.1"]
+    return [node.text.strip() for node in source.xml.findall("version")] == ["1.1"]
 
 
 # --- ELAN -----------------------------------------------------------------------------------------
@@ -285,23 +285,25 @@ def _read_elan(source: Source) -> list[Item]:
         )
 
     root = source.xml
-    header = (root.of("HEADER") or [Node("HEADER", {}, root.line)])[0]
+    header = (root.findall("HEADER") or [Node("HEADER", {}, root.line)])[0]
     unit = header.attributes.get("TIME_UNITS", "milliseconds")
     if unit not in _UNITS:
         what = f"TIME_UNITS: {files.shorten(unit)} is none of {', '.join(_UNITS)}"
         raise source.error(header.place, what)
     # The first medium is the one that is annotated; its origin is what ELAN calls time 0, in
     # milliseconds whatever the unit of the slots.
-    origin = sum(milliseconds(node, "TIME_ORIGIN") for node in header.of("MEDIA_DESCRIPTOR")[:1])
+    origin = sum(
+        milliseconds(node, "TIME_ORIGIN") for node in header.findall("MEDIA_DESCRIPTOR")[:1]
+    )
     slots = {
         slot.attributes.get("TIME_SLOT_ID", ""): milliseconds(slot, "TIME_VALUE")
-        for order in root.of("TIME_ORDER")
-        for slot in order.of("TIME_SLOT")
+        for order in root.findall("TIME_ORDER")
+        for slot in order.findall("TIME_SLOT")
         if "TIME_VALUE" in slot.attributes
     }
     tiers: dict[str, list[Node]] = {}
-    for tier in root.of("TIER"):
-        found = [its for annotation in tier.of("ANNOTATION") for its in annotation.children]
+    for tier in root.findall("TIER"):
+        found = [its for annotation in tier.findall("ANNOTATION") for its in annotation.children]
         tiers.setdefault(tier.attributes.get("TIER_ID", ""), []).extend(found)
     by_id = {
         node.attributes.get("ANNOTATION_ID", ""): node for its in tiers.values() for node in its
@@ -335,8 +337,8 @@ def _read_elan(source: Source) -> list[Item]:
                 what = f"{key}: time slot {files.shorten(slot)} has no time; align it in ELAN"
                 raise source.error(place, what)
             times.append(slots[slot] * _UNITS[unit] + origin)
-        end = source.ordered(times[0], times[1], place) / 1000
-        text = "".join(value.text for value in node.of("ANNOTATION_VALUE")).strip()
+        end = source.end_of_interval(times[0], times[1], place) / 1000
+        text = "".join(value.text for value in node.findall("ANNOTATION_VALUE")).strip()
         return [Entry(text or tier.strip(), end, Unit.SECONDS, place)]
 
     named = {name: its for name, its in tiers.items() if name.strip().lower().startswith(_TIER)}

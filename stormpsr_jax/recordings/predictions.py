@@ -103,7 +103,7 @@ class TemporalPredictions:
 P = TypeVar("P", bound=Detections | TemporalPredictions)
 
 
-def at(found: P, rows: np.ndarray) -> P:
+def take_rows(found: P, rows: np.ndarray) -> P:
     """Returns those rows of the predictions of a recording."""
     return type(found)(*(array[rows] for array in vars(found).values()))
 
@@ -123,7 +123,7 @@ def find(path: str | os.PathLike, flag: str, suffix: str = SUFFIX) -> dict[str, 
         ValueError: `path`, which was given with `flag`, is no folder.
     """
     found: dict[str, pathlib.Path] = {}
-    for folder, inner, names in folders.walk(folders.given(path, flag)):
+    for folder, inner, names in folders.walk(folders.require(path, flag)):
         for place in (folder / name for name in names if name.endswith(suffix)):
             found[files.check_name(place.name.removesuffix(suffix), str(place))] = place
         if found or len(inner) != 1:
@@ -200,7 +200,7 @@ def read_temporal(
     labels, predicted, confidences = lists.transpose(1, 0, 2)
     first = np.unique(frames, return_index=True)[1]
     changes, predicted = labels.astype(np.int64), predicted.astype(np.int64)
-    return at(TemporalPredictions(frames, changes, predicted, confidences), first)
+    return take_rows(TemporalPredictions(frames, changes, predicted, confidences), first)
 
 
 def read_either(path: str | os.PathLike, procedure: Procedure) -> Detections | TemporalPredictions:

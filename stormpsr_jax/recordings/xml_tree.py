@@ -22,7 +22,7 @@ class Node:
         """Where it is, for messages."""
         return f"line {self.line}: <{self.tag}>"
 
-    def of(self, tag: str) -> list["Node"]:
+    def findall(self, tag: str) -> list["Node"]:
         """The children with a tag."""
         return [child for child in self.children if child.tag == tag]
 

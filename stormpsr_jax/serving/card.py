@@ -68,7 +68,7 @@ def card(
         "num_part_pictures": sum(p is not None for p in data.get("part_pictures") or ()),
         "product_share": data.get("product_share"),
         "untested": wrong_parts.UNTESTED if origin.data.untested else "",
-        "figures": headline.of(record["test"] for record in streams.values()),
+        "figures": headline.figures_of(record["test"] for record in streams.values()),
         "summaries": {name: _summary(name, origin.fused) for name in streams},
         "recognises_by": recognises_by(data),
         "risks": dict(_risks(streams, data["fusion"] and data["fusion"]["kind"])),

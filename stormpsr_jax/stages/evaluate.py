@@ -80,7 +80,7 @@ def run(context: Context) -> dict:
     recognises = result["default_stream"]
     own, how = held_out or {}, (_procedure(context), recognises, chosen[recognises].settings)
     result["validation"][recognises]["recordings"] = {
-        name: advice.found(*how, r, own.get(name)) for name, r in val.items()
+        name: advice.score_recording(*how, r, own.get(name)) for name, r in val.items()
     }
     if writes_model := not config.embed.files:
         figures_of = {

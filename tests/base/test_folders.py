@@ -61,16 +61,16 @@ def test_an_archive_in_place_of_a_folder_is_refused(tmp_path, name):
     (tmp_path / name).write_bytes(b"PK")
     for also in ("", "or a label file"):
         with pytest.raises(ValueError) as raised:
-            folders.given(tmp_path / name, "--data", also)
+            folders.require(tmp_path / name, "--data", also)
         what = "archives are not read; unpack it, and give the folder"
         assert str(raised.value) == f"--data={tmp_path / name}: {what}"
     (tmp_path / "folder" / name).mkdir(parents=True)
-    assert folders.given(tmp_path / "folder" / name, "--data").is_dir()
+    assert folders.require(tmp_path / "folder" / name, "--data").is_dir()
 
 
 def test_what_is_no_folder_is_refused(tmp_path):
     write(tmp_path, "a.csv")
-    assert folders.given(tmp_path / "a.csv", "--labels", "or a label file").is_file()
+    assert folders.require(tmp_path / "a.csv", "--labels", "or a label file").is_file()
     for name, also in (("a.csv", ""), ("none", ""), ("none", "or a label file")):
         with pytest.raises(ValueError, match=rf"--labels=.*{name}: is not a folder ?{also}$"):
-            folders.given(tmp_path / name, "--labels", also)
+            folders.require(tmp_path / name, "--labels", also)

@@ -11,10 +11,10 @@ import pytest
 from data_prep import matching
 from data_prep.label import frames
 from data_prep.label.boxes import Box, BoxFolder
-from data_prep.label.keeping import State, keeping
 from data_prep.label.labels import LabelFolder
-from data_prep.label.models import Wanted, training
-from data_prep.label.running import Running
+from data_prep.label.models import TrainingOptions, training
+from data_prep.label.runner import CommandRunner
+from data_prep.label.store import State, open_store
 from stormpsr_jax.media import video
 from stormpsr_jax.recordings.recording import LabelPlace, Recording
 from stormpsr_jax.recordings.words import Terms
@@ -106,7 +106,7 @@ def test_own_reads_labels_at_the_frames_at_which_they_were_set(tmp_path, name, f
     place = write_film(tmp_path / name, **FILMS[name])
     film, procedure, draw = opened(place, fps), PROCEDURE.at(fps), random.Random(name)
     pictures = video.open_resampled(place, fps)
-    with keeping(tmp_path / "labels") as kept:
+    with open_store(tmp_path / "labels") as kept:
         for _ in range(20):
             at = sorted(draw.sample(range(1, film.num_frames), 6))
             steps = list(zip(at, (0, 4, 2, 3, 6, 1), strict=True))
@@ -128,7 +128,7 @@ def test_labels_of_others_stay_as_they_are_until_they_are_changed(tmp_path):
     (root / "bench2.txt").write_text("step\ttime\nInstall seal\t1\n")
     (root / "all.xml").write_text(cvat_project(["bench3", "bench4"]))
     (root / "other.json").write_text("{}")
-    with keeping(root) as kept:
+    with open_store(root) as kept:
         labels = labels_in(kept)
         assert labels.unread[0].startswith(f"{root}/other.json is of no label format")
         with pytest.raises(ValueError, match="has the labels of several recordings"):
@@ -166,7 +166,7 @@ def test_labels_of_others_stay_as_they_are_until_they_are_changed(tmp_path):
 
 def test_what_own_does_not_take_is_saved_and_told(tmp_path):
     film = opened(write_film(tmp_path / "bench.mp4"), 5.0)
-    with keeping(tmp_path / "labels") as kept:
+    with open_store(tmp_path / "labels") as kept:
         labels = labels_in(kept)
         steps = [(0, 0), (4, 0), (9, 5)]
         assert write(labels, "bench", film, steps).steps == steps
@@ -191,23 +191,23 @@ def test_a_kill_between_two_files_leaves_one_of_them(tmp_path, monkeypatch):
     def killed(*_):
         raise KeyboardInterrupt
 
-    with keeping(root) as kept, monkeypatch.context() as patch:
-        patch.setattr("data_prep.label.keeping._remove", killed)
+    with open_store(root) as kept, monkeypatch.context() as patch:
+        patch.setattr("data_prep.label.store._remove", killed)
         with pytest.raises(KeyboardInterrupt):
             write(labels_in(kept), "bench", film, [(3, 0)])
     assert (root / "bench.txt").exists()
-    with keeping(root) as kept:
+    with open_store(root) as kept:
         assert not (root / "bench.txt").exists()
         assert labels_in(kept).read("bench", film).steps == [(3, 0)]
     (root / "bench.csv").write_text("frame,step\n3,0\n")
-    with keeping(root) as kept, monkeypatch.context() as patch:
-        patch.setattr("data_prep.label.keeping.files.write_text", killed)
+    with open_store(root) as kept, monkeypatch.context() as patch:
+        patch.setattr("data_prep.label.store.files.write_text", killed)
         with pytest.raises(KeyboardInterrupt):
             write(labels_in(kept), "bench", film, [(4, 0)])
-    with keeping(root):
+    with open_store(root):
         assert (root / "bench.csv").read_text() == "frame,step\n3,0\n"
     (root / ".label/moving.json").write_text(json.dumps([str(root / "bench.csv"), str(outside)]))
-    with pytest.raises(ValueError, match="nothing is written"), keeping(root):
+    with pytest.raises(ValueError, match="nothing is written"), open_store(root):
         pass
     assert outside.exists()
 
@@ -217,12 +217,12 @@ def test_nothing_is_written_through_a_link_out_of_the_folder(tmp_path):
     elsewhere.mkdir()
     (tmp_path / "one").mkdir()
     (tmp_path / "one/.label").symlink_to(elsewhere)
-    with pytest.raises(ValueError, match="is a link out of"), keeping(tmp_path / "one"):
+    with pytest.raises(ValueError, match="is a link out of"), open_store(tmp_path / "one"):
         pass
     (tmp_path / "two").mkdir()
     (tmp_path / "two/train").symlink_to(elsewhere)
     (elsewhere / "bench.csv").write_text("time,step\n1,0\n")
-    with keeping(tmp_path / "two") as kept, pytest.raises(ValueError, match="is a link out of"):
+    with open_store(tmp_path / "two") as kept, pytest.raises(ValueError, match="is a link out of"):
         write(labels_in(kept), "bench", film, [(3, 0)])
     assert [path.name for path in elsewhere.iterdir()] == ["bench.csv"]
     assert (elsewhere / "bench.csv").read_text() == "time,step\n1,0\n"
@@ -231,7 +231,7 @@ def test_nothing_is_written_through_a_link_out_of_the_folder(tmp_path):
 def test_boxes_are_carried_between_drawn_ones_as_own_reads_them(tmp_path):
     film = opened(write_film(tmp_path / "bench.mp4"), 5.0)
     drawn = [Box(2, 10, 10, 20, 10), Box(6, 20, 14, 20, 10), Box(8, 0, 0, 0, 0)]
-    with keeping(tmp_path / "labels") as kept:
+    with open_store(tmp_path / "labels") as kept:
         boxes = BoxFolder(kept, 5.0)
         boxes.write("bench", film, [*reversed(drawn)])
         assert boxes.read("bench", film)[0] == drawn
@@ -260,7 +260,7 @@ def test_boxes_are_carried_between_drawn_ones_as_own_reads_them(tmp_path):
 
 def test_boxes_of_yolo_are_shown_and_kept_when_the_page_changes_them(tmp_path):
     film = opened(write_film(tmp_path / "bench.mp4"), 5.0)
-    with keeping(tmp_path / "labels") as kept:
+    with open_store(tmp_path / "labels") as kept:
         boxes, yolo = BoxFolder(kept, 5.0), kept.folder / "boxes/bench"
         yolo.mkdir(parents=True)
         (yolo / "000003.txt").write_text("0 0.5 0.5 0.25 0.5\n")
@@ -275,7 +275,7 @@ def test_boxes_of_yolo_are_shown_and_kept_when_the_page_changes_them(tmp_path):
 
 def test_each_set_of_videos_trains_in_folders_of_its_own():
     def folders(videos, labels, **wanted):
-        told = training(videos, Path(labels), None, "pump.json", Wanted(**wanted))
+        told = training(videos, Path(labels), None, "pump.json", TrainingOptions(**wanted))
         return tuple(map(str, told[1:3]))
 
     assert folders("a/videos", "a/labels") == ("a/data", "a/runs/pump")
@@ -291,7 +291,7 @@ def test_a_training_starts_from_the_weights_of_the_last_one_that_has_ended(tmp_p
 
     def flags():
         given = f"{tmp_path}/videos", tmp_path / "labels", tmp_path / "labels/boxes", "pump.json"
-        (_, main), _, workdir, before = training(*given, Wanted())
+        (_, main), _, workdir, before = training(*given, TrainingOptions())
         assert main[:2] == ["stormpsr_jax.main", "--config=own:boxes"]
         return (workdir.name, before and before.name), [f.replace(f"{runs}/", "") for f in main[4:]]
 
@@ -312,7 +312,7 @@ def test_a_training_starts_from_the_weights_of_the_last_one_that_has_ended(tmp_p
 
 def test_commands_tell_how_far_they_are_and_can_be_stopped(system):
     async def act():
-        running = Running()
+        running = CommandRunner()
         assert await running.run([["timeit", "-n1", "-r1", "pass"]])
         assert running.state == "done"
         assert "1 loop" in running.line

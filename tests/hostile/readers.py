@@ -35,7 +35,7 @@ from stormpsr_jax.live.capture import Clock
 from stormpsr_jax.media import containers, pictures, sources, video
 from stormpsr_jax.media.framing import Framing
 from stormpsr_jax.recordings import box_files, predictions, scores
-from stormpsr_jax.recordings.boxes import joined
+from stormpsr_jax.recordings.boxes import join_pictures
 from stormpsr_jax.recordings.recording import LabelPlace
 from stormpsr_jax.serving.files.unit import Reset
 from stormpsr_jax.weights import parameters, torch_files
@@ -122,7 +122,7 @@ def make_labels(folder: Path) -> None:
 def read_labels(root: Path, path: Path) -> None:
     variant = live_data.PROCEDURE.variants["assembly"]
     if path.name == "boxes.json":
-        joined(box_files.coco(files.read_json(path), path))
+        join_pictures(box_files.coco(files.read_json(path), path))
     else:
         path = path.parent if path.parent.name == "rec" else path
         LabelPlace(path).read(live_data.PROCEDURE, variant)

@@ -46,7 +46,7 @@ def test_a_step_that_was_seen_is_found_and_one_that_was_called_right_may_be_acce
     report = Event(60, 0, 0.9, "learned", {}, "Install pin", 12.0)
     events = [report._replace(frame=55, kind="seen"), report]
     monkeypatch.setattr(type(ASD), "decode", lambda *_: events)
-    found = advice.found(PROCEDURE, "asd", None, recording, None)
+    found = advice.score_recording(PROCEDURE, "asd", None, recording, None)
     assert found["events"] == [[55, 0, 0.9]]
     assert found["wrong"]["installations"] == [[0, 40, None, 60, None]]
 

@@ -178,18 +178,18 @@ def test_resample_golden_the_most_confident_frame_and_the_last_clip_are_kept():
     frames = np.array([0, 1, 5, 6, 6, 9, 10])
     confidences = np.array([0.5, 0.25, 0.5, 0.75, 0.25, 0.5, 1.0])
     rows = Detections(frames, np.arange(7), confidences, np.zeros((7, 4)))
-    changed = convert.renumbered(rows, 25, 5)
+    changed = convert.renumber(rows, 25, 5)
     # 0 → 0; 1 and 5 → 1; 6, 9 and 10 → 2, of which 10 is the most confident.
     assert changed.frames.tolist() == [0, 1, 2]
     assert changed.classes.tolist() == [0, 2, 6]
     shorter = Detections(frames[:6], rows.classes[:6], confidences[:6], rows.boxes[:6])
-    changed = convert.renumbered(shorter, 25, 5)
+    changed = convert.renumber(shorter, 25, 5)
     assert changed.frames.tolist() == [0, 1, 2, 2]
     assert changed.classes.tolist() == [0, 2, 3, 4]  # both rows of frame 6
-    assert convert.renumbered(rows, 5, 25).frames.tolist() == (5 * frames).tolist()
+    assert convert.renumber(rows, 5, 25).frames.tolist() == (5 * frames).tolist()
     table = np.arange(10).reshape(5, 2)
     clips = TemporalPredictions(np.array([0, 4, 5, 8, 11]), table, table, table / 10)
-    changed = convert.renumbered(clips, 25, 5)
+    changed = convert.renumber(clips, 25, 5)
     assert changed.frames.tolist() == [0, 1, 2, 3]
     assert changed.labels[:, 0].tolist() == [0, 4, 6, 8]
 

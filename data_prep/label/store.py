@@ -33,11 +33,11 @@ class State(msgspec.Struct, frozen=True):
     answered: tuple[tuple[int, int], ...] = ()
 
 
-class Keeping:
+class LabelStore:
     """Writes into one folder."""
 
     def __init__(self, folder: Path):
-        """Ends what a kill has interrupted; errors as of `keeping`."""
+        """Ends what a kill has interrupted; errors as of `open_store`."""
         self.folder, self.own = folder, folder / OWN
         self.check_inside(self.own / "state" / "NAME.json")
         (self.own / "state").mkdir(exist_ok=True)
@@ -97,7 +97,7 @@ class Keeping:
 
 
 @contextlib.contextmanager
-def keeping(folder: Path) -> Iterator[Keeping]:
+def open_store(folder: Path) -> Iterator[LabelStore]:
     """Gives what writes into a folder, which is made if it is missing.
 
     Raises:
@@ -106,7 +106,7 @@ def keeping(folder: Path) -> Iterator[Keeping]:
     folder.mkdir(exist_ok=True)
     _check_inside(folder / OWN / "lock", folder)
     with files.only_writer(folder / OWN / "lock", folder, "--labels"):
-        yield Keeping(folder)
+        yield LabelStore(folder)
 
 
 def _check_inside(path: Path, folder: Path) -> None:

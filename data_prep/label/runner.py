@@ -15,7 +15,7 @@ _SHARE = re.compile(r"(\d{1,3})%")
 _LONGEST = 2**20  # bytes of a line
 
 
-class Running:
+class CommandRunner:
     """Commands that run one after the other, nicer than the page.
 
     Attributes:
