@@ -25,7 +25,7 @@ from stormpsr_jax.serving.files import overlay, records
 from stormpsr_jax.serving.files.clips import Clips
 from stormpsr_jax.serving.files.thumbnails import reduced, thumbnail
 from stormpsr_jax.serving.files.unit import Reset, Unit, UnitState
-from stormpsr_jax.serving.folder import check_checksum, with_checksum
+from stormpsr_jax.serving.model_files import check_checksum, with_checksum
 from stormpsr_jax.serving.online import Live
 
 STATUS_EVERY, SAVE_EVERY = 10.0, 5.0  # seconds

@@ -19,7 +19,7 @@ from stormpsr_jax.psr.events import LAST_FRAME, Event, OnlineDecoder
 from stormpsr_jax.psr.monitor import Alert
 from stormpsr_jax.serving import checklist
 from stormpsr_jax.serving.checklist import Checklist
-from stormpsr_jax.serving.folder import check_checksum, with_checksum
+from stormpsr_jax.serving.model_files import check_checksum, with_checksum
 from stormpsr_jax.serving.product_share import ProductShare
 from stormpsr_jax.serving.recogniser import Recogniser, Rows, decode_row, stack
 

@@ -17,8 +17,8 @@ from stormpsr_jax.base.errors import one_line
 from stormpsr_jax.base.files import fit
 from stormpsr_jax.networks import architectures
 from stormpsr_jax.serving.content import Content, roles_of
-from stormpsr_jax.serving.folder import FileEntry, read_file
 from stormpsr_jax.serving.functions import FlaxNetworks, Network
+from stormpsr_jax.serving.model_files import FileEntry, read_file
 from stormpsr_jax.weights import torch_files
 from stormpsr_jax.weights.torch_layout import check_names
 

@@ -20,8 +20,9 @@ from stormpsr_jax.base import files
 from stormpsr_jax.networks import architectures
 from stormpsr_jax.serving.card import CARD, card
 from stormpsr_jax.serving.content import Content, parse
-from stormpsr_jax.serving.folder import MODEL, read_model, with_checksum
+from stormpsr_jax.serving.folder import read_model
 from stormpsr_jax.serving.functions import FlaxNetworks, Network
+from stormpsr_jax.serving.model_files import MODEL, with_checksum
 from stormpsr_jax.serving.weights_file import (
     WEIGHTS,
     check_arrays,

@@ -24,8 +24,8 @@ from stormpsr_jax.recordings.procedure import Procedure
 from stormpsr_jax.report import report
 from stormpsr_jax.report.figures import analysis_figures
 from stormpsr_jax.serving import content, writing
-from stormpsr_jax.serving.folder import MODEL
 from stormpsr_jax.serving.functions import FlaxNetworks
+from stormpsr_jax.serving.model_files import MODEL
 from stormpsr_jax.serving.product_share import lowest_share
 from stormpsr_jax.serving.weights_file import WEIGHTS
 from stormpsr_jax.stages import (

@@ -10,7 +10,7 @@ from stormpsr_jax.live.capture import Clock
 from stormpsr_jax.live.station import Station
 from stormpsr_jax.serving.files import unit
 from stormpsr_jax.serving.files.unit import Reset
-from stormpsr_jax.serving.folder import with_checksum
+from stormpsr_jax.serving.model_files import with_checksum
 from tests.support.live_data import (
     COVER,
     FPS,

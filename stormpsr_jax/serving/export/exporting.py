@@ -19,8 +19,9 @@ from stormpsr_jax.serving import functions
 from stormpsr_jax.serving.card import CARD, card
 from stormpsr_jax.serving.content import Content, Function
 from stormpsr_jax.serving.export import onnx_writer
-from stormpsr_jax.serving.folder import MODEL, model_folder, read_model, with_checksum
+from stormpsr_jax.serving.folder import model_folder, read_model
 from stormpsr_jax.serving.functions import FlaxNetworks
+from stormpsr_jax.serving.model_files import MODEL, with_checksum
 from stormpsr_jax.serving.onnx_networks import MAX_BYTES, OUTPUTS, PROGRAM, Array, OnnxProgram
 from stormpsr_jax.serving.writing import weights_of
 
