@@ -5,25 +5,20 @@ import itertools
 
 import numpy as np
 import pytest
+import trimesh
 
 from data_prep import synthetic
 from data_prep.products import products, wrong_poses
-from data_prep.products.product import Part, Product, solid
-from data_prep.rendering.mesh import affine
 from data_prep.worlds import hiding, motion, rendered, timelines
 from stormpsr_jax.configs import cad
 from stormpsr_jax.data.clips import ClipSource, list_splits
 from stormpsr_jax.recordings.procedure import Procedure, load_procedure
 from tests.support import lantern
+from tests.support.boxes import box, product
 
 LANTERN = Procedure.from_json(lantern.CONTENT)
-NOTHING = solid("box", (0, 0, 0), (0, 0, 0))
 FEW = ("--size=16", "--fps=1", "--workers=1", "--train=2", "--val=1", "--test=1")
-RENDERS = (
-    "--cad_per_state=1",
-    "--cad_wrong=2",
-    "--error_recordings=1",
-)
+RENDERS = ("--cad_per_state=1", "--cad_wrong=2", "--error_recordings=1")
 
 
 @pytest.fixture
@@ -100,13 +95,9 @@ def test_known_wrong_poses_are_the_only_ones_where_they_are_given(tmp_path):
 def _kit():
     """Two blocks side by side, a small one that could be in the place of either."""
 
-    def part(shape, colour, x, size):
-        pose = affine(translation=(x, 0, size / 2))
-        return Part(solid(shape, (size, size, size), colour), size, pose, pose)
-
-    red, blue, green = 0.9 * np.eye(3)[[0, 2, 1]]
-    parts = part("box", red, -0.6, 0.9), part("box", blue, 0.6, 0.9), part("cone", green, 0.0, 0.5)
-    return Product(NOTHING, parts, kit=True)
+    blocks = box((-1.05, -0.45, 0), (-0.15, 0.45, 0.9)), box((0.15, -0.45, 0), (1.05, 0.45, 0.9))
+    cone = trimesh.creation.cone(0.25, 0.5)
+    return product(*blocks, cone, colours=0.9 * np.eye(3), kit=True)
 
 
 def _carried(kit, states):

@@ -44,18 +44,27 @@ def test_a_ball_that_is_turned_a_little_gets_a_pose_that_can_be_seen():
         assert np.linalg.norm(shown[:3, 3] - ball.right[:3, 3]) > 0.02
 
 
+def _planned(monkeypatch, name, change):
+    """Changes what a function of `motion` returns."""
+    plan = getattr(motion, name)
+
+    def planned(*given, **more):
+        found = plan(*given, **more)
+        return dataclasses.replace(found, **change(found))
+
+    monkeypatch.setattr(f"data_prep.synthetic.{name}", planned)
+
+
+def _elsewhere(found):
+    return {"target": np.full_like(found.target, 40.0)}
+
+
 @pytest.mark.parametrize("unseen", [False, True])
 def test_what_no_picture_shows_until_it_is_right_is_right(unseen, monkeypatch):
     made = recipe()
     monkeypatch.setattr(type(made), "timeline", lambda *_: _timeline(LADDER))
-    plan = motion.plan_recording
-
-    def planned(*given, **more):
-        found = plan(*given, **more)
-        target = np.full_like(found.target, 40.0) if unseen else found.target
-        return dataclasses.replace(found, target=target, reach=0 * found.reach)
-
-    monkeypatch.setattr("data_prep.synthetic.plan_recording", planned)
+    bare = lambda found: {"reach": 0 * found.reach}  # noqa: E731
+    _planned(monkeypatch, "plan_recording", _elsewhere if unseen else bare)
     wrong = (made.make("train", "train_000").states < 0).sum(axis=0)
     expected = np.zeros(11, int)
     expected[LADDER] = 0 if unseen else 50
@@ -74,16 +83,14 @@ def test_an_installation_is_visible_once_the_hands_are_off_it(name, hidden, expe
     right = made.product.parts[k].right
     beside = affine(translation=(0.12, 0, 0)) @ right
     made = dataclasses.replace(made, product=made.product.changed(k, wrong=beside))
-    plan = motion.plan_recording
 
-    def planned(*given, **more):
-        found = plan(*given, **more)
+    def hiding(found):
         reach, aim = 0 * found.reach, found.aim.copy()
         reach[50 : 50 + hidden] = 1
         aim[50 : 50 + hidden] = right[:2, 3] - [0, 0.2]
-        return dataclasses.replace(found, reach=reach, aim=aim)
+        return {"reach": reach, "aim": aim}
 
-    monkeypatch.setattr("data_prep.synthetic.plan_recording", planned)
+    _planned(monkeypatch, "plan_recording", hiding)
     assert made.make("train", "train_000").visible_from == {(50, 3 * k): expected}
 
 
@@ -93,13 +100,7 @@ def test_renders_tell_of_every_part_that_is_labelled_wrong(monkeypatch):
     assert (data.states < 0).any(axis=1).all()
     list(data.jpegs)
     assert (data.states < 0).any(axis=1).all()
-    plan = motion.plan_views
-
-    def elsewhere(*given, **more):
-        found = plan(*given, **more)
-        return dataclasses.replace(found, target=np.full_like(found.target, 40.0))
-
-    monkeypatch.setattr("data_prep.synthetic.plan_views", elsewhere)
+    _planned(monkeypatch, "plan_views", _elsewhere)
     data = made.make("cad", "wrong_21")
     list(data.jpegs)
     assert (data.states == 1).all()

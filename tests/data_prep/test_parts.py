@@ -44,6 +44,7 @@ def test_objects_of_a_file_become_meshes_in_their_places(tmp_path, capsys):
     lows = [np.min([piece.mesh.vertices.min(0)[0] for piece in found[name]]) for name in names]
     assert lows == [0, 0, 3, 5, 6, 7]
     assert np.isnan(found["Peg 2"][0].mesh.colours).all()
+    assert b"COLOR" not in (out / "Peg 2.glb").read_bytes()
     shown = np.concatenate([piece.mesh.colours for piece in found["Knob"]])
     assert np.unique(shown.round(6), axis=0).tolist() == [[0, 0, 1], [1, 0, 0]]
     assert "is there already" in refused(capsys, parts.main, arguments)

@@ -6,17 +6,14 @@ import trimesh
 from scipy.spatial import KDTree
 
 from data_prep.products import wrong_poses
-from data_prep.products.product import Part, toy_product
-from data_prep.rendering.mesh import Mesh, affine
+from data_prep.products.product import toy_product
+from tests.support.boxes import product
 
 TOY = toy_product(np.random.default_rng(0))
 
 
 def part(mesh, place=(0.8, 0.5, 0.3)):
-    vertices = mesh.vertices - mesh.bounds.mean(0)
-    mesh = Mesh(vertices, np.asarray(mesh.faces), np.full((len(mesh.faces), 3), 0.5))
-    right = affine(translation=place)
-    return Part(mesh, float(np.ptp(vertices[:, 2])), right, right)
+    return product(mesh.copy().apply_translation(place - mesh.bounds.mean(0))).parts[0]
 
 
 def fine(mesh, times):
