@@ -30,6 +30,7 @@ MINE = "from stormpsr_jax.configs import own\n\ndef get_config():\n    c = own.g
         ([CONFIG, "--remake=continue"], "argument --remake: ignored explicit argument 'continue'"),
         ([CONFIG, "--workdir=file"], ""),
         ([CONFIG, "--profile_steps=3,2"], "argument --profile_steps: 3,2 is not two step numbers"),
+        ([CONFIG, "--config.temporal.lr=1"], "'lr'; there is --config.temporal.optimizer.lr"),
         ([CONFIG, "--config.temporal.stepz=1"], "the config has no such field: temporal.stepz"),
         ([CONFIG, "--config.dtype=bf16"], "--config.dtype='bf16': is not one of float32, bfloat16"),
         ([CONFIG, "--config.seed=x"], "--config.seed=x"),

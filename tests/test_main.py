@@ -25,6 +25,7 @@ def test_run_everything_promised_is_there(finished):
     metrics = json.loads((finished / "metrics.json").read_text())
     assert metrics["protocol"] == "paper"
     assert metrics["code"].keys() == {"version", "digest"}
+    assert {"Python", "jax", "flax", "numpy", "device", "commit"} <= metrics["environment"].keys()
     model = json.loads((finished / "model" / "model.json").read_text())
     assert model["origin"]["code"] == metrics["code"]
     assert set(metrics["streams"]) == {"asd", "temporal", "storm", "learned"}

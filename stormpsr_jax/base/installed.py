@@ -7,6 +7,7 @@ import importlib.util
 import os
 import platform
 import re
+import subprocess
 import sys
 import tomllib
 from collections.abc import Sequence
@@ -105,9 +106,32 @@ def code() -> str:
 
 
 def parts() -> dict[str, str]:
-    """Returns Python's version, the code of this project, and the versions of its libraries."""
-    libraries = {name: _version(name) for name in _LIBRARIES}
-    return {"Python": platform.python_version(), "stormpsr_jax": code(), **libraries}
+    """Returns `versions`, and the code of this project."""
+    return {**versions(), "stormpsr_jax": code()}
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions of Python and of the libraries that a result may hang on."""
+    return {"Python": platform.python_version(), **{name: _version(name) for name in _LIBRARIES}}
+
+
+def commit() -> str | None:
+    """Returns the commit of the clone that this package is in, and whether its code is another.
+
+    None: it is in none, or git is missing.
+    """
+    if not (_ROOT / ".git").exists():
+        return None
+
+    def git(*words: str) -> str:
+        done = ["git", "-C", str(_ROOT), *words]
+        return subprocess.run(done, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        changed = git("status", "--porcelain", "--", "stormpsr_jax", "data_prep", "configs")
+        return git("rev-parse", "HEAD") + " with changes" * bool(changed)
+    except (OSError, subprocess.CalledProcessError):
+        return None
 
 
 def _version(name: str) -> str:

@@ -117,7 +117,7 @@ def _set(config: ConfigDict, word: str) -> None:
         like = section[leaf]
     except (KeyError, TypeError) as error:
         reason = " ".join(str(error.args[0]).split())
-        raise ValueError(f"the config has no such field: {name}: {reason}") from error
+        raise ValueError(f"the config has no such field: {name}: {reason}{_near(name)}") from error
     described: Any = default_config.described()
     for part in name.split("."):
         described = getattr(described, part)
@@ -125,6 +125,22 @@ def _set(config: ConfigDict, word: str) -> None:
     if not sign and isinstance(like, bool):
         text = str(not negated)
     section[leaf] = value_of(f"--config.{name}", text, like, example)
+
+
+def _near(name: str) -> str:
+    """Names the fields that are called like one that is none, in its section or below it first."""
+    section, _, leaf = name.rpartition(".")
+    every = [field for field in _names(default_config.get_config()) if field.endswith(f".{leaf}")]
+    near = [field for field in every if field.startswith(f"{section}.")] or every
+    return f"; there is {', '.join(f'--config.{field}' for field in near[:3])}" if near else ""
+
+
+def _names(section: ConfigDict, prefix: str = "") -> Iterator[str]:
+    for name, value in section.items():
+        if isinstance(value, ConfigDict):
+            yield from _names(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
 
 
 def value_of(field: str, text: str, like: Any, example: Any = None) -> Any:

@@ -117,7 +117,8 @@ def run(context: Context) -> dict:
         _write_model(context, chosen, result, used, _product_share(context, val))
     else:
         files.remove(workdir / "model")  # of a run with an encoder
-    files.write_json(workdir / "metrics.json", result | {"code": provenance.package()})
+    by = {"code": provenance.package(), "environment": provenance.environment()}
+    files.write_json(workdir / "metrics.json", result | by)
     figures = {
         f"test/{stream}/{key}": value
         for stream, scores in result["streams"].items()

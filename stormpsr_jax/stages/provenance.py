@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import jax
 import msgspec
 import numpy as np
 from ml_collections import ConfigDict
@@ -20,6 +21,7 @@ import stormpsr_jax
 from stormpsr_jax.base import installed, results
 from stormpsr_jax.base.progress import Bar
 from stormpsr_jax.base.results import MadeFrom, Record
+from stormpsr_jax.configs import default as default_config
 from stormpsr_jax.data import folder as data_folder
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.stages.context import Context
@@ -129,12 +131,31 @@ def changes(record: Record, now: MadeFrom) -> list[str]:
     if damage := record.facts.get("damage"):
         return [damage]
     others = [section for section in now if section != "package"]
-    return results.differences(record.made_from, now, others)
+    # A field that a record lacks is newer than it: what was done then is its default.
+    known = record.made_from.get("config", {})
+    newer = {f: v for f, v in _defaults().items() if f in now["config"] and f not in known}
+    before = {**record.made_from, "config": newer | known}
+    return results.differences(before, now, others)
+
+
+@functools.cache
+def _defaults() -> dict[str, Any]:
+    return flat_config(default_config.get_config())
 
 
 def is_of_other_code(record: Record) -> bool:
     """Whether other code of the package made a stage."""
     return record.made_from.get("package", {}).get("digest") != package()["digest"]
+
+
+def environment() -> dict[str, Any]:
+    """What a run computes with: versions, the kind of device, and the commit of a clone.
+
+    The commit is None of an installation, and says where files of the packages were changed since.
+    """
+    device = jax.devices()[0]
+    kind = f"{jax.device_count()} x {device.device_kind} ({device.platform})"
+    return {**installed.versions(), "device": kind, "commit": installed.commit()}
 
 
 def package() -> dict[str, str]:

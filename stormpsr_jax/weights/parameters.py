@@ -147,6 +147,11 @@ def initialise_from(
 
     taken = _flat(loaded_params, loaded_stats)
     for name, value in taken.items():
+        if not np.isfinite(np.asarray(value, np.float32)).all():
+            raise ValueError(
+                f"{path}: {name} holds numbers that are not finite; take weights of a training "
+                "that did not diverge"
+            )
         if value.shape != (shape := wanted[name].shape):
             raise ValueError(
                 f"{path}{why}: {name} has shape {value.shape}, the model needs {shape}"

@@ -311,6 +311,16 @@ def test_an_interrupted_stage_keeps_what_is_sound(folder, finished, stage, name,
     assert best.read_bytes() == (finished / "temporal" / "best.safetensors").read_bytes()
 
 
+def test_a_field_that_is_newer_than_a_run_loses_nothing_of_it_at_its_default(folder):
+    record = folder / "temporal/record.json"
+    content = json.loads(record.read_text())
+    del content["made_from"]["config"]["temporal.sampling"]  # of an earlier version without it
+    record.write_text(json.dumps(content))
+    assert run(folder)[0] == {}
+    with pytest.raises(ValueError, match=r"temporal.sampling absent → 'uniform'|--remake"):
+        run(folder, **{"temporal.sampling": "uniform"})
+
+
 def test_what_is_unknown_or_left_out_is_refused(folder):
     with pytest.raises(ValueError, match=r"'predict' .* else \(data.mean \[0.5, 0.5, 0.5\] → \["):
         run(folder, stages=("evaluate",), **{"data.mean": (0.4, 0.5, 0.5)})

@@ -30,6 +30,13 @@ def test_load_params_errors_a_flipped_bit_is_named(tmp_path):
             parameters.load_params(path)
 
 
+def test_weights_that_are_not_finite_start_no_training(tmp_path):
+    path, fresh = tmp_path / "weights.safetensors", {"a": np.ones((3, 2), np.float32)}
+    parameters.save_params(path, {"a": np.array([[1, 2], [np.nan, 4], [5, 6]], np.float32)})
+    with pytest.raises(ValueError, match=r"weights.safetensors: params/a holds numbers that are n"):
+        parameters.initialise_from(path, fresh, {})
+
+
 def test_import_layout_of_our_file(tmp_path):
     state = random_state("spatial")
     params, stats = torch_layout.from_state_dict(state, "spatial")
