@@ -30,6 +30,7 @@ from stormpsr_jax.training.step import Params, TrainState, jit_step, jit_steps, 
 # Dispatches in flight before the host looks at their losses: the device never waits for the host,
 # and a non-finite loss is still noticed within this many.
 LAG = 2
+CHECKPOINT_SECONDS = 600.0
 # Errors of a disk that has no room for this user, and what to say of them.
 _FULL = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the quota of the disk is used up"}
 
@@ -48,7 +49,6 @@ def train(
     log_every: int,
     checkpoint_every: int,
     dtype: str = "float32",
-    checkpoint_seconds: float = 600.0,
     profile_steps: tuple[int, int] | None = None,
 ) -> dict[str, Any]:
     """Trains one stage, or continues it where its newest checkpoint is.
@@ -61,9 +61,9 @@ def train(
         config: steps, and eval_every in steps.
         mesh: of `make_mesh`.
         rng: key of the stage; step i uses fold_in(rng, i).
-        log_every, checkpoint_every: steps from one log row, or checkpoint, to the next.
+        log_every, checkpoint_every: steps from one log row, or checkpoint, to the next. One is also
+            made at the first log row CHECKPOINT_SECONDS after the last.
         dtype: of activations, for the log.
-        checkpoint_seconds: a checkpoint is also made at the first log row this long after the last.
         profile_steps: (a, b) records steps a … b, counted from 1, for TensorBoard's profiler and
             Perfetto, under WORKDIR/profile.
 
@@ -89,7 +89,7 @@ def train(
                 if stage.evaluate and stage.evaluate_start and loop.step == 0:
                     with loop.pace.apart():
                         loop.judge(stage.evaluate)
-                loop.run(checkpoint_seconds, stop_asked, profile_steps)
+                loop.run(stop_asked, profile_steps)
             finally:
                 loop.close()
             checkpoints.latest()  # waits until the last checkpoint is on disk
@@ -162,12 +162,7 @@ class _Loop:
         self.writer = MetricWriter(workdir, self.step)
         self.progress: Bar | None = None
 
-    def run(
-        self,
-        checkpoint_seconds: float,
-        stop_asked: list,
-        profile_steps: tuple[int, int] | None,
-    ) -> None:
+    def run(self, stop_asked: list, profile_steps: tuple[int, int] | None) -> None:
         """Takes the remaining steps."""
         config, last = self.config, self.config.steps
         first_profiled, last_profiled = profile_steps or (0, 0)
@@ -212,7 +207,7 @@ class _Loop:
             if self.step % self.log_every == 0 or self.step == last:
                 self.check_losses(0)
                 self.log()
-                late = time.monotonic() - self.saved_time > checkpoint_seconds
+                late = time.monotonic() - self.saved_time > CHECKPOINT_SECONDS
                 overdue = bool(hosts.of_process_0(late))
             evaluate = self.stage.evaluate
             if evaluate and (self.step % config.eval_every == 0 or self.step == last):

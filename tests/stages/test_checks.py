@@ -1,4 +1,3 @@
-import json
 import math
 import shutil
 
@@ -61,16 +60,11 @@ def test_ranges_every_number_of_the_config_has_one():
     assert not without
 
 
-def spoilt(rendered, tmp_path, split, *lost, **changes):
-    """The data folder with other labels of a split, or as if splits had never been made."""
+def spoilt(rendered, tmp_path, split, **changes):
+    """The data folder with other labels of a split."""
     folder = tmp_path / "data"
     shutil.copytree(rendered / "data", folder)
-    settings = json.loads((folder / "settings.json").read_text())
-    for name in lost:
-        del settings["splits"][name]
-    (folder / "settings.json").write_text(json.dumps(settings))
-    if changes:
-        arrays.rewrite(folder / f"labels/{split}.npz", **changes)
+    arrays.rewrite(folder / f"labels/{split}.npz", **changes)
     return folder
 
 

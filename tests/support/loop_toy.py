@@ -73,19 +73,16 @@ DEFINITION = Definition(
 )
 
 
-def run(
-    workdir, *, mesh=None, steps=STEPS, checkpoint_seconds=600.0, profile_steps=None, **changes
-):
+def run(workdir, *, steps=STEPS, profile_steps=None, **changes):
     """Trains DEFINITION with changes of its fields; returns the facts."""
     return loop.train(
         Path(workdir),
         dataclasses.replace(DEFINITION, **changes),
         config=ConfigDict({"steps": steps, "eval_every": 8}),
-        mesh=mesh or make_mesh(),
+        mesh=make_mesh(),
         rng=jax.random.key(7),
         log_every=5,
         checkpoint_every=4,
-        checkpoint_seconds=checkpoint_seconds,
         profile_steps=profile_steps,
     )
 

@@ -32,6 +32,12 @@ from tests.support.loop_toy import (
 from tests.support.processes import environment, finish, start, wait_until
 
 
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("undisturbed") / "toy"
+    return workdir, run(workdir)
+
+
 def test_train_learns_and_a_finished_stage_takes_no_step_more(undisturbed):
     workdir, facts = undisturbed
     assert facts.keys() == {"steps", "best_step", "metrics"}
