@@ -118,53 +118,6 @@ def test_boxes_follow_the_picture_and_other_frames_are_not_annotated(
     assert not any("detector" in message for message in caplog.messages)
 
 
-FILE, LABELS = "all.json", "bench2/000008.txt"
-ERRORS = {
-    "boxes without labels: bench9": {"bench9.json": coco("1.jpg"), "bench1.json": coco("1.jpg")},
-    "recording bench2: boxes in .*bench2.json and .*bench2; keep one": {
-        "bench2.json": coco("1.jpg"),
-        LABELS: "",
-    },
-    "bench2/6.txt: '6.txt' is frame 6 of the same recording as .*bench2/000006.txt": {
-        "bench2/6.txt": "",
-        "bench2/000006.txt": "",
-    },
-    "000020.txt: line 1: frame 20 is not among .* 0…19": {"bench2/000020.txt": "0 .5 .5 .1 .1"},
-    "5a1f8c0d93e4.txt' is frame 8 of the same recording as .*8.txt: '8.txt'": {
-        "bench2/8_jpg.rf.5a1f8c0d93e4.txt": "",
-        "bench2/8.txt": "",
-    },
-    "pump.txt: the name 'pump.txt' does not end in a frame's number": {"bench2/pump.txt": ""},
-    "bench1.json: not COCO": {"bench1.json": "[]"},
-    r"annotations\[0\]: bbox: \[16, 12, 16\] is not x, y": {
-        FILE: coco("bench1/6.jpg", bbox=[16, 12, 16])
-    },
-    r"images\[0\]: 'bench9/6.jpg' is in no folder named": {FILE: coco("bench9/6.jpg")},
-    r"annotations\[0\]: image_id: 9 is not in images": {
-        FILE: coco("bench1/6.jpg").replace('"image_id": 0', '"image_id": 9')
-    },
-    r"images\[1\]: id: 0 is given twice": {
-        FILE: coco("bench1/6.jpg", "bench1/7.jpg").replace('"id": 1, "file', '"id": 0, "file')
-    },
-    r"'bench2/x' does not end in a frame's number, such as 000010.jpg": {FILE: coco("bench2/x")},
-    r"annotations\[0\]: attributes: rotation: 'x' is not in": {
-        FILE: coco("bench1/6.jpg", attributes={"rotation": "x"})
-    },
-    "all.xml: CVAT's XML is not read for boxes; export the task as COCO 1.0": {"all.xml": "<a/>"},
-    r"--boxes=.*: has no <recording>.json \(COCO\)": {"notes.md": ""},
-    r"bench1.json: annotations\[0\]: frame 20 is not among": {"bench1.json": coco("20.jpg")},
-}
-
-
-@pytest.mark.parametrize("message", ERRORS)
-def test_errors_name_file_and_place(own_pictures, tmp_path, message):
-    boxes = written(tmp_path / "boxes", ERRORS[message])
-    with pytest.raises(ValueError, match=message) as caught:
-        make(own_pictures, tmp_path / "out", boxes=boxes)
-    assert str(boxes) in str(caught.value) or "bench9" in message
-    assert not (tmp_path / "out").exists()
-
-
 def test_boxes_numbered_by_the_pictures_of_the_video_name_both_rates(tmp_path):
     boxes = written(tmp_path, {"000003.txt": ROW, "000075.txt": ROW})
     film = Video(tmp_path / "bench1.mp4", 13, np.arange(76) / 30, fps=5)
