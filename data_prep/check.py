@@ -17,9 +17,11 @@ import argparse
 import sys
 from pathlib import Path
 
+import numpy as np
+
 from data_prep import command
 from data_prep.checking import contact_sheet, folder
-from data_prep.checking.boxes import agreement, find_shift
+from data_prep.notes import agree
 
 
 def check(directory: str | Path, *, everything: bool = False, out: str | Path | None = None) -> int:
@@ -30,12 +32,12 @@ def check(directory: str | Path, *, everything: bool = False, out: str | Path | 
     """
     checked = folder.open_folder(directory)
     folder.check_pictures(checked, everything)
-    checked.problems += find_shift(checked)
+    of_boxes = _of_boxes(checked)
     for problem in checked.problems:
         print(f"problem: {problem}")
     for warning in checked.warnings:
         print(f"warning: {warning}")
-    for line in [*folder.in_words(checked), *filter(None, [agreement(checked)])]:
+    for line in [*folder.in_words(checked), *of_boxes]:
         print(line)
     sheet = Path(out) if out else Path(directory, "check.jpg")
     if contact_sheet.write(sheet, checked):
@@ -46,6 +48,34 @@ def check(directory: str | Path, *, everything: bool = False, out: str | Path | 
         f"({checked.num_decoded:,} frames: {pictures})"
     )
     return len(checked.problems)
+
+
+def _of_boxes(checked: folder.FolderCheck) -> list[str]:
+    """Says how many boxes fit the step labels, but for those of renders; [] without boxes.
+
+    If classes one higher or lower fit most labels better, this is noted as a problem.
+    """
+    pairs = [np.zeros((2, 0), np.int64)]
+    for split, recording in checked.recordings():
+        if split != folder.RENDERS:
+            boxed = recording.classes >= 0
+            of_states = checked.procedure.state_classes(recording.states[boxed])
+            pairs.append(np.stack([recording.classes[boxed], of_states]))
+    of_boxes, of_states = np.concatenate(pairs, axis=1)
+    if not len(of_boxes):
+        return []
+    fitting = agree(of_boxes, of_states, checked.procedure).sum()
+    for by, word, other in ((1, "low", "higher"), (-1, "high", "lower")):
+        shifted = agree(of_boxes + by, of_states, checked.procedure).sum()
+        if shifted > max(fitting, len(of_boxes) / 2):
+            checked.problems.append(
+                f"{fitting:,} of {len(of_boxes):,} boxes agree with the step labels, and "
+                f"{shifted:,} would if each class were one {other}: the classes are one too "
+                f"{word}: correct the file of boxes, then run the same data_prep command with "
+                "--remake"
+            )
+            break
+    return [f"{fitting:,} of {len(of_boxes):,} boxes agree with the step labels of their frames"]
 
 
 def _add_flags(parser: argparse.ArgumentParser) -> None:

@@ -69,7 +69,7 @@ def draw_splits(
     shares: Sequence[int],
     seed: int,
     before: Mapping[str, str],
-    kinds: Mapping[str, Kind] | None = None,
+    kinds: Mapping[str, Kind],
 ) -> dict[str, str]:
     """Draws the split of each recording; the same arguments give the same splits.
 
@@ -80,7 +80,7 @@ def draw_splits(
         shares: of train, val and test; each that is not 0 gets a recording at least.
         before: the splits of recordings that keep them; the others are drawn so that all together
             come as near to the shares as they can.
-        kinds: of all recordings; None: alike.
+        kinds: of all recordings, or of none if they are alike.
     """
     used = {split: share for split, share in zip(SPLITS, shares, strict=True) if share}
     spec = "/".join(map(str, shares))
@@ -97,7 +97,7 @@ def draw_splits(
         wanted = max(1, round(len(names) * used[split] / sum(used.values()))) - there.count(split)
         empty = [other for other in (first, *others[i + 1 :]) if other not in there]
         for _ in range(min(wanted, len(new) - len(empty))):  # one for each that has none yet
-            chosen[_take(new, chosen, kinds or {}, split, (first, *others[i + 1 :]))] = split
+            chosen[_take(new, chosen, kinds, split, (first, *others[i + 1 :]))] = split
     chosen |= dict.fromkeys(new, first)
     if missing := [split for split in used if split not in chosen.values()]:
         how = ", delete --out to draw anew" if before else ""

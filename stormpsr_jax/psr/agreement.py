@@ -343,13 +343,6 @@ def check_rates(
     return errors, [what]
 
 
-def ends(recordings: Mapping[str, LabelledPredictions]) -> list[str]:
-    """Returns a sentence per kind of prediction files: where they end, against the labels."""
-    what = "the last frames are {} times those of the last labelled steps"
-    kinds = {KINDS[kind].flag: _ends(recordings, kind) for kind in ("detections", "windows")}
-    return [f"--{flag}: {what.format(_range(found))}" for flag, found in kinds.items() if found]
-
-
 def _ends(recordings: Mapping[str, LabelledPredictions], kind: str) -> list[float]:
     """The last predicted frame over the last labelled one, of each recording that has both."""
     pairs = [

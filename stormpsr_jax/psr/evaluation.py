@@ -231,7 +231,7 @@ def evaluate_recordings(
         **result,
         "both_found": analysis.mean_delays_of_both(result),
         "risk_notes": notes,
-        "checks": [*agreement.ends(recordings), *checks],
+        "checks": checks,
         "warnings": warnings + _check_beginnings(recordings),
     }
 

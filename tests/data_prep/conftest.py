@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from tests.support import meccano_data, own_data, shards_data
+from tests.support import industreal_data, meccano_data, own_data, shards_data
 
 
 @pytest.fixture(scope="session")
@@ -17,6 +17,11 @@ def meccano_shards(meccano_files, tmp_path_factory):
     out = tmp_path_factory.mktemp("made") / "shards"
     assert meccano_data.make(meccano_files, out)
     return out
+
+
+@pytest.fixture(scope="session")
+def industreal_files(tmp_path_factory):
+    return industreal_data.make_data(tmp_path_factory.mktemp("industreal"))
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,6 @@ from data_prep.checking import contact_sheet
 from data_prep.checking import folder as checking_folder
 from data_prep.writing import shards
 from tests.support.commands import refused
-from tests.support.damage import edited, removed, written
 from tests.support.shards_data import build, jpeg, make
 
 
@@ -36,42 +35,40 @@ def test_check_whole_folder_has_no_problem(folder, arguments, capsys):
     assert (width, height) == (2 * 488, (4 * 3 + 3 + 1) // 2 * 200)
 
 
-def _flip(folder):
-    data = bytearray((folder / SHARD).read_bytes())
-    data[1000] ^= 1
-    (folder / SHARD).write_bytes(data)
-
-
+# By file, what is done to its bytes (None: it is removed), and what is said.
 DAMAGE = {
-    "missing": (removed(SHARD), f"{SHARD}: this shard is missing; delete it"),
-    "truncated": (
-        lambda f: (f / SHARD).write_bytes((f / SHARD).read_bytes()[:-40_000]),
-        f"{SHARD}: has 0 records instead of 3: it is truncated",
-    ),
-    "flipped": (_flip, f"{SHARD}: damaged, cannot be read"),
-    "no labels": (removed("labels/train.npz"), "train.npz: missing"),
-    "other K": (
-        written("labels/train/b/PSR_labels_raw.csv", "1.jpg,0,0\n"),
-        "b/PSR_labels_raw.csv: has states of 2 components",
-    ),
-    "no variant": (edited("procedure.json", '"*"', '"[acd]"'), "no variant matches recording 'b'"),
+    SHARD: [
+        (None, "this shard is missing; delete it"),
+        (lambda data: data[:-40_000], "has 0 records instead of 3: it is truncated"),
+        (lambda data: data[:1000] + bytes([data[1000] ^ 1]) + data[1001:], "damaged, cannot be"),
+    ],
+    "labels/train.npz": [(None, "missing")],
+    "labels/train/b/PSR_labels_raw.csv": [(lambda _: b"1.jpg,0,0\n", "has states of 2 compo")],
+    "procedure.json": [
+        (lambda data: data.replace(b'"*"', b'"[acd]"'), "no variant matches recording 'b'")
+    ],
 }
 
 
-@pytest.mark.parametrize("what", DAMAGE)
-def test_check_names_what_is_wrong(folder, what, capsys):
-    damage, expected = DAMAGE[what]
-    damage(folder)
+@pytest.mark.parametrize(("file", "change", "said"), [(f, *d) for f in DAMAGE for d in DAMAGE[f]])
+def test_check_names_what_is_wrong(folder, file, change, said, capsys):
+    path = folder / file
+    if change is None:
+        path.unlink()
+    else:
+        path.write_bytes(change(path.read_bytes()))
     assert check.main([str(folder)]) == 1
     out = capsys.readouterr().out
     (line,) = [line for line in out.splitlines() if line.startswith("problem: ")]
-    assert expected in line
+    assert said in line
+    assert file == "procedure.json" or file in line
     assert "1 problems" in out
     assert (folder / "check.jpg").is_file()
 
 
 def test_check_unfinished_folder_or_one_of_another_version_is_refused(folder, capsys):
-    edited("settings.json", '"version": 1', '"version": 2')(folder)
+    settings = folder / "settings.json"
+    settings.write_text(settings.read_text().replace('"version": 1', '"version": 2'))
     assert "settings.json: version: 2 is not 1" in refused(capsys, check.main, [str(folder)])
     (folder / "dataset_info.json").unlink()
     assert "preparation was not finished" in refused(capsys, check.main, [str(folder)])
@@ -88,24 +85,21 @@ def test_check_finds_the_same_recording_in_two_splits(tmp_path, capsys):
     assert "problem: train/a and test/d have the same pictures" in out
 
 
-def test_check_labels_that_are_doubtful_are_a_warning(tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("then", "said"),
+    [
+        ([1, 0, 1], "state 101 (base, lid on) is not in the procedure's states: b at 0:01.2"),
+        ([0, 0, 0], "labels/train/b: no step is labelled, as if nothing"),
+    ],
+)
+def test_check_labels_that_are_doubtful_are_a_warning(tmp_path, capsys, then, said):
     def other(data):
-        return dataclasses.replace(data, states=np.repeat([[0, 0, 0], [1, 0, 1]], (5, 6), axis=0))
+        return dataclasses.replace(data, states=np.repeat([[0, 0, 0], then], (5, 6), axis=0))
 
     build(tmp_path, make=functools.partial(make, change=other))
     assert check.main([str(tmp_path)]) == 0
-    warning = "warning: state 101 (base, lid on) is not in the procedure's states: b at 0:01.2"
-    assert warning in capsys.readouterr().out
-
-
-def test_check_a_recording_without_a_step_is_a_warning(tmp_path, capsys):
-    def other(data):
-        return dataclasses.replace(data, states=np.zeros_like(data.states))
-
-    build(tmp_path, make=functools.partial(make, change=other))
-    assert check.main([str(tmp_path)]) == 0
-    said = capsys.readouterr().out
-    assert f"warning: {tmp_path}/labels/train/b: no step is labelled, as if nothing" in said
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "warning: " in line]
+    assert said in line
 
 
 def test_check_sheet_does_not_grow_with_the_data(tmp_path, capsys):

@@ -22,19 +22,28 @@ def user(system, tmp_path_factory) -> Path:
     for name in ("videos", "labels/boxes"):
         (folder / name).mkdir(parents=True)
     assert "Install cover" in follow(folder, "procedure")
-    steps = ("Install seal", "3", "6")
-    for i in range(1, 5):
-        completions = [3.0 + i, 8.0 + i, 13.0 + i / 2]
-        if i == 1:
-            completions = [5.2, 10.4, 15.5]
-            text = block("guide", "labels")
-        else:
-            rows = (f"{time},{step}\n" for time, step in zip(completions, steps, strict=True))
-            text = "time,step\n" + "".join(rows)
-        (folder / "labels" / f"bench_{i:02d}.csv").write_text(text)
-        film(folder / "videos" / f"bench_{i:02d}.mp4", completions, i)
+    film(folder / "videos/bench_01.mp4", [5.2, 10.4, 15.5], 1)
+    (folder / "labels/bench_01.csv").write_text(block("guide", "labels"))
+    for i in range(2, 5):
+        add_video(folder, i)
+    assert "4 recordings (assembly 4), 12 steps" in follow(folder, "look")
     assert "0 problems" in follow(folder, "prepare")
     return folder
+
+
+def add_video(folder: Path, i: int) -> None:
+    completions = [3.0 + i, 8.0 + i, 13.0 + i / 2]
+    film(folder / f"videos/bench_{i:02d}.mp4", completions, i)
+    steps = zip(completions, ("Install seal", "3", "6"), strict=True)
+    rows = "".join(f"{time},{step}\n" for time, step in steps)
+    (folder / f"labels/bench_{i:02d}.csv").write_text(f"time,step\n{rows}")
+
+
+@pytest.fixture(scope="module")
+def trained(user) -> Path:
+    """The same after the first training, without boxes."""
+    follow(user, "train")
+    return user
 
 
 def test_guide_labels_of_wrong_parts(user, tmp_path):
@@ -78,9 +87,12 @@ def test_guide_with_boxes(user, tmp_path):
     gives_its_table(user, "runs/pump_boxes", "data_boxes", tmp_path)
 
 
-def test_guide_without_boxes(user, tmp_path):
-    follow(user, "train")
-    gives_its_table(user, "runs/pump", "data", tmp_path)
+def test_guide_without_boxes(trained, tmp_path):
+    run = trained / "runs/pump"
+    streams = json.loads((run / "metrics.json").read_text())["streams"]
+    assert list(streams) == ["temporal", "learned"]
+    assert (run / "report.html").is_file()
+    gives_its_table(trained, "runs/pump", "data", tmp_path)
 
 
 def gives_its_table(user: Path, run: str, data: str, out: Path) -> None:
@@ -122,3 +134,25 @@ def test_examples_read_what_was_written(user, monkeypatch, tmp_path, capsys):
         else:
             assert found["pictures"].shape == (2, 64, 64, 3)
             assert found["name"] == first
+
+
+def test_guide_a_second_run_starts_from_the_first_one(trained):
+    def splits() -> dict:
+        return json.loads((trained / "data/settings.json").read_text())["splits"]
+
+    def shards() -> set[int]:
+        return {path.stat().st_ino for path in (trained / "data").glob("clips-*")}
+
+    before, kept = splits(), shards()
+    add_video(trained, 5)
+    said = follow(trained, "again")
+    assert "5 recordings (assembly 5), 15 steps" in said
+    assert "arrays from runs/pump/pretrain/best.safetensors" in said
+    assert len(shards() - kept) == 1
+    assert splits() == before | {"train": [*before["train"], "bench_05"]}
+    model = json.loads((trained / "runs/pump_2/model/model.json").read_text())
+    first, second = model["origin"]["trained"]["pretrain"]
+    assert first["recordings"]["train"] == before["train"]
+    assert second["recordings"]["train"] == splits()["train"]
+    card = (trained / "runs/pump_2/model/README.md").read_text()
+    assert "* pretrain was trained 2 steps on 3 recordings, then 2 steps on 4 recordings" in card

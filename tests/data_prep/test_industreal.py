@@ -1,4 +1,3 @@
-import json
 import shutil
 from pathlib import Path
 
@@ -7,19 +6,14 @@ import pytest
 
 from data_prep import industreal
 from stormpsr_jax.data.clips import ClipSource
-from tests.support.commands import refused
-from tests.support.damage import all_of, removed, written
 from tests.support.digests import digests
 from tests.support.industreal_data import (
-    BASE,
     FRAMES,
     FULL,
     LATE,
     PROCEDURE,
     SPLITS,
     first_frame,
-    make_data,
-    row,
     write_video,
 )
 
@@ -31,20 +25,10 @@ def make(data: Path, out: Path, *flags: str) -> int:
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory) -> Path:
-    return make_data(tmp_path_factory.mktemp("industreal"))
-
-
-@pytest.fixture(scope="module")
-def made(data, tmp_path_factory) -> Path:
+def made(industreal_files, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("made") / "shards"
-    assert make(data, out) == 0
+    assert make(industreal_files, out) == 0
     return out
-
-
-@pytest.fixture
-def copy(data, tmp_path) -> Path:
-    return Path(shutil.copytree(data, tmp_path / "data"))
 
 
 def check(out: Path, late: int = 30) -> None:
@@ -102,11 +86,13 @@ def unpacked(data: Path, folder: Path) -> Path:
     return folder
 
 
-def test_all_downloads_may_lie_in_one_folder_unpacked(data, made, tmp_path, caplog, capsys):
+def test_all_downloads_may_lie_in_one_folder_unpacked(
+    industreal_files, made, tmp_path, caplog, capsys
+):
     """Pictures go before videos; what has no labels is told, and that archives are not read."""
     pytest.importorskip("av")
     caplog.set_level("INFO", logger="absl")
-    folder = unpacked(data, tmp_path / "all")
+    folder = unpacked(industreal_files, tmp_path / "all")
     assert make(folder, tmp_path / "out") == 0
     assert digests(tmp_path / "out") == digests(made)
     for line in (
@@ -122,76 +108,10 @@ def test_all_downloads_may_lie_in_one_folder_unpacked(data, made, tmp_path, capl
     assert said in capsys.readouterr().err
 
 
-def test_videos_and_labels_alone_do(data, tmp_path):
+def test_videos_and_labels_alone_do(industreal_files, tmp_path):
     pytest.importorskip("av")
-    shutil.copytree(data, tmp_path / "data", ignore=shutil.ignore_patterns("rgb"))
+    shutil.copytree(industreal_files, tmp_path / "data", ignore=shutil.ignore_patterns("rgb"))
     write_videos(tmp_path / "data")
     (tmp_path / "data/05_assy_1_2.mp4").rename(tmp_path / "data/recordings/val/05_assy_1_2/rgb.mp4")
     assert make(tmp_path / "data", tmp_path / "out") == 0
     check(tmp_path / "out", late=29)
-
-
-def boxes_of(change):
-    def damage(data: Path) -> None:
-        path = data / "recordings/test/03_assy_0_1/OD_labels.json"
-        content = json.loads(path.read_text())
-        change(content)
-        path.write_text(json.dumps(content))
-
-    return damage
-
-
-def second(key: str, **values):
-    return boxes_of(lambda content: content[key][1].update(values))
-
-
-# What is done to the data, and parts of the lines of the error.
-ERRORS = {
-    "class": (second("annotations", category_id=24), ["category_id: 24 is no class of procedure"]),
-    "outside": (second("annotations", bbox=[0, 800, 9, 9]), ["annotations[1]: y: the box is out"]),
-    "no number": (
-        second("images", file_name="x"),
-        ["images[1]: the name 'x' does not end in"],
-    ),
-    "frame": (second("images", file_name="000800.jpg"), ["frame 800 is not among", "0…8"]),
-    "table": (
-        boxes_of(lambda content: content.update(categories=content["categories"][:5])),
-        ["categories: id 1 has the name 'background', which is not that of the class"],
-    ),
-    "two places": (
-        written("again/03_assy_0_1/OD_labels.json", "{}"),
-        ["--data: recording 03_assy_0_1: boxes in ", "; keep one"],
-    ),
-    "early label": (
-        written(f"recordings/train/{LATE}/PSR_labels_raw.csv", row(0, BASE) + row(5, FULL)),
-        [f"{LATE}/PSR_labels_raw.csv: line 2: image: frame 5 is not among", "30…37"],
-    ),
-    "parts": (
-        removed(
-            "recordings/train/01_assy_0_1/rgb", "recordings/val/05_assy_1_2/PSR_labels_raw.csv"
-        ),
-        ["labels without frames (--data): 01_assy_0_1\n", "frames without labels: 05_assy_1_2"],
-    ),
-    "two videos": (
-        all_of(
-            removed(f"recordings/train/{LATE}/rgb"),
-            *(written(f"{place}/{LATE}.mp4", "") for place in "ab"),
-        ),
-        [f"recording {LATE}: frames in ", f"b/{LATE}.mp4; keep one"],
-    ),
-    "nothing unpacked": (
-        all_of(removed("recordings"), written("train_p1.zip", "PK")),
-        ["no folder <train|val|test>/<recording> with a PSR_labels_raw.csv is in it; unpack"],
-    ),
-}
-
-
-@pytest.mark.parametrize("what", ERRORS)
-def test_errors_name_the_place(copy, tmp_path, what, capsys):
-    damage, parts = ERRORS[what]
-    damage(copy)
-    words = [f"--data={copy}", f"--out={tmp_path / 'out'}"]
-    said = refused(capsys, industreal.main, words, lines=None)
-    for part in parts:
-        assert part in said
-    assert not (tmp_path / "out").exists()

@@ -20,13 +20,13 @@ from stormpsr_jax.recordings.recording import LabelPlace, Recording
 from stormpsr_jax.recordings.words import Terms
 from tests.data_prep.test_own_formats import cvat_project
 from tests.support import videos
-from tests.support.own_data import PROCEDURE
+from tests.support.own_data import PROCEDURE, rotate
 
 av = pytest.importorskip("av", reason="needs the extra video")
 
 
-def write_film(path, codec="libx264", *, num=150, variable=False, start=0, **options):
-    """Small pictures, no two alike; without the first packets, as one that was cut."""
+def write_film(path, codec="libx264", *, num=150, variable=False, turned=False, start=0, **options):
+    """Small pictures, no two alike; from a packet on, as of one that was cut."""
     draw = np.random.default_rng(0)
     whole = path.with_name(f"whole-{path.name}") if start else path
     small = draw.integers(0, 255, (num, 6, 8, 3), np.uint8)
@@ -39,6 +39,8 @@ def write_film(path, codec="libx264", *, num=150, variable=False, start=0, **opt
             for packet in list(source.demux(video=0))[start:-1]:
                 packet.stream = stream
                 container.mux(packet)
+    if turned:
+        rotate(path)
     return path
 
 
@@ -52,6 +54,7 @@ FILMS = {
     "variable.mp4": {"variable": True},
     "variable.mkv": {"variable": True},
     "open.mp4": {"x264-params": "open-gop=1"},
+    "turned.mp4": {"turned": True},
     "refreshed.mp4": {"x264-params": "intra-refresh=1"},
     "cut.mp4": {"start": 40},
     "cut.ts": {"start": 31},

@@ -1,6 +1,5 @@
 import functools
 import itertools
-import shutil
 
 import numpy as np
 import pytest
@@ -13,8 +12,6 @@ from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.media.framing import Framing
 from stormpsr_jax.media.pictures import ImageFiles
 from tests.support import videos
-from tests.support.commands import refused
-from tests.support.damage import edited, moved, removed, written
 from tests.support.meccano_data import (
     FRAMES,
     PROCEDURE,
@@ -80,63 +77,6 @@ def test_frames_of_a_video(meccano_files, meccano_shards, tmp_path):
     assert np.abs(one - other).mean(axis=(1, 2, 3)).max() < 15
     shuffled = np.abs(one - np.roll(other, 1, axis=0)).mean(axis=(1, 2, 3))
     assert shuffled.min() > 25  # so 15 means: the same frame
-
-
-LABELS, IN_ORDER = "psr/*/0001/PSR_labels_raw.csv", "psr/*/0001/PSR_labels.csv"
-BOXES, TRAIN, TEST = "asd/*/0001_GT.csv", "frames/RGB_frames/Train", "frames/RGB_frames/Test"
-# By parts of the message, what is done to the data.
-ERRORS = {
-    ("Train/0001: frame 5 is missing",): removed(f"{TRAIN}/0001/00005.jpg"),
-    ("Train/0001: the first frame is 0, MECCANO starts at 1",): written(
-        f"{TRAIN}/0001/00000.jpg", b""
-    ),
-    ("0002/PSR_labels_raw.csv: line 5: image: frame 9 is not among", "1…8"): removed(
-        f"{TRAIN}/0002/00009.jpg"
-    ),
-    ("0001/PSR_labels.csv: line 3: image: frame 15 is not among", "1…14"): edited(
-        IN_ORDER, "", "00015.jpg,3,Install\n"
-    ),
-    ("0001_GT.csv: line 6: frame 15 is not among", "1…14"): edited(
-        BOXES, "", "15,0,1,0.5,0.5,0.1,0.1\n"
-    ),
-    ("labels.csv: line 2: step id: '51' is not in 0…50",): edited(IN_ORDER, ",12,", ",51,"),
-    ("0001_GT.csv: line 4: x: the box is outside the picture",): edited(BOXES, "0.95,", "1.01,"),
-    ("psr/training/0001: is in no folder train, val or test", "0002: is in no"): moved(
-        ("psr/train", "psr/training"), ("frames/RGB_frames/Train", "frames/RGB_frames/all")
-    ),
-    ("recording 0001: frames in split val, labels in train",): moved(
-        (f"{TRAIN}/0001", "frames/RGB_frames/Val/0001")
-    ),
-    ("recording 0001: frames in ", "again/0001; keep one of these"): written(
-        "frames/again/0001/00001.jpg", b""
-    ),
-    ("psr: no folder <train|val|test>/<recording> with a PSR_labels_raw.csv",): removed("psr/*"),
-    ("labels without frames (--frames): 0008\n", "frames without labels: 0108"): moved(
-        (f"{TEST}/0008", f"{TEST}/0108")
-    ),
-    ("asd: no <recording>_GT.csv is in it",): removed("asd/*/*"),
-}
-
-
-@pytest.mark.parametrize("parts", ERRORS)
-def test_errors_are_named_before_the_work_begins(meccano_files, tmp_path, parts, capsys):
-    data = shutil.copytree(meccano_files, tmp_path / "data")
-    ERRORS[parts](data)
-    flags = [f"--frames={data}/frames", f"--labels={data}/psr", f"--asd_labels={data}/asd"]
-    said = refused(capsys, meccano.main, [*flags, f"--out={tmp_path}/out"], lines=None)
-    for part in parts:
-        assert part in said
-    assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize("flag", ["frames", "labels", "asd_labels"])
-def test_an_archive_is_refused(meccano_files, tmp_path, capsys, flag):
-    path = tmp_path / "MECCANO.zip"
-    path.write_bytes(b"PK")
-    given = {"frames": "frames", "labels": "psr", "asd_labels": "asd"}
-    flags = [f"--{name}={meccano_files / folder}" for name, folder in given.items()]
-    said = refused(capsys, meccano.main, [*flags, f"--{flag}={path}", f"--out={tmp_path}/out"])
-    assert said == f"error: --{flag}={path}: archives are not read; unpack it, and give the folder"
 
 
 REAL = REPOSITORY / "../shared/data"

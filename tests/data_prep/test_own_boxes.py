@@ -1,6 +1,5 @@
 import json
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +9,7 @@ from stormpsr_jax.data.annotation import EMPTY, NOT_ANNOTATED
 from stormpsr_jax.media.framing import Framing
 from stormpsr_jax.media.video import Video
 from stormpsr_jax.recordings.recording import LabelPlace, Recording
+from tests.support import refusals
 from tests.support.own_data import PROCEDURE, make, opened
 
 BOX = (0.375, 0.5, 0.25, 0.5)  # of a picture 64 x 48: x 16…32, y 12…36
@@ -27,13 +27,6 @@ def coco(*images: str, empty: Sequence[str] = (), **changes) -> str:
     boxes = [box | {"id": i, "image_id": i} for i in range(len(images))]
     table = [{"id": 1, "name": "pump"}]
     return json.dumps({"images": listed, "categories": table, "annotations": boxes})
-
-
-def written(folder: Path, files: dict[str, str]) -> Path:
-    for name, text in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text)
-    return folder
 
 
 # What lies below --boxes (or is it), and by recording the frames with a box and the empty ones.
@@ -69,10 +62,9 @@ FORMS = {
 @pytest.mark.parametrize("form", FORMS)
 def test_boxes_of_every_form_are_those_of_their_frames(tmp_path, form):
     files, expected = FORMS[form]
-    path = written(tmp_path, files)
-    if form == "one COCO file":
-        path /= next(iter(files))
-    found = matching.find_boxes(path, NAMES)
+    refusals.write(files, tmp_path)
+    given = next(iter(files)) if form == "one COCO file" else "."
+    found = matching.find_boxes(tmp_path / given, NAMES)
     for name, (boxed, empty) in expected.items():
         place = found.get(name)
         if place is None:
@@ -88,18 +80,16 @@ def test_boxes_follow_the_picture_and_other_frames_are_not_annotated(
     own_pictures, tmp_path, caplog
 ):
     caplog.set_level("INFO", logger="absl")
-    boxes = written(
-        tmp_path / "boxes",
-        {
-            "bench1.json": coco("bench1/000006.jpg", category_id=7),
-            "bench2/000006.txt": ROW,
-            "bench2/000007.txt": "",
-        },
-    )
-    (tmp_path / "splits.csv").write_text("recording,split\nbench1,train\nbench2,val\nbench3,test\n")
+    files = {
+        "boxes/bench1.json": coco("bench1/000006.jpg", category_id=7),
+        "boxes/bench2/000006.txt": ROW,
+        "boxes/bench2/000007.txt": "",
+        "splits.csv": "recording,split\nbench1,train\nbench2,val\nbench3,test\n",
+    }
+    refusals.write(files, tmp_path)
     framing = Framing((32, 32), aspect="pad", region=(0, 0, 0.5, 1))
     splits = str(tmp_path / "splits.csv")
-    make(own_pictures, tmp_path / "out", boxes=boxes, framing=framing, splits=splits)
+    make(own_pictures, tmp_path / "out", boxes=tmp_path / "boxes", framing=framing, splits=splits)
     recordings = opened(tmp_path / "out")
     assert {n: s.split for n, (_, s) in recordings.items()} == dict(
         zip(NAMES, ("train", "val", "test"), strict=True)
@@ -118,58 +108,11 @@ def test_boxes_follow_the_picture_and_other_frames_are_not_annotated(
     assert not any("detector" in message for message in caplog.messages)
 
 
-FILE, LABELS = "all.json", "bench2/000008.txt"
-ERRORS = {
-    "boxes without labels: bench9": {"bench9.json": coco("1.jpg"), "bench1.json": coco("1.jpg")},
-    "recording bench2: boxes in .*bench2.json and .*bench2; keep one": {
-        "bench2.json": coco("1.jpg"),
-        LABELS: "",
-    },
-    "bench2/6.txt: '6.txt' is frame 6 of the same recording as .*bench2/000006.txt": {
-        "bench2/6.txt": "",
-        "bench2/000006.txt": "",
-    },
-    "000020.txt: line 1: frame 20 is not among .* 0…19": {"bench2/000020.txt": "0 .5 .5 .1 .1"},
-    "5a1f8c0d93e4.txt' is frame 8 of the same recording as .*8.txt: '8.txt'": {
-        "bench2/8_jpg.rf.5a1f8c0d93e4.txt": "",
-        "bench2/8.txt": "",
-    },
-    "pump.txt: the name 'pump.txt' does not end in a frame's number": {"bench2/pump.txt": ""},
-    "bench1.json: not COCO": {"bench1.json": "[]"},
-    r"annotations\[0\]: bbox: \[16, 12, 16\] is not x, y": {
-        FILE: coco("bench1/6.jpg", bbox=[16, 12, 16])
-    },
-    r"images\[0\]: 'bench9/6.jpg' is in no folder named": {FILE: coco("bench9/6.jpg")},
-    r"annotations\[0\]: image_id: 9 is not in images": {
-        FILE: coco("bench1/6.jpg").replace('"image_id": 0', '"image_id": 9')
-    },
-    r"images\[1\]: id: 0 is given twice": {
-        FILE: coco("bench1/6.jpg", "bench1/7.jpg").replace('"id": 1, "file', '"id": 0, "file')
-    },
-    r"'bench2/x' does not end in a frame's number, such as 000010.jpg": {FILE: coco("bench2/x")},
-    r"annotations\[0\]: attributes: rotation: 'x' is not in": {
-        FILE: coco("bench1/6.jpg", attributes={"rotation": "x"})
-    },
-    "all.xml: CVAT's XML is not read for boxes; export the task as COCO 1.0": {"all.xml": "<a/>"},
-    r"--boxes=.*: has no <recording>.json \(COCO\)": {"notes.md": ""},
-    r"bench1.json: annotations\[0\]: frame 20 is not among": {"bench1.json": coco("20.jpg")},
-}
-
-
-@pytest.mark.parametrize("message", ERRORS)
-def test_errors_name_file_and_place(own_pictures, tmp_path, message):
-    boxes = written(tmp_path / "boxes", ERRORS[message])
-    with pytest.raises(ValueError, match=message) as caught:
-        make(own_pictures, tmp_path / "out", boxes=boxes)
-    assert str(boxes) in str(caught.value) or "bench9" in message
-    assert not (tmp_path / "out").exists()
-
-
 def test_boxes_numbered_by_the_pictures_of_the_video_name_both_rates(tmp_path):
-    boxes = written(tmp_path, {"000003.txt": ROW, "000075.txt": ROW})
+    refusals.write({"000003.txt": ROW, "000075.txt": ROW}, tmp_path)
     film = Video(tmp_path / "bench1.mp4", 13, np.arange(76) / 30, fps=5)
     one = Recording(
-        "bench1", film, LabelPlace(tmp_path), lambda: matching.read_boxes(boxes), PROCEDURE
+        "bench1", film, LabelPlace(tmp_path), lambda: matching.read_boxes(tmp_path), PROCEDURE
     )
     with pytest.raises(ValueError, match=r"000075.txt: line 1: .* has 30 a second; .* has 5 fr"):
         _ = one.boxes
@@ -188,5 +131,6 @@ def corners_around(box: Sequence[float], degrees: float) -> np.ndarray:
 @pytest.mark.parametrize("degrees", [0, 30, 90, 135.5, 180, -20])
 def test_turned_boxes_become_the_upright_ones_around_them(tmp_path, degrees):
     text = coco("000006.jpg", bbox=(24, 20, 16, 8), attributes={"rotation": degrees})
-    found = matching.read_boxes(written(tmp_path, {"bench1.json": text}) / "bench1.json")
+    (tmp_path / "bench1.json").write_text(text)
+    found = matching.read_boxes(tmp_path / "bench1.json")
     np.testing.assert_allclose(found.boxes, [corners_around((24, 20, 16, 8), degrees)], atol=1e-9)

@@ -11,13 +11,13 @@ from tests.support.own_data import PROCEDURE, STEPS, make, make_pictures, opened
 @pytest.mark.parametrize(("count", "expected"), [(3, (1, 1, 1)), (7, (5, 1, 1)), (40, (28, 6, 6))])
 def test_draws_have_the_shares_whatever_the_order(count, expected):
     names = [f"r{i}" for i in range(count)]
-    drawn = split_choice.draw_splits(names, (70, 15, 15), 0, {})
+    drawn = split_choice.draw_splits(names, (70, 15, 15), 0, {}, {})
     assert tuple([*drawn.values()].count(s) for s in SPLITS) == expected
-    assert drawn == split_choice.draw_splits(names[::-1], (70, 15, 15), 0, {})
-    others = [split_choice.draw_splits(names, (70, 15, 15), seed, {}) for seed in range(1, 9)]
+    assert drawn == split_choice.draw_splits(names[::-1], (70, 15, 15), 0, {}, {})
+    others = [split_choice.draw_splits(names, (70, 15, 15), seed, {}, {}) for seed in range(1, 9)]
     assert any(other != drawn for other in others)
-    assert {*split_choice.draw_splits(names, (1, 50, 49), 0, {}).values()} == {*SPLITS}
-    assert {*split_choice.draw_splits(names, (50, 50, 0), 0, {}).values()} == {"train", "val"}
+    assert {*split_choice.draw_splits(names, (1, 50, 49), 0, {}, {}).values()} == {*SPLITS}
+    assert {*split_choice.draw_splits(names, (50, 50, 0), 0, {}, {}).values()} == {"train", "val"}
 
 
 def test_draws_spread_incorrect_installations_and_variants():
@@ -29,7 +29,7 @@ def test_draws_spread_incorrect_installations_and_variants():
         old = rng.sample(names, rng.randint(0, 2))
         before = {name: rng.choice(SPLITS) for name in old}
         drawn = split_choice.draw_splits(names, (70, 15, 15), 0, before, kinds)
-        alike = split_choice.draw_splits(names, (70, 15, 15), 0, before)
+        alike = split_choice.draw_splits(names, (70, 15, 15), 0, before, {})
         assert sorted(drawn.values()) == sorted(alike.values())  # so many each, as without kinds
         assert drawn == split_choice.draw_splits(names[::-1], (70, 15, 15), 0, before, kinds)
         assert drawn.items() >= before.items()

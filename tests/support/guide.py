@@ -58,10 +58,10 @@ def additions() -> dict[str, tuple[int, list[str]]]:
     }
 
 
-def follow(folder: Path, name: str, *extra: str, page: str = PAGE) -> str:
+def follow(folder: Path, name: str, *extra: str) -> str:
     """Runs the commands of a block in a folder that has the repository's configs."""
     output = ""
-    for line in block("guide", name, page).strip().splitlines():
+    for line in block("guide", name).strip().splitlines():
         words = shlex.split(line)
         assert words[:2] == ["python", "-m"]
         if words[2] == "stormpsr_jax.main":

@@ -1,10 +1,12 @@
 """Wrong input, and what is said of it, as the files of `tests/snapshots` have it.
 
 In these a line `$` begins a case, with words for its test; `@` names a file, whose lines follow
-after `|` (after `~` one without an end); `!` is in the next line of the errors.
+after `|` (after `~` one without an end); `-` names files and folders to remove, by a glob, and `>`
+moves one, from before ` -> ` to after it; `!` is in the next line of the errors.
 """
 
 import pathlib
+import shutil
 
 import pytest
 
@@ -14,7 +16,7 @@ SNAPSHOTS = pathlib.Path(__file__).parents[1] / "snapshots"
 
 
 def cases(name):
-    """Those of a file: (words, {file: text}, messages)."""
+    """Those of a file: (words, {file: text, None of one to remove, path to move to}, messages)."""
     found = []
     for line in (SNAPSHOTS / name).read_text(encoding="utf-8").splitlines():
         kind, text = line[:1], line[2:]
@@ -23,6 +25,11 @@ def cases(name):
         _, files, messages = found[-1]
         if kind == "@":
             files[text] = ""
+        elif kind == "-":
+            files[text] = None
+        elif kind == ">":
+            old, new = text.split(" -> ")
+            files[old] = pathlib.PurePath(new)
         elif kind in ("|", "~"):
             files[next(reversed(files))] += text + "\n" * (kind == "|")
         elif kind == "!":
@@ -32,6 +39,14 @@ def cases(name):
 
 def write(files, folder):
     for name, text in files.items():
+        if text is None:
+            for path in list(folder.glob(name)):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            continue
+        if isinstance(text, pathlib.PurePath):
+            (folder / text).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).rename(folder / text)
+            continue
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(text if isinstance(text, bytes) else text.encode())
 
