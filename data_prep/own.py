@@ -35,7 +35,6 @@ learn from what it was scored on.
 """
 
 import argparse
-import functools
 import sys
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
@@ -103,6 +102,7 @@ def find_recordings(
             procedure,
             terms=terms or Terms(),
         )
+        by_name = {recording.name: recording for recording in recordings}
         chosen = split_choice.choose(
             splits,
             split_seed,
@@ -110,7 +110,7 @@ def find_recordings(
             (of_labels, of_videos),
             labelled,
             {name: pictured[name][0] for name in labelled},
-            {r.name: functools.partial(split_choice.kind_of, r) for r in recordings},
+            lambda name: split_choice.kind_of(by_name[name]),
         )
     except ValueError as error:
         raise_all([*lines_of(error), *_of_projects(labelled, pictured)])

@@ -28,7 +28,7 @@ def choose(
     tops: tuple[Path, Path],
     labelled: Mapping[str, LabelPlace],
     pictured: Mapping[str, Path],
-    kinds: Mapping[str, Callable[[], Kind]],
+    kind: Callable[[str], Kind],
 ) -> Mapping[str, str]:
     """The split of each recording.
 
@@ -37,7 +37,7 @@ def choose(
             and if none lies in one, DEFAULT_SHARES.
         before: splits that no draw changes: what is scored on must not be learnt from later.
         tops: the folders in which the labels and the pictures of recordings were found.
-        kinds: by recording, what says its kind, which only a draw asks.
+        kind: says that of a recording, by its name, which only a draw asks.
 
     Raises:
         ValueError: too few recordings for the draw; recordings without a split or in two.
@@ -49,10 +49,8 @@ def choose(
             return matching.splits_of(*tops, labelled, pictured, above=False)
     if match := _SHARES.fullmatch(spec or DEFAULT_SHARES):
         shares = [int(share) for share in match.groups()]
-        return draw_splits(
-            list(kinds), shares, seed, before, {n: kind() for n, kind in kinds.items()}
-        )
-    return _read_splits(Path(spec), kinds)
+        return draw_splits(list(labelled), shares, seed, before, {n: kind(n) for n in labelled})
+    return _read_splits(Path(spec), labelled)
 
 
 def kind_of(recording: Recording) -> Kind:

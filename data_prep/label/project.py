@@ -11,7 +11,7 @@ import struct
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -210,14 +210,13 @@ class Project:
             boxed = done.keys() & matching.find_boxes(boxes, done)
         labelled = {name: self.labels.places[name] for name in done}
         pictured = {name: self.recordings[name].place for name in done}
-        for kind in (boxes, None):  # the detector needs some in both
-            which = (self._videos, folder, kind, self._procedure_file, wanted)
+        for drawn in (boxes, None):  # the detector needs some in both
+            which = (self._videos, folder, drawn, self._procedure_file, wanted)
             commands, data, workdir, last = training(*which)
             before = split_choice.of_folder(data)
             tops = folder, Path(self._videos)
-            splits = split_choice.choose(
-                wanted.splits, 0, before, tops, labelled, pictured, self._kinds(steps)
-            )
+            kind = functools.partial(self._kind, steps)
+            splits = split_choice.choose(wanted.splits, 0, before, tops, labelled, pictured, kind)
             missing = {"train", "val"} - {splits[name] for name in boxed}
             if not missing:
                 break
@@ -252,16 +251,9 @@ class Project:
         told = {"shown": shown, "replaces": [line for line in replaces if line]}
         return told | {"commands": [*map(_shown, commands)]}, commands, workdir
 
-    def _kinds(
-        self, steps: Mapping[str, Sequence[Step]]
-    ) -> dict[str, Callable[[], split_choice.Kind]]:
-        """What says the kind of a recording, by its steps."""
-
-        def kind(name: str) -> split_choice.Kind:
-            wrong = any(step % 3 == 1 for _, step in steps[name])
-            return wrong, self.procedure.variant_for(name).name
-
-        return {name: functools.partial(kind, name) for name in steps}
+    def _kind(self, steps: Mapping[str, Sequence[Step]], name: str) -> split_choice.Kind:
+        wrong = any(step % 3 == 1 for _, step in steps[name])
+        return wrong, self.procedure.variant_for(name).name
 
     def recognising(self) -> list[str] | None:
         """The command that makes proposals for videos that are not done; None: there are none."""

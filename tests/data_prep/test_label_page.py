@@ -24,6 +24,7 @@ from stormpsr_jax.recordings.steps import steps_to_states
 from tests.support import videos
 from tests.support.contrasts import CONTRASTS
 from tests.support.label_page import LabelPage
+from tests.support.own_data import rotate
 
 av = pytest.importorskip("av", reason="needs the extra video")
 pytest.importorskip("sse_starlette", reason="needs the extra live")
@@ -49,16 +50,16 @@ def film(path, codec, pts=lambda i: 100 * i):
 
     count = range(SECONDS * RATE)
     times = [pts(i) / 1000 for i in count]
-    videos.write(path, map(shown, count), times, fps=RATE, gop_size=40, codec=codec)
+    return videos.write(path, map(shown, count), times, fps=RATE, gop_size=40, codec=codec)
 
 
 def jitter(i):
     return 100 * i + 45 * np.sin(12.9898 * i)
 
 
-FILMS = {  # test_label.py has many more, at the class that the page shows
+FILMS = {  # test_label.py has many more, for what the server sends
     "demo": lambda path: shutil.copy(demo.VIDEO, path),
-    "variable": lambda path: film(path, "libx264", jitter),
+    "turned": lambda path: rotate(film(path, "libx264", jitter)),
     "part2": lambda path: film(path, "mpeg4"),
 }
 
@@ -122,7 +123,7 @@ PLAYED = """async ([name, frame]) => {
 }"""
 
 
-@pytest.mark.parametrize(("name", "plays"), [("variable", True), ("part2", False)])
+@pytest.mark.parametrize(("name", "plays"), [("turned", True), ("part2", False)])
 def test_steps_labelled_by_keys_alone_are_read_at_the_very_frames(tab, tmp_path, name, plays):
     with serving(tmp_path, name) as server:
         opened(tab, server, name)

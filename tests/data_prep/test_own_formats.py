@@ -1,6 +1,7 @@
 import contextlib
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from data_prep import labels as labels_command
 from data_prep import own
 from stormpsr_jax import evaluate, procedure
 from stormpsr_jax.psr import convert
-from tests.support import label_formats
+from tests.support import label_formats, refusals
 from tests.support.commands import refused
 from tests.support.own_data import PROCEDURE, opened, words, write_video
 
@@ -108,50 +109,47 @@ def test_an_export_of_a_whole_project_is_read_as_it_is(tmp_path, capsys):
     assert sorted(folder.name for folder in (tmp_path / "psr").iterdir()) == names
 
 
-def test_evaluate_and_procedure_check_take_words_and_the_rate_of_frames(tmp_path, capsys):
-    (tmp_path / "labels").mkdir()
-    (tmp_path / "asd").mkdir()
-    (tmp_path / "words.csv").write_text("word,step\nscrew on,6\n")
+@pytest.fixture
+def labels(tmp_path, monkeypatch):
+    """A folder for labels of bench1, beside a procedure and predictions."""
+    monkeypatch.chdir(tmp_path)
+    predicted = {"asd/bench1_results_pred.csv": "name,frame,class,conf,x,y,w,h\n"}
+    refusals.write(predicted | {"pump.json": json.dumps(PROCEDURE.to_json())}, tmp_path)
+    (tmp_path / "labels/bench1").mkdir(parents=True)
+    return tmp_path / "labels/bench1"
+
+
+def truth(*said):
+    """The steps that `evaluate` has of it."""
+    flags = ["--procedure=pump.json", "--labels=labels", "--asd=asd", "--decoder=naive"]
+    evaluate.main([*flags, *said, "--out=metrics.json"])
+    asd = json.loads(Path("metrics.json").read_text())["streams"]["asd"]
+    return asd["recordings"]["bench1"]["truth"]
+
+
+def test_evaluate_and_procedure_check_take_words_and_the_rate_of_frames(labels, capsys):
+    Path("words.csv").write_text("word,step\nscrew on,6\n")
     names = [(0, 30, "Install seal"), (0, 60, "screw on")]
-    label_formats.cvat_tracks(tmp_path / "labels" / "bench1.xml", names, 30)
-    rows = "x,5,1,.9,0,0,1,1\n"
-    (tmp_path / "asd/bench1_results_pred.csv").write_text("name,frame,class,conf,x,y,w,h\n" + rows)
-    own_data_file = tmp_path / "pump.json"
-    own_data_file.write_text(json.dumps(PROCEDURE.to_json()))
-    said = [f"--words={tmp_path / 'words.csv'}", "--labels_fps=30"]
-    labels = f"--labels={tmp_path / 'labels'}"
+    label_formats.cvat_tracks(labels / "1.xml", names, 30)
+    said = ["--words=words.csv", "--labels_fps=30"]
     for flags, message in (
         (said, "the labels of 1 recording can be read, with warnings"),  # the cover is missing
         (said[:1], "counts the pictures of the video"),
         (said[1:], "'screw on' is no step"),
     ):
         with contextlib.suppress(SystemExit):
-            procedure.main(["check", str(own_data_file), labels, *flags])
-        out = capsys.readouterr()
-        assert message in out.out + out.err
-    more = [f"--procedure={own_data_file}", f"--asd={tmp_path / 'asd'}", "--decoder=naive"]
-    evaluate.main([*more, labels, *said, f"--out={tmp_path / 'metrics.json'}"])
-    content = json.loads((tmp_path / "metrics.json").read_text())
-    assert content["streams"]["asd"]["recordings"]["bench1"]["truth"] == [[5, 0], [10, 6]]
+            procedure.main(["check", "pump.json", "--labels=labels", *flags])
+        assert message in "".join(capsys.readouterr())
+    assert truth(*said) == [[5, 0], [10, 6]]
 
 
 EVERY_FORMAT = label_formats.TIMED | label_formats.FRAMED | label_formats.PICTURED
 
 
 @pytest.mark.parametrize("name", EVERY_FORMAT)
-def test_evaluate_and_procedure_check_take_labels_of_every_format(tmp_path, capsys, name):
-    content = PROCEDURE.to_json()
-    content["variants"] = {"assembly": content["variants"]["assembly"] | {"recordings": ["*"]}}
-    (tmp_path / "pump.json").write_text(json.dumps(content))
-    (tmp_path / "labels/a").mkdir(parents=True)
-    (tmp_path / "asd").mkdir()
+def test_evaluate_and_procedure_check_take_labels_of_every_format(labels, capsys, name):
     events = [(1.0, 5, "Install seal"), (2.0, 10, "Install cover"), (3.0, 15, "Install screw")]
-    EVERY_FORMAT[name](tmp_path / "labels/a" / name, events, 5)
-    said = [f"--labels={tmp_path / 'labels'}", "--labels_fps=5"]
-    procedure.main(["check", str(tmp_path / "pump.json"), *said])
+    EVERY_FORMAT[name](labels / name, events, 5)
+    procedure.main(["check", "pump.json", "--labels=labels", "--labels_fps=5"])
     assert "the labels of 1 recording fit" in capsys.readouterr().out
-    (tmp_path / "asd/a_results_pred.csv").write_text("name,frame,class,conf,x,y,w,h\n")
-    more = [f"--procedure={tmp_path / 'pump.json'}", f"--asd={tmp_path / 'asd'}"]
-    evaluate.main([*more, *said, "--decoder=naive", f"--out={tmp_path / 'metrics.json'}"])
-    result = json.loads((tmp_path / "metrics.json").read_text())
-    assert result["streams"]["asd"]["recordings"]["a"]["truth"] == [[5, 0], [10, 3], [15, 6]]
+    assert truth("--labels_fps=5") == [[5, 0], [10, 3], [15, 6]]
