@@ -50,7 +50,7 @@ from data_prep.rendering import seeds
 from data_prep.rendering.scene import Body, Picture
 from data_prep.worlds import noticed, rendered
 from data_prep.worlds.motion import Motion, plan_views
-from data_prep.worlds.workplace import HALF_VIEW, clean_picture, poses_in_pictures
+from data_prep.worlds.workplace import HALF_VIEW, clean_picture, plain_sketch, poses_in_pictures
 from data_prep.writing import shards
 from stormpsr_jax.recordings.procedure import Procedure
 
@@ -101,7 +101,7 @@ def make_recording(
     def pictures() -> Iterator[Picture]:
         for i, copy in zip(range(count), copies, strict=False):
             if plain[i]:
-                sketch = functools.partial(noticed.bare, copy, views, i)
+                sketch = functools.partial(plain_sketch, copy, views, i)
                 states[i] = noticed.as_told(sketch, states[i])
                 yield clean_picture(Body(copy.mesh(states[i])), views, i, size, looks)
             else:

@@ -1,10 +1,10 @@
 """Files of meshes, read by trimesh, with the colours and names that it loses of them."""
 
 import dataclasses
-import importlib.util
 import io
 import re
 from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -46,15 +46,11 @@ def check_file(path: Path) -> None:
         raise ValueError(
             f"{path}: {suffix} is not read; export it as STL, OBJ, PLY, GLB, 3MF or STEP"
         )
-    if missing := [name for name in _LIBRARIES.get(suffix, ()) if not _is_installed(name)]:
+    if missing := [name for name in _LIBRARIES.get(suffix, ()) if not find_spec(name)]:
         raise ValueError(
             f"{path}: reading it takes {' and '.join(missing)}: pip install {' '.join(missing)}; "
             "or export it as STL, OBJ or GLB"
         )
-
-
-def _is_installed(name: str) -> bool:
-    return importlib.util.find_spec(name) is not None
 
 
 def read(path: Path) -> list[Piece]:

@@ -94,7 +94,7 @@ def _grains(rng: np.random.Generator) -> np.ndarray:
 
 
 # Each makes (T, T): how much of the second colour there is, below 0 what is brighter than both.
-_MAKE = {
+TEXTURES = {
     "boards": _boards,
     "mat": _mat,
     "speckles": _speckles,
@@ -103,12 +103,11 @@ _MAKE = {
     "stripes": _stripes,
     "grains": _grains,
 }
-TEXTURES = tuple(_MAKE)
 
 
 def texture(name: str, colours: np.ndarray, fine: float, rng: np.random.Generator) -> Texture:
     """Makes a texture of TEXTURES of two linear colours (2, 3), turned by any quarter turns."""
-    mix = np.rot90(_MAKE[name](rng), int(rng.integers(4)))[..., None]
+    mix = np.rot90(TEXTURES[name](rng), int(rng.integers(4)))[..., None]
     albedo = np.clip(colours[0] + mix * (colours[1] - colours[0]), 0.01, 0.95)
     brighter = np.clip(-mix / 2, 0, 1) * (0.85 - albedo)
     return Texture(np.ascontiguousarray(albedo + brighter, np.float32), fine)

@@ -62,7 +62,7 @@ def join(meshes: Sequence[Mesh]) -> Mesh:
 def affine(
     angles: Vector = (0.0, 0.0, 0.0),
     translation: Vector = (0.0, 0.0, 0.0),
-    scale: float | Vector = 1.0,
+    scale: float = 1.0,
 ) -> np.ndarray:
     """(4, 4): scale, then turn about x, y and z (radians, in this order), then move."""
     (si, ci), (sj, cj), (sk, ck) = [(math.sin(angle), math.cos(angle)) for angle in angles]
@@ -75,7 +75,7 @@ def affine(
             [0.0, 0.0, 0.0, 1.0],
         ]
     )
-    matrix[:3, :3] *= scale  # (3,) scales the columns: the mesh's own axes
+    matrix[:3, :3] *= scale
     return matrix
 
 

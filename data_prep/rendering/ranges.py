@@ -1,10 +1,8 @@
 """Ranges that looks are drawn from."""
 
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
-
-T = TypeVar("T")
 
 
 class Range(NamedTuple):
@@ -18,6 +16,6 @@ class Range(NamedTuple):
         return float(rng.uniform(*self)) if self.low < self.high else self.low
 
 
-def one(options: tuple[T, ...], rng: np.random.Generator) -> T:
+def one(options: tuple[str, ...], rng: np.random.Generator) -> str:
     """One of the options. The only one takes nothing from `rng`."""
     return options[int(rng.integers(len(options)))] if len(options) > 1 else options[0]

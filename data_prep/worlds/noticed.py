@@ -14,7 +14,7 @@ import numpy as np
 
 from data_prep.products.product import Product
 from data_prep.products.wrong_poses import wrong_pose
-from data_prep.rendering.scene import Body, Picture
+from data_prep.rendering.scene import Picture
 from data_prep.worlds.copies import nearly_right_pose
 from data_prep.worlds.motion import Motion
 from data_prep.worlds.timelines import Timeline
@@ -67,11 +67,6 @@ def told(
     return {k for k, other in others.items() if differ(here, sketch(other), world.noise.high)}
 
 
-def bare(product: Product, motion: Motion, frame: int, state: np.ndarray) -> Picture:
-    """A sketch of a product that nothing hides."""
-    return plain_sketch(Body(product.mesh(state)), motion, frame)
-
-
 def as_told(
     sketch: Callable[[np.ndarray], Picture], state: np.ndarray, world: World = TOY
 ) -> np.ndarray:
@@ -97,9 +92,8 @@ def with_visible_poses(
     def visible(k: int, product: Product) -> bool:
         frames = np.concatenate([spell.frames for spell in found if spell.part == k])
         looks = frames[np.linspace(0, len(frames) - 1, min(_LOOKS, len(frames))).astype(int)]
-        return any(
-            told(partial(bare, product, motion, i), states[i], [k], world) for i in looks.tolist()
-        )
+        sketches = ((partial(plain_sketch, product, motion, i), states[i]) for i in looks.tolist())
+        return any(told(*sketch, [k], world) for sketch in sketches)
 
     for k in sorted({spell.part for spell in found}):
         part, tried = product.parts[k], product

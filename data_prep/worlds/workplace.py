@@ -227,12 +227,12 @@ def bodies_of(product: Product) -> Callable[[tuple[int, ...]], Body]:
     return functools.lru_cache(_KEPT)(lambda state: Body(product.mesh(state)))
 
 
-def plain_sketch(body: Body, motion: Motion, frame: int) -> Picture:
-    """A small picture as of `clean_picture`, always in the same light."""
-    product = Placed(body, motion.product_pose(frame))
+def plain_sketch(product: Product, motion: Motion, frame: int, state: np.ndarray) -> Picture:
+    """A small picture as of `clean_picture`, of a product in a state, always in the same light."""
+    placed = Placed(Body(product.mesh(state)), motion.product_pose(frame))
     light = Light(np.array([0.0, 0.0, 1.0]), np.full(3, 0.5), np.full(3, 0.5))
     grey = _display(np.full(3, 0.5)).astype(np.float32)
-    return render(product, [], _camera(motion, frame), light, grey, _LOOKED_AT)
+    return render(placed, [], _camera(motion, frame), light, grey, _LOOKED_AT)
 
 
 def _camera(motion: Motion, frame: int) -> Camera:

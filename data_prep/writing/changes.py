@@ -31,7 +31,6 @@ def lost(out: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[s
         if name not in new:
             found[name] = f"is in {out}, and not given any more"
         elif what:
-            what = list(dict.fromkeys(what))
             found[name] = f"its {' and '.join(what)} are not those that {out} has"
         elif split != new[name][0]:
             found[name] = f"is in split {new[name][0]} now, and in {split} of {out}"

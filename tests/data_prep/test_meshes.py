@@ -1,6 +1,7 @@
 import io
 import json
 import os
+import sys
 import zipfile
 from pathlib import Path
 
@@ -144,19 +145,14 @@ def test_a_3mf_block_has_its_name_and_its_bounds_in_millimetres(unit, to_mm, tmp
 
 
 @pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        (
-            "base.3mf",
-            "takes lxml and networkx: pip install lxml networkx; or export it as STL, OBJ",
-        ),
-        ("base.stp", "takes cascadio: pip install cascadio; or export it as STL"),
-    ],
+    ("name", "missing"), [("base.3mf", ["lxml", "networkx"]), ("base.stp", ["cascadio"])]
 )
-def test_a_missing_reader_is_named_with_what_to_install(name, expected, tmp_path, monkeypatch):
+def test_a_missing_reader_is_named_with_what_to_install(name, missing, tmp_path, monkeypatch):
     (tmp_path / name).touch()
-    monkeypatch.setattr(mesh_files, "_is_installed", lambda library: False)
-    with pytest.raises(ValueError, match=f"{name}: reading it {expected}"):
+    for library in missing:
+        monkeypatch.setitem(sys.modules, library, None)
+    takes = f"takes {' and '.join(missing)}: pip install {' '.join(missing)}; or export it as STL"
+    with pytest.raises(ValueError, match=f"{name}: reading it {takes}"):
         read_inputs(tmp_path, BASE)
 
 

@@ -1,8 +1,12 @@
 import dataclasses
 import functools
 import os
+import shutil
+import signal
 import sys
 import threading
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,12 +14,12 @@ import tensorflow_datasets as tfds
 from array_record.python import array_record_module
 from tensorflow_datasets.proto import tf_example_pb2
 
-from data_prep.writing import output, shards
+from data_prep.writing import output, recording_shard, shards
 from stormpsr_jax.recordings import labels
 from stormpsr_jax.recordings.steps import states_per_frame
 from tests.support import shards_data
 from tests.support.digests import digests
-from tests.support.processes import finish, start
+from tests.support.processes import finish, start, wait_until
 from tests.support.shards_data import SPLITS, build, make, toy_procedure, toy_recording
 
 
@@ -126,40 +130,54 @@ def test_build_other_arguments_are_refused(built, change, message):
     assert digests(built) == before
 
 
+def pictures(change):
+    """Makes another number of pictures for recording b than it has labels."""
+    return {"change": lambda data: dataclasses.replace(data, jpegs=change(list(data.jpegs)))}
+
+
+SYSTEM = {"marks": pytest.mark.system}  # workers
+
+
 @pytest.mark.parametrize(
-    ("kind", "workers", "error", "message"),
+    ("options", "workers", "error", "message"),
     [
-        ("value", 1, ValueError, "recording test/d: no d here"),
-        ("value", 2, ValueError, "recording test/d: no d here"),
-        ("key", 1, RuntimeError, "recording test/d: KeyError: 'no d here'"),
+        ({"fail": "value,d"}, 1, ValueError, "test/d: no d here"),
+        pytest.param({"fail": "value,d"}, 2, ValueError, "test/d: no d here", **SYSTEM),
+        ({"fail": "key,d"}, 1, RuntimeError, "test/d: KeyError: 'no d here'"),
+        (pictures(lambda jpegs: jpegs[:-2]), 1, ValueError, "train/b: it has 9 images for its 11"),
+        (pictures(lambda jpegs: jpegs * 2), 1, ValueError, "train/b: .*more images than its 11"),
+        ({}, 1, OSError, "train/c: no space left on the disk; free"),
     ],
 )
+def test_build_failure_names_the_recording_and_leaves_nothing_that_looks_whole(
+    built, tmp_path, monkeypatch, options, workers, error, message
+):
+    out, log = tmp_path / "out", tmp_path / "log"
+    with monkeypatch.context() as patch:
+        if error is OSError:
+            # What is written for recording c goes to a device that is always full.
+            writer, name = array_record_module.ArrayRecordWriter, "clips-train.array_record-00002"
+            patch.setattr(
+                recording_shard.array_record_module,
+                "ArrayRecordWriter",
+                lambda path, options: writer("/dev/full" if name in path else path, options),
+            )
+        failing = functools.partial(make, log=log, **options)
+        with pytest.raises(error, match=f"recording {message}"):
+            build(out, make=failing, workers=workers)
+    begun, failed = log.read_text().split(), message[message.index("/") + 1]
+    assert workers > 1 or failed in begun[-2:], "the next may have begun, no other one"
+    assert not (out / "dataset_info.json").exists()
+    assert not list(out.glob("unfinished/*"))
+    build(out)
+    assert digests(out) == digests(built)
+
+
 @pytest.mark.usefixtures("system")  # workers
-def test_build_failure_names_the_recording(tmp_path, kind, workers, error, message):
-    failing = functools.partial(make, fail=f"{kind},d", log=tmp_path / "log")
-    with pytest.raises(error, match=message):
-        build(tmp_path / "out", make=failing, workers=workers)
-    begun = (tmp_path / "log").read_text().split()
-    assert workers > 1 or begun in (["d"], ["d", "a"]), "the next may have begun, no other one"
-    assert not (tmp_path / "out" / "dataset_info.json").exists()
-    assert not list((tmp_path / "out").glob("unfinished/*"))
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda jpegs: jpegs[:-2], "it has 9 images for its 11 labelled frames"),
-        (lambda jpegs: jpegs * 2, "more images than its 11 labelled frames"),
-    ],
-)
-def test_build_too_few_or_too_many_pictures_are_refused(tmp_path, change, message):
-    def altered(data):
-        return dataclasses.replace(data, jpegs=change(list(data.jpegs)))
-
-    with pytest.raises(ValueError, match=rf"recording train/b: .*{message}"):
-        build(tmp_path, make=functools.partial(make, change=altered), splits={"train": ["b"]})
-    assert not list(tmp_path.glob("clips-*"))
-    assert not list(tmp_path.glob("unfinished/*"))
+def test_build_killed_worker_is_an_error(tmp_path):
+    failing = functools.partial(make, fail="die,b")
+    with pytest.raises(ChildProcessError, match=r"worker process died.*run the same command again"):
+        build(tmp_path / "out", make=failing, workers=2)
 
 
 def test_build_only_the_glob_is_made_and_the_longest_first(built, tmp_path, capsys):
@@ -199,3 +217,80 @@ def test_build_errors_a_second_run_is_told_who_has_the_folder(built, tmp_path):
     assert not (out / "unfinished").exists()
     with output.only_writer(out):
         assert build(out)  # what is complete is only read
+
+
+INTERRUPTED = """
+import functools, pathlib, sys
+from tests.support import shards_data
+if __name__ == "__main__":
+    out, log = map(pathlib.Path, sys.argv[1:3])
+    make = functools.partial(shards_data.make, log=log, sleep=0.2)
+    shards_data.build(out, make=make, workers=2)
+"""
+
+
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT])
+def test_build_interrupted_and_run_again_gives_the_same_bytes(built, tmp_path, sent):
+    script, out, log = tmp_path / "script.py", tmp_path / "out", tmp_path / "log"
+    script.write_text(INTERRUPTED)
+    process = start([sys.executable, script, out, log], start_new_session=True)
+    # Until something is finished and the next recording has begun.
+    wait_until(lambda: list(out.glob("clips-*")) and list(out.glob("unfinished/clips-*")), process)
+    if sent == signal.SIGINT:  # what Ctrl-C does: to every process of the group
+        os.killpg(process.pid, sent)
+    else:
+        process.kill()
+    error = process.communicate(timeout=120)[0]
+    finished = sorted(path.name for path in out.glob("clips-*"))
+    assert 0 < len(finished) < 4
+    assert not (out / "dataset_info.json").exists()
+    if sent == signal.SIGINT:
+        assert "KeyboardInterrupt" in error
+        assert not list(out.glob("unfinished/*"))
+    wait_until_gone(out)
+    assert sorted(path.name for path in out.glob("clips-*")) == finished  # workers died too
+
+    log.unlink()
+    build(out, make=functools.partial(make, log=log))
+    shards = {f"clips-train.array_record-{i:05d}-of-00003": name for i, name in enumerate("abc")}
+    shards["clips-test.array_record-00000-of-00001"] = "d"
+    remaining = {name for shard, name in shards.items() if shard not in finished}
+    assert sorted(log.read_text().split()) == sorted(remaining)
+    assert digests(out) == digests(built)
+
+
+def wait_until_gone(out: Path) -> None:
+    deadline = time.monotonic() + 60
+    for pid in {int(path.suffix[1:]) for path in out.glob("unfinished/*[0-9]")}:
+        while is_running(pid):
+            assert time.monotonic() < deadline, "a worker outlived its parent"
+            time.sleep(0.02)
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return bool(Path(f"/proc/{pid}/cmdline").read_bytes())  # empty for a zombie
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.parametrize(
+    ("file", "size", "made"),
+    [
+        ("clips-train.array_record-00001-of-00003", 0, ["b"]),
+        ("clips-test.array_record-00000-of-00001", -100, ["d"]),
+        ("labels/train/b/frames.npz", -100, ["b"]),
+        ("features.json", 0, []),
+        ("labels/test.npz", 0, []),
+    ],
+)
+def test_build_what_is_deleted_or_truncated_is_made_again_alone(built, tmp_path, file, size, made):
+    out, log = shutil.copytree(built, tmp_path / "out"), tmp_path / "log"
+    content = (out / file).read_bytes()
+    (out / file).unlink()
+    if size:
+        (out / file).write_bytes(content[:size])
+    log.touch()
+    build(out, make=functools.partial(make, log=log))
+    assert log.read_text().split() == made
+    assert digests(out) == digests(built)
