@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 Step = tuple[int, int]  # frame, step id
-SWAPPED = 3  # in so many steps it is no chance that ids look like frames and frames like ids
+SWAPPED = 3  # so many ids that look like frames, and frames like ids, are no chance
 
 
 def steps(name: str, values: Iterable[Sequence[Any]] | np.ndarray) -> list[Step]:
@@ -43,9 +43,10 @@ def truth_and_predicted(
         if len(set(its)) < len(its):
             (frame, step_id), _ = collections.Counter(its).most_common(1)[0]
             raise ValueError(f"{name}: step {step_id} is given twice at frame {frame}")
-    if len(found) >= SWAPPED and true:
+    first = {frame for frame, _ in found}
+    if len(first) >= SWAPPED and true:
         ids = {step_id for _, step_id in true}
-        if min(step_id for _, step_id in found) > max(ids) and ids.issuperset(f for f, _ in found):
+        if min(step_id for _, step_id in found) > max(ids) and ids.issuperset(first):
             raise ValueError(
                 "predicted: rows are (frame, step id), and its columns look exchanged: what stands "
                 "as frame are step ids of truth"

@@ -18,14 +18,15 @@ from stormpsr_jax.recordings.predictions import Detections
 from stormpsr_jax.recordings.procedure import load_procedure
 from tests.support import toy
 
-STEPS = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 4)), max_size=5, unique=True)
+# Frames that are no step ids: columns that look exchanged are refused.
+STEPS = st.lists(st.tuples(st.integers(5, 8), st.integers(0, 4)), max_size=5, unique=True)
 
 
 def all_orders(steps):
     """Every order of (frame, step id) that differs inside frames alone."""
     frames = [sorted(s for f, s in steps if f == frame) for frame in sorted({f for f, _ in steps})]
     for one in itertools.product(*(set(itertools.permutations(ids)) for ids in frames)):
-        yield list(enumerate(itertools.chain(*one)))
+        yield list(enumerate(itertools.chain(*one), 5))
 
 
 @settings(max_examples=300, deadline=None)
@@ -41,7 +42,7 @@ def test_pos_sets_is_the_best_pos_over_all_orders_inside_frames(truth, found):
 
 @given(st.lists(st.integers(0, 6), min_size=1, max_size=12), st.lists(st.integers(0, 6)))
 def test_pos_sets_is_pos_where_no_two_steps_share_a_frame(truth, found):
-    truth, found = list(enumerate(truth)), list(enumerate(found))
+    truth, found = list(enumerate(truth, 7)), list(enumerate(found, 7))
     assert step_sets.order_similarity(truth, found) == metrics.order_similarity(truth, found)
 
 
