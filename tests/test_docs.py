@@ -163,7 +163,8 @@ def test_every_flag_of_every_command_stands_on_a_page(monkeypatch):
         parsers.append(parser)
         parser.exit()
 
-    monkeypatch.setattr(OneLineParser, "parse_known_args", seen)
+    for name in ("parse_known_args", "parse_known_intermixed_args"):
+        monkeypatch.setattr(OneLineParser, name, seen)
     for name in ("logging.basicConfig", "absl.logging.set_verbosity"):  # set for all of a process
         monkeypatch.setattr(name, lambda *_, **__: None)
     lines = [[module] for module in command.COMMANDS.values()]

@@ -174,6 +174,11 @@ class OneLineParser(argparse.ArgumentParser):
         self.refuse_stores(sys.argv[1:] if args is None else list(args))
         return super().parse_known_args(args, namespace)
 
+    def parse_known_intermixed_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As above; from Python 3.13 on it does not call that."""
+        self.refuse_stores(sys.argv[1:] if args is None else list(args))
+        return super().parse_known_intermixed_args(args, namespace)
+
     def refuse_stores(self, words: Sequence[str]) -> None:
         """Makes an error of a path in an object store, which Python takes for one of a folder."""
         self._words = words  # for `error`
