@@ -88,10 +88,9 @@ def find_recordings(data: str | Path, psr_labels: str | Path | None) -> list[Rec
     if psr_labels is not None:
         of_labels, flag = folders.require(psr_labels, "--psr_labels"), f"--psr_labels={psr_labels}"
     labelled = matching.find_labels(of_labels, flag, _OTHER_STREAMS)
-    boxed = matching.find_files(
+    boxed = matching.find_box_files(
         top,
         "--data",
-        "boxes",
         lambda file: file.parent.name if file.name == _BOXES else None,
         _OTHER_STREAMS,
     )

@@ -42,17 +42,15 @@ def find_labels(top: Path, flag: str, left_out: Collection[str] = ()) -> dict[st
     return {name: LabelPlace(path) for name, path in places.items()}
 
 
-def find_files(
+def find_box_files(
     top: Path,
     flag: str,
-    what: str,
     recording_of: Callable[[Path], str | None],
     left_out: Collection[str] = (),
 ) -> dict[str, Path]:
-    """A file of each recording.
+    """The file of boxes of each recording.
 
     Args:
-        what: is in the files.
         recording_of: a file -> name of the recording; None of another file.
         left_out: names of folders that are not looked into.
     """
@@ -62,7 +60,7 @@ def find_files(
         for path in (folder / file for folder, _, names in walked for file in names)
         if (name := recording_of(path)) is not None
     )
-    return only_places(found, flag, what)
+    return only_places(found, flag, "boxes")
 
 
 def only_places(found: Mapping[str, Sequence[P]], flag: str, what: str) -> dict[str, P]:

@@ -42,10 +42,9 @@ def read_boxes(path: Path) -> Boxes:
 
 def find_boxes(asd_labels: str | Path) -> dict[str, Path]:
     """The files <recording>_GT.csv; ValueError: there are none, or a recording has two."""
-    found = matching.find_files(
+    found = matching.find_box_files(
         folders.require(asd_labels, "--asd_labels"),
         "--asd_labels",
-        "boxes",
         lambda file: file.name.removesuffix(_BOXES) if file.name.endswith(_BOXES) else None,
     )
     if not found:

@@ -145,7 +145,7 @@ class Recording:
         last = int(boxes.frames.max(initial=0))
         if last >= video.first_frame + video.num_frames:
             times, fps = video.timestamps(self.procedure.fps).times, self.procedure.fps
-            if video.num_frames < len(times) >= last:  # some count pictures from 1
+            if video.num_frames < len(times) and last <= len(times):  # some count from 1
                 rate = (len(times) - 1) / times[-1]
                 raise ValueError(
                     f"{boxes.places[int(boxes.frames.argmax())]}: frame {last} is a number of a "

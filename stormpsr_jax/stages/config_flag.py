@@ -13,6 +13,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from stormpsr_jax.base import results
 from stormpsr_jax.base.errors import lines_of, raise_all, tell
 from stormpsr_jax.base.files import shorten
 from stormpsr_jax.configs import default as default_config
@@ -130,17 +131,10 @@ def _set(config: ConfigDict, word: str) -> None:
 def _near(name: str) -> str:
     """Names the fields that are called like one that is none, in its section or below it first."""
     section, _, leaf = name.rpartition(".")
-    every = [field for field in _names(default_config.get_config()) if field.endswith(f".{leaf}")]
+    known = results.flatten(default_config.get_config().to_dict())
+    every = [field for field in known if field.endswith(f".{leaf}")]
     near = [field for field in every if field.startswith(f"{section}.")] or every
     return f"; there is {', '.join(f'--config.{field}' for field in near[:3])}" if near else ""
-
-
-def _names(section: ConfigDict, prefix: str = "") -> Iterator[str]:
-    for name, value in section.items():
-        if isinstance(value, ConfigDict):
-            yield from _names(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}"
 
 
 def value_of(field: str, text: str, like: Any, example: Any = None) -> Any:
