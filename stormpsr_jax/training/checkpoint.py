@@ -181,7 +181,7 @@ def _not_from_orbax(record: logging.LogRecord) -> bool:
 
 
 def _not_of_a_full_disk(record: logging.LogRecord) -> bool:
-    full = map(os.strerror, (errno.ENOSPC, errno.EDQUOT))
+    full = map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
     return not (record.exc_info and any(what in str(record.exc_info[1]) for what in full))
 
 
