@@ -1,22 +1,269 @@
-"""Every field of a run, with its paper value where the paper gives one.
+"""Every field of a run, with the values that it may have, and its paper value where there is one.
 
-Not run by itself: the other configs start from this and name their differences. Sections and tables
-are those of the STORM-PSR paper (arXiv 2510.12385). `field(default, low, high)` is a number in that
-range, `one_of(*choices)` a text out of these, by default the first. What a field may be stands here
-and nowhere else; the most that a network may be of, its module says (`stored`).
+Not run by itself: the other configs start from this and name their differences. A section is a
+frozen value, which the stages of a run take as it is. Sections and tables in comments are those of
+the STORM-PSR paper (arXiv 2510.12385). What a field may be stands here and nowhere else; the most
+that a network may be of, its module says (`stored`).
 """
 
-import dataclasses
-from typing import Any
+from typing import Annotated, Literal, TypeAlias
 
+import msgspec
 from ml_collections import ConfigDict
+from msgspec import Meta
 
-from stormpsr_jax.configs.fields import Field, Section, field, one_of, values
+# Changes how a run goes and not what comes out, or names a file, whose content is on record.
+FREE = Meta(extra={"free": True})
+
+Count: TypeAlias = Annotated[int, Meta(ge=0, le=10**9)]
+Number: TypeAlias = Annotated[int, Meta(ge=1, le=10**9)]
+Amount: TypeAlias = Annotated[float, Meta(ge=0, le=1e9)]
+Share: TypeAlias = Annotated[float, Meta(ge=0, le=1)]
+Positive: TypeAlias = Annotated[float, Meta(ge=1e-6, le=1e9)]
+Seed: TypeAlias = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+Frames: TypeAlias = Annotated[int, Meta(ge=1, le=10**5)]
+Pixels: TypeAlias = Annotated[int, Meta(ge=0, le=4096)]
+File: TypeAlias = Annotated[str, FREE]
+
+
+class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Fields of a config that belong together."""
+
+
+class Optimizer(Section, frozen=True):
+    """How a stage learns."""
+
+    name: Literal["sgd", "adamw"] = "sgd"  # sgd with momentum .9 | adamw
+    lr: Amount = 1e-3  # peak learning rate, from which on it falls along a cosine
+    weight_decay: Amount = 0.0  # decoupled for adamw, L2 for sgd; on kernels alone
+    warmup_steps: Count = 0  # linear warm-up from 0
+    clip_norm: Amount = 0.0  # global gradient norm; 0 = no clipping, as in both sources
+
+
+class Mesh(Section, frozen=True):
+    """The devices, which share a batch."""
+
+    fsdp: Annotated[int, Meta(ge=-1)] = 1  # devices that share a copy of the weights; -1 = all
+
+
+class Synthetic(Section, frozen=True):
+    """What stage `data` renders (data_prep.synthetic)."""
+
+    seed: Seed = 0  # timelines, colours, lights, camera paths
+    occlusion: Literal["light", "default", "heavy"] = "default"
+    world: Literal["toy", "bench", "anywhere"] = "toy"  # kind, real, any look
+    recordings: tuple[Count, Count, Count] = (40, 12, 12)  # train, val, test
+    size: Annotated[int, Meta(ge=8, le=4096)] = 64  # picture height and width in pixels
+    fps: Annotated[float, Meta(ge=0.01, le=1000)] = 5.0  # frames per second
+    cad_per_state: Count = 100  # clean renders of every catalogued state
+    cad_wrong: Count = 0  # further ones, of incorrect installations
+    error_recordings: Count = 0  # more for training, full of errors
+    meshes: File = ""  # folder of your own product's part meshes; '' = the toy
+    poses: File = ""  # file of their poses; '' = poses.json beside the meshes, if any
+    up: Literal["z", "y"] = "z"  # axis of the meshes that points up
+    product_seed: Annotated[int, Meta(ge=-1, le=10**9)] = -1  # a drawn product's; -1 = none
+
+
+class Data(Section, frozen=True):
+    """The recordings: where they are, and how pictures are normalised."""
+
+    dir: File = ""  # folder of clip shards; '' = WORKDIR/data
+    cad_dir: File = ""  # folder of clean renders (data_prep.cad); '' = split 'cad' of data.dir
+    detector_dir: File = ""  # folder with the same recordings in larger pictures; '' = data.dir
+    extra: File = ""  # folder of labelled real recordings that join rendered ones; '' = none
+    mean: tuple[Share, Share, Share] = (0.5, 0.5, 0.5)  # of red, green, blue in 0..1
+    std: tuple[Positive, Positive, Positive] = (0.25, 0.25, 0.25)  # standard deviation
+    # The same of clean renders; () = that folder's own.
+    cad_mean: Annotated[tuple[Share, ...], Meta(max_length=3)] = ()
+    cad_std: Annotated[tuple[Positive, ...], Meta(max_length=3)] = ()
+    # Loader processes per host; 0 = threads of the training process; -1 = four a device, as far as
+    # there are cores.
+    workers: Annotated[int, Meta(ge=-1, le=1024), FREE] = 0
+    synthetic: Synthetic = Synthetic()
+
+
+class Window(Section, frozen=True):
+    """One clip, Sec. 3."""
+
+    frames: Frames = 256  # w: a clip spans frames x - w … x
+    stride: Frames = 4  # every stride-th frame is encoded: w / stride + 1 of them
+
+
+class Augment(Section, frozen=True):
+    """Of training pictures; no flips, left and right parts differ."""
+
+    saturation: Annotated[float, Meta(ge=0, le=100)] = 0.7  # factor drawn from 1 ± this
+    # Gaussian of 5 taps, sigma up to this; 0 = none.
+    blur_sigma: Annotated[float, Meta(ge=0, le=100)] = 2.0
+    # Translation, up to this share of the picture.
+    shift: Annotated[float, Meta(ge=0, le=100)] = 0.0
+    occluders: Annotated[float, Meta(ge=0, le=100)] = 0.0  # chance that a clean render gets limbs
+
+
+class Encoder(Section, frozen=True):
+    """The backbone and the projection head; but for the last two, 0 is the backbone's own."""
+
+    backbone: str = "vit_small_patch16_224"  # a name of docs/research.md; the paper's ViT-S/16
+    image_size: Pixels = 0  # pixels each way that it looks at; 0 = as stored
+    patch_size: Count = 0  # of a ViT
+    width: Count = 0  # of a ViT's tokens, of an EfficientNet's first stage
+    depth: Count = 0  # of a ViT: blocks
+    num_heads: Count = 0  # of a ViT
+    stem: tuple[Number, ...] = ()  # of a ViT: channels of convolutions before it
+    hidden: Number = 128  # width of the frame embedding (layer 1 of the head)
+    # Activations that the backward pass redoes; auto: as few as the devices' memory allows.
+    remat: Annotated[Literal["auto", "none", "dots", "full"], FREE] = "auto"
+
+
+class TemporalModel(Section, frozen=True):
+    """The [CLS] temporal transformer, or what stands in its place."""
+
+    backbone: Literal["transformer", "mlp", "lstm", "tcn"] = "transformer"
+    depth: Number = 6
+    num_heads: Number = 8
+    dim_head: Number = 128
+    mlp_dim: Number = 4096
+    drop_positions: bool = False  # dropout also where the positions have been added
+    context_frames: Count = 0  # last frames that it sees, a control; 0 = all
+    baseline_depth: Count = 0  # of mlp and lstm; 0 = 1
+    baseline_width: Count = 0  # of each layer; 0 = the backbone's own
+    mlp_activation: Literal["none", "gelu"] = "none"  # as released | with dropout
+
+
+class Pretrain(Section, frozen=True):
+    """KFS + SupCon, Sec. 3.2."""
+
+    steps: Count = 50_000  # 0 = without KFS: the weights to start from, untrained
+    n_per_state: Number = 16  # pictures a state in a batch, from recordings
+    cad_per_state: Count = 0  # pictures a state from CAD renders
+    backgrounds: Count = 0  # hard backgrounds: frames well before a completion
+    # Frames that they lie before it, from … to, as the released code draws them.
+    background_frames: tuple[Count, Count] = (102, 121)
+    t_f: Amount = 2.0  # seconds after a completion whose frames carry its state
+    initial_state: bool = True  # also the first t_f seconds of a recording, as released
+    key_frames: Literal["kfs", "random"] = "kfs"  # random: all frames of a state
+    state_loss: Amount = 0.0  # weight of a BCE for each component; 0 = the paper
+    any_frames: Count = 0  # pictures a batch from anywhere, for the state loss only
+    encoder_lr_scale: Amount = 1.0  # rate of the backbone / of its head; 0 = frozen
+    # Its layers: rate / that of the one above.
+    layer_decay: Annotated[float, Meta(ge=1e-6, le=1)] = 1.0
+    eval_every: Number = 500  # an epoch
+    optimizer: Optimizer = Optimizer(warmup_steps=2_500)
+
+
+class Embed(Section, frozen=True):
+    """Embeddings of frames."""
+
+    every: Frames = 1  # of so many frames one is encoded, and ends clips
+    files: File = ""  # folder of RECORDING.npy, (frames, D): taken in place of encoding
+
+
+class Temporal(Section, frozen=True):
+    """KCAS + BCE, Sec. 3.3."""
+
+    steps: Number = 62_500
+    batch: Number = 256  # clips
+    sampling: Literal["kcas", "gaussian", "uniform"] = "kcas"
+    delta: Amount = 80.0  # frames between a completion and the two modes of KCAS
+    sigma: Positive = 45.0  # frames
+    state_loss: Amount = 0.0  # weight of conditions at the last frame; 0 = the paper
+    best: Literal["f1_macro", "f1"] = "f1_macro"  # kept: mean over components | pooled
+    eval_every: Number = 625  # an epoch
+    optimizer: Optimizer = Optimizer(warmup_steps=3_125)
+
+
+class Finetune(Section, frozen=True):
+    """Both networks, end to end."""
+
+    steps: Number = 140_625  # 75 epochs (paper) of 15,000 clips (released code)
+    batch: Number = 8  # clips of w / stride + 1 pictures
+    encoder_lr_scale: Amount = 0.01  # encoder learning rate / temporal learning rate
+    batch_norm: Literal["train", "frozen"] = "train"  # as released | as pretrain left it
+    eval_every: Number = 1_875  # an epoch
+    optimizer: Optimizer = Optimizer(warmup_steps=9_375)
+
+
+class Detector(Section, frozen=True):
+    """Assembly state detection."""
+
+    init_from: File = ""  # what it starts from, such as general_detector; '' = random
+    steps: Number = 50_000
+    batch: Number = 32  # pictures
+    background: Share = 0.1  # share of the batch from frames annotated as empty
+    unboxed_share: Share = 0.0  # share from anywhere, for part_loss alone
+    cad: Share = 0.0  # share of the batch from CAD renders
+    cad_wrong: Share = 0.0  # share of those with incorrect installations
+    part_loss: Amount = 0.0  # of components' conditions; 0 = the paper: no such head
+    pose_loss: Amount = 0.0  # how the product lies, to read it upright; 0 = the paper
+    image_size: Pixels = 0  # pixels each way that it looks at; 0 = as stored
+    width: Number = 64
+    depth: Count = 2
+    levels: Number = 1  # feature levels: strides 8, 16, …
+    grid: Number = 12  # side of the features in the box for the state
+    eval_every: Number = 2_500
+    optimizer: Optimizer = Optimizer(
+        name="adamw", weight_decay=0.05, warmup_steps=1_000, clip_norm=1.0
+    )
+
+
+class Predict(Section, frozen=True):
+    """What both streams are run over."""
+
+    splits: tuple[str, ...] = ("val", "test")
+    # Frames at once, in stage embed and evaluations too.
+    batch: Annotated[int, Meta(ge=1, le=65_536), FREE] = 64
+
+
+class Fuse(Section, frozen=True):
+    """The learned fusion of both streams, fitted on validation."""
+
+    steps: Count = 150  # 0: nothing is fitted, the package's weights are taken
+
+
+class Evaluate(Section, frozen=True):
+    """Decoding and scores."""
+
+    decoder: Literal["naive", "confidence", "expected"] = "expected"  # B1, B2, B3
+    # T, with the papers' other settings; 0 = all are chosen on validation.
+    threshold: Amount = 0.0
+    # Share of incorrect installations that may be reported as installed by the learned fusion; what
+    # is not sure enough for that is "not sure". 1 = any
+    risk: Share = 0.1
+
+
+LEARNING = ("pretrain", "embed", "temporal", "finetune", "detector")
+
+
+class Config(Section, frozen=True):
+    """A run."""
+
+    seed: Seed = 0  # seeds initialisation, sampling, augmentation and dropout
+    stages: tuple[str, ...] = (*LEARNING, "predict", "fuse", "evaluate")
+    procedure: str = "meccano"  # packaged name, path of a JSON file, or '' = the data folder's own
+    init_from: str = ""  # encoder weights to start from (the backbone's as published); '' = scratch
+    dtype: Literal["float32", "bfloat16"] = "float32"  # of activations; else float32
+    attention: Literal["auto", "xla", "cudnn"] = "auto"  # training; auto: cuDNN's kernel if it fits
+    checkpoint_every: Number = 2_500  # steps of a stage that trains; every ten minutes too
+    log_every: Number = 50  # steps
+    mesh: Mesh = Mesh()
+    data: Data = Data()
+    window: Window = Window()
+    augment: Augment = Augment()
+    encoder: Encoder = Encoder()
+    temporal_model: TemporalModel = TemporalModel()
+    pretrain: Pretrain = Pretrain()
+    embed: Embed = Embed()
+    temporal: Temporal = Temporal()
+    finetune: Finetune = Finetune()
+    detector: Detector = Detector()
+    predict: Predict = Predict()
+    fuse: Fuse = Fuse()
+    evaluate: Evaluate = Evaluate()
 
 
 def get_config() -> ConfigDict:
     """Returns the locked default configuration."""
-    return ConfigDict(values(described())).lock()
+    return ConfigDict(msgspec.to_builtins(Config())).lock()
 
 
 def paper(config: ConfigDict, name: str, extra: str) -> ConfigDict:
@@ -51,184 +298,3 @@ def paper(config: ConfigDict, name: str, extra: str) -> ConfigDict:
         for stage in ("pretrain", "temporal", "finetune", "detector"):
             config[stage].update(steps=2, eval_every=2)
     return config.lock()
-
-
-def _optimizer(**defaults: Any) -> Section:
-    """The fields every optimiser section has, with other defaults."""
-    config = Section()
-    config.name = one_of("sgd", "adamw")  # sgd with momentum .9 | adamw
-    config.lr = field(1e-3, 0)  # peak learning rate, from which on it falls along a cosine
-    config.weight_decay = field(0.0, 0)  # decoupled for adamw, L2 for sgd; on kernels alone
-    config.warmup_steps = field(0, 0)  # linear warm-up from 0
-    config.clip_norm = field(0.0, 0)  # global gradient norm; 0 = no clipping, as in both sources
-    for name, default in defaults.items():
-        setattr(config, name, dataclasses.replace(getattr(config, name), default=default))
-    return config
-
-
-RGB = ("red", "green", "blue")
-
-
-def _colours(default: tuple[float, ...], low: float) -> Field:
-    """Three numbers up to 1, for red, green and blue; none only if that is the default."""
-    return field(default, low, 1, of=RGB, like=() if default else (0.5,) * 3)
-
-
-def described() -> Section:
-    """Every field with the values that it may have."""
-    c = Section()
-    c.seed = field(0, 0, 2**31 - 1)  # seeds initialisation, sampling, augmentation and dropout
-    c.stages = (
-        "pretrain",
-        "embed",
-        "temporal",
-        "finetune",
-        "detector",
-        "predict",
-        "fuse",
-        "evaluate",
-    )
-    c.procedure = "meccano"  # packaged name, path of a JSON file, or '' = the data folder's own
-    c.init_from = ""  # encoder weights to start from (the backbone's as published); '' = scratch
-    c.dtype = one_of("float32", "bfloat16")  # of activations; else float32
-    c.attention = one_of("auto", "xla", "cudnn")  # in training; auto: cuDNN's kernel, if it fits
-    c.checkpoint_every = field(2_500, 1)  # steps of a stage that trains; every ten minutes too
-    c.log_every = field(50, 1)  # steps
-    c.mesh = Section()  # of devices, which share a batch
-    c.mesh.fsdp = field(1, 1, also=(-1, "all"))  # devices that share a copy of the weights
-
-    c.data = Section()
-    c.data.dir = ""  # folder of clip shards; '' = WORKDIR/data
-    c.data.cad_dir = ""  # folder of clean renders (data_prep.cad); '' = split 'cad' of data.dir
-    c.data.detector_dir = ""  # folder with the same recordings in larger pictures; '' = data.dir
-    c.data.extra = ""  # folder of labelled real recordings that join rendered ones; '' = none
-    c.data.mean = _colours((0.5, 0.5, 0.5), 0)  # per-channel mean of pictures in 0..1
-    c.data.std = _colours((0.25, 0.25, 0.25), 1e-6)  # per-channel standard deviation
-    c.data.cad_mean = _colours((), 0)  # the same of clean renders; () = that folder's own
-    c.data.cad_std = _colours((), 1e-6)
-    # Loader processes per host; 0 = threads of the training process.
-    c.data.workers = field(0, 0, 1024, also=(-1, "four a device, as far as there are cores"))
-    c.data.synthetic = Section()  # what stage `data` renders (data_prep.synthetic)
-    c.data.synthetic.seed = field(0, 0, 2**31 - 1)  # timelines, colours, lights, camera paths
-    c.data.synthetic.occlusion = one_of("light", "default", "heavy", default="default")
-    c.data.synthetic.world = one_of("toy", "bench", "anywhere")  # kind, real, any look
-    c.data.synthetic.recordings = field((40, 12, 12), 0, 10**6, of=("train", "val", "test"))
-    c.data.synthetic.size = field(64, 8, 4096)  # picture height and width in pixels
-    c.data.synthetic.fps = field(5.0, 0.01, 1000)  # frames per second
-    c.data.synthetic.cad_per_state = field(100, 0)  # clean renders of every catalogued state
-    c.data.synthetic.cad_wrong = field(0, 0)  # further ones, of incorrect installations
-    c.data.synthetic.error_recordings = field(0, 0)  # more for training, full of errors
-    c.data.synthetic.meshes = ""  # folder of your own product's part meshes; '' = the toy
-    c.data.synthetic.poses = ""  # file of their poses; '' = poses.json beside the meshes, if any
-    c.data.synthetic.up = one_of("z", "y")  # axis of the meshes that points up
-    c.data.synthetic.product_seed = field(-1, 0, 10**9, also=(-1, "none"))  # a drawn product's
-
-    c.window = Section()  # Sec. 3: one clip
-    c.window.frames = field(256, 1, 10**5)  # w: a clip spans frames x - w … x
-    c.window.stride = field(4, 1, 10**5)  # every stride-th frame is encoded: w / stride + 1 of them
-
-    c.augment = Section()  # training pictures; no flips, left and right parts differ
-    c.augment.saturation = field(0.7, 0, 100)  # factor drawn from 1 ± this
-    c.augment.blur_sigma = field(2.0, 0, 100)  # Gaussian of 5 taps, sigma up to this; 0 = none
-    c.augment.shift = field(0.0, 0, 100)  # translation, up to this share of the picture
-    c.augment.occluders = field(0.0, 0, 100)  # probability that a clean render gets limbs
-
-    c.encoder = Section()  # the backbone and the projection head
-    c.encoder.backbone = "vit_small_patch16_224"  # a name of docs/research.md; the paper's ViT-S/16
-    c.encoder.image_size = field(0, 0, 4096)  # pixels each way that it looks at; 0 = as stored
-    c.encoder.patch_size = field(0, 0)  # of a ViT; here and below 0 = the backbone's own
-    c.encoder.width = field(0, 0)  # of a ViT's tokens, of an EfficientNet's first stage
-    c.encoder.depth = field(0, 0)  # of a ViT: blocks
-    c.encoder.num_heads = field(0, 0)  # of a ViT
-    c.encoder.stem = field((), 1, like=(1,))  # of a ViT: channels of convolutions before it
-    c.encoder.hidden = field(128, 1)  # width of the frame embedding (layer 1 of the head)
-    # Activations that the backward pass redoes; auto: as few as the devices' memory allows.
-    c.encoder.remat = one_of("auto", "none", "dots", "full")
-
-    c.temporal_model = Section()
-    c.temporal_model.backbone = one_of("transformer", "mlp", "lstm", "tcn")
-    c.temporal_model.depth = field(6, 1)
-    c.temporal_model.num_heads = field(8, 1)
-    c.temporal_model.dim_head = field(128, 1)
-    c.temporal_model.mlp_dim = field(4096, 1)
-    c.temporal_model.drop_positions = False  # dropout also where the positions have been added
-    c.temporal_model.context_frames = field(0, 0)  # last frames that it sees, a control; 0 = all
-    c.temporal_model.baseline_depth = field(0, 0)  # of mlp and lstm; 0 = 1
-    c.temporal_model.baseline_width = field(0, 0)  # of each layer; 0 = the backbone's own
-    c.temporal_model.mlp_activation = one_of("none", "gelu")  # as released | with dropout
-
-    c.pretrain = Section()  # KFS + SupCon, Sec. 3.2
-    c.pretrain.steps = field(50_000, 0)  # 0 = without KFS: the weights to start from, untrained
-    c.pretrain.n_per_state = field(16, 1)  # pictures a state in a batch, from recordings
-    c.pretrain.cad_per_state = field(0, 0)  # pictures a state from CAD renders
-    c.pretrain.backgrounds = field(0, 0)  # hard backgrounds: frames well before a completion
-    # Frames that they lie before it, as the released code draws them.
-    c.pretrain.background_frames = field((102, 121), 0, 10**6, of=("from", "to"))
-    c.pretrain.t_f = field(2.0, 0)  # seconds after a completion whose frames carry its state
-    c.pretrain.initial_state = True  # also the first t_f seconds of a recording, as released
-    c.pretrain.key_frames = one_of("kfs", "random")  # random: all frames of a state
-    c.pretrain.state_loss = field(0.0, 0)  # weight of a BCE for each component; 0 = the paper
-    c.pretrain.any_frames = field(0, 0)  # pictures a batch from anywhere, for the state loss only
-    c.pretrain.encoder_lr_scale = field(1.0, 0)  # rate of the backbone / of its head; 0 = frozen
-    c.pretrain.layer_decay = field(1.0, 1e-6, 1)  # its layers: rate / that of the one above
-    c.pretrain.eval_every = field(500, 1)  # an epoch
-    c.pretrain.optimizer = _optimizer(warmup_steps=2_500)
-
-    c.embed = Section()
-    c.embed.every = field(1, 1, 10**5)  # of so many frames one is encoded, and ends clips
-    c.embed.files = ""  # folder of RECORDING.npy, (frames, D): taken in place of encoding
-
-    c.temporal = Section()  # KCAS + BCE, Sec. 3.3
-    c.temporal.steps = field(62_500, 1)
-    c.temporal.batch = field(256, 1)  # clips
-    c.temporal.sampling = one_of("kcas", "gaussian", "uniform")  # kcas | gaussian | uniform
-    c.temporal.delta = field(80.0, 0)  # frames between a completion and the two modes of KCAS
-    c.temporal.sigma = field(45.0, 1e-6)  # frames
-    c.temporal.state_loss = field(0.0, 0)  # weight of conditions at the last frame; 0 = the paper
-    c.temporal.best = one_of("f1_macro", "f1")  # kept: mean over components | pooled
-    c.temporal.eval_every = field(625, 1)  # an epoch
-    c.temporal.optimizer = _optimizer(warmup_steps=3_125)
-
-    c.finetune = Section()  # both, end to end
-    c.finetune.steps = field(140_625, 1)  # 75 epochs (paper) of 15,000 clips (released code)
-    c.finetune.batch = field(8, 1)  # clips of w / stride + 1 pictures
-    c.finetune.encoder_lr_scale = field(0.01, 0)  # encoder learning rate / temporal learning rate
-    c.finetune.batch_norm = one_of("train", "frozen")  # as released | as pretrain left it
-    c.finetune.eval_every = field(1_875, 1)  # an epoch
-    c.finetune.optimizer = _optimizer(warmup_steps=9_375)
-
-    c.detector = Section()  # assembly state detection
-    c.detector.init_from = ""  # what it starts from, such as general_detector; '' = random
-    c.detector.steps = field(50_000, 1)
-    c.detector.batch = field(32, 1)  # pictures
-    c.detector.background = field(0.1, 0, 1)  # share of the batch from frames annotated as empty
-    c.detector.unboxed_share = field(0.0, 0, 1)  # share from anywhere, for part_loss alone
-    c.detector.cad = field(0.0, 0, 1)  # share of the batch from CAD renders
-    c.detector.cad_wrong = field(0.0, 0, 1)  # share of those with incorrect installations
-    c.detector.part_loss = field(0.0, 0)  # of components' conditions; 0 = the paper: no such head
-    c.detector.pose_loss = field(0.0, 0)  # how the product lies, to read it upright; 0 = the paper
-    c.detector.image_size = field(0, 0, 4096)  # pixels each way that it looks at; 0 = as stored
-    c.detector.width = field(64, 1)
-    c.detector.depth = field(2, 0)
-    c.detector.levels = field(1, 1)  # feature levels: strides 8, 16, …
-    c.detector.grid = field(12, 1)  # side of the features in the box for the state
-    c.detector.eval_every = field(2_500, 1)
-    c.detector.optimizer = _optimizer(
-        name="adamw", weight_decay=0.05, warmup_steps=1_000, clip_norm=1.0
-    )
-
-    c.predict = Section()
-    c.predict.splits = ("val", "test")
-    c.predict.batch = field(64, 1, 65_536)  # frames at once, in stage embed and evaluations too
-
-    c.fuse = Section()  # the learned fusion of both streams, fitted on validation
-    c.fuse.steps = field(150, 0)  # 0: nothing is fitted, the package's weights are taken
-
-    c.evaluate = Section()
-    c.evaluate.decoder = one_of("naive", "confidence", "expected", default="expected")  # B1, B2, B3
-    # T, with the papers' other settings; 0 = all are chosen on validation.
-    c.evaluate.threshold = field(0.0, 0, 1e9)
-    # Share of incorrect installations that may be reported as installed by the learned fusion; what
-    # is not sure enough for that is "not sure". 1 = any
-    c.evaluate.risk = field(0.1, 0, 1)
-    return c

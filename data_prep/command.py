@@ -10,6 +10,7 @@ from typing import Any
 import absl.logging
 
 from stormpsr_jax.base import installed, memory
+from stormpsr_jax.base.processes import end_with_parent
 from stormpsr_jax.media import framing
 from stormpsr_jax.media.framing import Framing
 from stormpsr_jax.psr.cli import OneLineParser, fail_for
@@ -41,6 +42,7 @@ def command(
             logging.basicConfig(format="%(levelname)s: %(message)s")
             absl.logging.set_verbosity(absl.logging.INFO)
         try:
+            end_with_parent()
             memory.check_start()
             parser = OneLineParser(
                 prog=f"python -m data_prep.{module}",

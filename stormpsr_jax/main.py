@@ -54,6 +54,8 @@ def _parser() -> OneLineParser:
     what = "folder of this run: checkpoints, predictions, report, model"
     add("--workdir", required=True, type=Path, metavar="DIR", help=what)
     add_remaking(parser)
+    what = "folder of results that runs share, each under its stage and what it is made from"
+    add("--stages", type=Path, metavar="DIR", help=what)
     what = "several processes, which Slurm, Open MPI, GKE or a TPU pod started"
     add("--distributed", action="store_true", help=what)
     what = "host:port of process 0, for several processes started by hand"
@@ -100,6 +102,7 @@ def _run_command(args: argparse.Namespace) -> None:
             args.workdir,
             profile_steps=args.profile_steps,
             remake=args.remake,
+            shared=args.stages,
             on_start=lambda: computing.append(True),
         )
     except SystemExit:

@@ -6,6 +6,7 @@ import multiprocessing.connection
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from multiprocessing import resource_tracker
 
@@ -37,3 +38,19 @@ def deaf_to_ctrl_c() -> Iterator[None]:
         yield  # meanwhile another thread of this process gets it, or this one afterwards
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+PARENT = "STORMPSR_PARENT"  # variable of a command's process: the number of the one that started it
+
+
+def end_with_parent() -> None:
+    """Ends the process of a command when the one that PARENT names ends, even by SIGKILL."""
+    number = os.environ.pop(PARENT, "")
+    if number and int(number) == os.getppid():
+        threading.Thread(target=_watch_parent, args=(int(number),), daemon=True).start()
+
+
+def _watch_parent(number: int) -> None:
+    while os.getppid() == number:
+        time.sleep(0.2)
+    os._exit(1)

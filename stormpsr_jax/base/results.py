@@ -61,6 +61,20 @@ def read(folder: Path, kind: type[Kind] = Record) -> Kind | None:  # type: ignor
     return files.fit(files.read_json(path), kind, str(path))
 
 
+def found(folder: Path) -> Record | None:
+    """The record in a folder, None if it has none; a damaged one is of something unknown."""
+    try:
+        return read(folder)
+    except ValueError as error:
+        return Record({}, facts={"damage": str(error)})
+
+
+def of_results(folder: Path) -> str | None:
+    """One checksum of all files of a finished result, None if it is not finished."""
+    record = found(folder)
+    return None if record is None or record.results is None else of_json(record.results)
+
+
 def write(folder: Path, record: Record) -> None:
     """Writes a record, whole; OSError names it."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import shlex
 import signal
 import sys
@@ -66,12 +67,12 @@ def run(
     signal.signal(signal.SIGTERM, _stopped)
     try:
         runs, tables = plan(args)
-        rendering, left = missing(runs.values())
+        waves = missing(runs.values())
         if args.plan:
-            _print(rendering, left, flags)
+            _print(waves, flags)
             return
         with files.only_writer(args.root / "lock", args.root, "--workdir"):
-            failed = execute.make_all(rendering, left, args.devices_per_run, flags)
+            failed = execute.make_all(waves, args.devices_per_run, flags)
             finished = {key: run for key, run in runs.items() if run not in failed}
             for name, content, text in tables(finished):
                 path = args.root / f"{name}.md"
@@ -91,11 +92,11 @@ def run(
         sys.exit(EXIT_RESTART if stop.args else EXIT_INTERRUPTED)
 
 
-def _print(rendering: Sequence[Run], left: Sequence[Run], flags: Sequence[str]) -> None:
-    """Prints the commands that are missing, in the order in which they are needed."""
-    if rendering:
-        tell("note", f"the first {len(rendering)} render what others read: give them first, alone")
-    for run in [*rendering, *left]:
+def _print(waves: Sequence[Sequence[Run]], flags: Sequence[str]) -> None:
+    """Prints the commands that are missing, in order of need."""
+    if shared := sum(map(len, waves[:-1])):
+        tell("note", f"the first {shared} make what others share: what starts later has it already")
+    for run in itertools.chain(*waves):
         print(shlex.join(["python", *run.command, *flags]))
 
 

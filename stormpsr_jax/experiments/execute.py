@@ -19,26 +19,29 @@ class RunsFailed(ValueError):
     """Runs have failed, each of which has said why: no error of the command."""
 
 
-def make_all(
-    rendering: Sequence[Run], runs: Sequence[Run], per_run: int, flags: Sequence[str]
-) -> list[Run]:
+def make_all(waves: Sequence[Sequence[Run]], per_run: int, flags: Sequence[str]) -> list[Run]:
     """Makes runs, as many at once as have so many devices of their own (0: all, one by one).
 
-    Those that render recordings come first. `flags` are those that every run is given too.
+    `flags` are those that every run is given too.
+
+    Args:
+        waves: of `runs.missing`; what is in one of them is made before the next.
 
     Returns:
-        Those that failed; they do not stop the others.
+        Those of the last that failed; they do not stop the others.
 
     Raises:
         ValueError: no such devices.
-        RunsFailed: recordings could not be rendered.
+        RunsFailed: what several runs share could not be made.
     """
-    if not runs:
+    if not waves:
         return []
-    places = environments(per_run)
-    if failed := _make(rendering, places, flags):
-        raise RunsFailed(f"{len(failed)} of {len(rendering)} runs that render failed")
-    return _make(runs, places, flags)
+    places, failed = environments(per_run), list[Run]()
+    for wave in waves:
+        failed = _make(wave, places, flags)
+        if failed and wave is not waves[-1]:
+            raise RunsFailed(f"{len(failed)} of {len(wave)} runs that others need failed")
+    return failed
 
 
 def environments(per_run: int) -> list[dict[str, str]]:

@@ -26,7 +26,7 @@ BACKBONES = ("mlp", "lstm", "tcn", "transformer")
 
 def _stages(config: ConfigDict, without: Sequence[str] = (), also: Sequence[str] = ()) -> dict:
     chosen = (set(config.stages) | set(also)) - set(without)
-    return {"stages": tuple(sorted(chosen, key=order.names().index))}
+    return {"stages": tuple(sorted(chosen, key=order.NAMES.index))}
 
 
 def _backbone(name: str, frames: int = 0) -> Changes:
@@ -233,7 +233,7 @@ def missing_stages(table: Table, config: ConfigDict, given: bool = False) -> lis
         needed |= {"detector"}
     if "windows" in kinds or table is TABLES["speed"]:
         needed |= {"pretrain", "embed", "temporal"}
-    return sorted(needed - set(config.stages), key=order.names().index)
+    return sorted(needed - set(config.stages), key=order.NAMES.index)
 
 
 def runs_of(

@@ -20,7 +20,10 @@ from stormpsr_jax.psr import analysis, headline, streams
 from stormpsr_jax.recordings.evaluation_set import load_recordings
 from stormpsr_jax.serving.model import load_model
 from stormpsr_jax.serving.recogniser import stack
-from stormpsr_jax.stages import evaluate, networks, predict, pretrain, validation
+from stormpsr_jax.stages import validation
+from stormpsr_jax.stages.evaluate import Evaluation
+from stormpsr_jax.stages.predict import read_split
+from stormpsr_jax.stages.pretrain import Pretraining
 from stormpsr_jax.training import checkpoint
 
 EMBEDDINGS_NEED = f"the figure of embeddings needs scikit-learn: {installed.extra('paper')}"
@@ -46,7 +49,7 @@ def content(
     """
     plan = TABLES[table]
     (run, *_) = runs.values()
-    procedure = run.context.procedure.name
+    procedure = run.opened.procedure.name
     if plan.rows:
         chosen = paper_plan.rows_of(plan, run.config, procedure, asd is not None)
         rows = [_row(row, runs, seeds, procedure, asd) for row in chosen]
@@ -112,27 +115,27 @@ def _decoded(
     With detections from elsewhere, by the settings of the papers (`_SETTINGS`): of those there
     are none of the validation split to choose others on.
     """
-    context = run.context
-    val = predict.read_split(context, "val")
+    opened, evaluation = run.opened, run.stages["evaluate"]
+    assert isinstance(evaluation, Evaluation)
+    val, test = (read_split(opened, split, False) for split in ("val", "test"))
     if asd is None:
-        test = predict.read_split(context, "test")
-        chosen = evaluate.chosen_by(context, val, decoder)
+        chosen = evaluation.chosen_by(opened, val, decoder)
     else:
-        test = predict.read_split(context, "test", asd)
-        fixed = evaluate.chosen_by(context, test, decoder, choose="paper")
-        fixed |= evaluate.chosen_by(context, val, decoder, choose="paper")  # of all that val has
+        test = read_split(opened, "test", False, asd)
+        fixed = evaluation.chosen_by(opened, test, decoder, choose="paper")
+        fixed |= evaluation.chosen_by(opened, val, decoder, choose="paper")  # of all that val has
         # What confidences mean would be learnt from what is scored.
         chosen = {name: dataclasses.replace(c, calibration=None) for name, c in fixed.items()}
     settings = {name: dataclasses.replace(c.settings, **dict(others)) for name, c in chosen.items()}
     chosen = {name: dataclasses.replace(c, settings=settings[name]) for name, c in chosen.items()}
-    return evaluate.scored(context, test, chosen)
+    return evaluation.scored(opened, test, chosen)
 
 
 def check_given(asd: Path, run: Run) -> None:
     """Raises ValueError if detections from elsewhere are not those of the test split of a run."""
-    folder = run.context.folder("test")
-    if folder.is_dir():  # stage `data` makes it, or a line of its own says that it is missing
-        load_recordings(run.context.procedure, folder / "labels" / "test", asd)
+    data = run.opened.data
+    if data.is_there:  # stage `data` makes it, or a line of its own says that it is missing
+        load_recordings(data.procedure, data.label_files("test"), asd)
 
 
 def _detector(runs: Sequence[Run], procedure: str) -> dict[str, Any]:
@@ -208,13 +211,12 @@ def _embeddings(runs: Runs, seeds: Sequence[int], folder: Path) -> dict[str, Any
 
 def embedded(run: Run) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The key frames of a run's test split; see `validation.embedded_key_frames`."""
-    context = run.context
-    source = context.source("test")
-    window = pretrain.key_frame_window(context, source)
-    params, batch_stats = checkpoint.load_best(run.folder / "pretrain")
-    encoder = networks.frame_encoder(context, params, batch_stats, source)
-    initial = run.config.pretrain.initial_state
-    return validation.embedded_key_frames(encoder, source, context.procedure, window, initial)
+    opened, pretrain = run.opened, run.stages["pretrain"]
+    assert isinstance(pretrain, Pretraining)
+    source = opened.data.source("test")
+    encode = pretrain.encode(opened, *checkpoint.load_best(run.folder / "pretrain"), source)
+    window, initial = pretrain.window(source), pretrain.pretrain.initial_state
+    return validation.embedded_key_frames(encode, source, opened.procedure, window, initial)
 
 
 def draw_embeddings(runs: Mapping[str, Run], path: Path) -> dict[str, float]:
@@ -245,7 +247,7 @@ def draw_embeddings(runs: Mapping[str, Run], path: Path) -> dict[str, float]:
         agreement[text] = float(validation.nearest_agrees(z, labels, apart).mean())
         perplexity = max(1.0, min(30.0, (len(z) - 1) / 3))
         flat = TSNE(2, init="pca", perplexity=perplexity, random_state=0).fit_transform(z)
-        most = run.context.procedure.num_states
+        most = run.opened.procedure.num_states
         drawn.append(axis.scatter(*flat.T, c=labels, cmap="turbo", vmin=1, vmax=most, s=9))
         axis.set(title=f"{text}, precision@1 {agreement[text]:.2f}", xticks=[], yticks=[])
     figure.colorbar(drawn[-1], ax=axes.tolist(), label="assembly state")

@@ -1,21 +1,25 @@
-"""Runs that belong together, each in a work folder of its own; recordings are rendered once."""
+"""Runs that belong together, each in a work folder of its own; they share what is the same."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from stormpsr_jax.configs import default
-from stormpsr_jax.stages import order, provenance, remaking
-from stormpsr_jax.stages.context import Context
+from stormpsr_jax.stages import config_flag, order, remaking
+from stormpsr_jax.stages import run as stages_run
+from stormpsr_jax.stages.stage import Run as Opened
+from stormpsr_jax.stages.stage import Stage
 
-DATA = "data"  # the stage that renders, and its folder
+DATA = "data"  # the stage that renders
+SHARED = "stages"  # the folder below the root of all runs
 # What differs from a config, as {field: value}, or what says it of the config.
 Changes = Mapping[str, Any] | Callable[[ConfigDict], Mapping[str, Any]]
 
@@ -26,18 +30,32 @@ class Run:
 
     Attributes:
         folder: its work folder. What it prints is beside it, in <folder>.log.
-        renders: the run that renders its recordings before; None if they are there.
+        shared: folder of the results that runs share.
     """
 
     name: str
     config: ConfigDict
     folder: Path
-    renders: Run | None = None
+    shared: Path
 
-    @property
-    def context(self) -> Context:
-        """A context to look at what is there, which takes no devices."""
-        return Context(self.config, self.folder, mesh=None)
+    @functools.cached_property
+    def values(self) -> default.Config:
+        """The config as a frozen value."""
+        return config_flag.typed(self.config)
+
+    @functools.cached_property
+    def opened(self) -> Opened:
+        """What its stages work in, to look at what is there, which takes no devices."""
+        return stages_run.run_of(self.values, self.folder, mesh=None)
+
+    @functools.cached_property
+    def stages(self) -> dict[str, Stage]:
+        """All stages by name, those too that it leaves out."""
+        return order.stages(self.values)
+
+    def is_made(self, stage: Stage) -> bool:
+        """Whether it has finished a stage, made from what it would be made from now."""
+        return remaking.is_made(self.opened, stage)
 
     @property
     def log(self) -> Path:
@@ -47,13 +65,25 @@ class Run:
     @property
     def command(self) -> list[str]:
         """The words of the command that makes it, after `python`."""
-        usual = provenance.flat_config(default.get_config())
+        usual = config_flag.flat(default.get_config())
         words = ["-m", "stormpsr_jax.main", f"--config={default.__file__}"]
-        return [*words, f"--workdir={self.folder}"] + [
+        words += [f"--workdir={self.folder}", f"--stages={self.shared}"]
+        return words + [
             f"--config.{field}={tuple(value) if isinstance(value, list) else value}"
-            for field, value in provenance.flat_config(self.config).items()
+            for field, value in config_flag.flat(self.config).items()
             if value != usual[field]
         ]
+
+    def alone(self, stage: Stage) -> Run:
+        """The run of a stage and what it needs."""
+        needed = [stage]
+        for one in needed:
+            needed += one.after
+        names = {DATA, *(one.name for one in needed)}
+        config = changed(
+            self.config, {"stages": tuple(n for n in self.values.stages if n in names)}
+        )
+        return dataclasses.replace(self, name=f"{self.name}, {stage.name}", config=config)
 
 
 def changed(base: ConfigDict, changes: Mapping[str, Any]) -> ConfigDict:
@@ -64,41 +94,24 @@ def changed(base: ConfigDict, changes: Mapping[str, Any]) -> ConfigDict:
 
 
 def planned(
-    base: ConfigDict,
-    variants: Mapping[str, Changes],
-    root: Path,
-    seeds: Iterable[int],
-    seeded: Sequence[str] = ("seed",),
+    base: ConfigDict, variants: Mapping[str, Changes], root: Path, seeds: Iterable[int]
 ) -> dict[tuple[str, int], Run]:
-    """The runs of some variants, by (variant, seed), in the order to make them in.
+    """The runs of some variants, by (variant, seed).
 
-    Where variants come to the same config, all have the run of the first one. Those that render the
-    same recordings share them.
+    Where variants come to the same config, all have the run of the first one.
 
     Args:
         variants: by name for people, what differs in the config of a seed.
-        seeded: the fields that have the seed.
     """
     found: dict[tuple[str, int], Run] = {}
-    rendering: dict[Path, Run] = {}
     for seed in seeds:
-        of_seed, runs = changed(base, dict.fromkeys(seeded, seed)), list[Run]()
+        of_seed, runs = changed(base, {"seed": seed}), list[Run]()
         for name, changes in variants.items():
             config = changed(of_seed, changes(of_seed) if callable(changes) else changes)
-            renders = None
-            if DATA in config.stages:
-                alone = changed(config, {"stages": (DATA,)})
-                what = config.data.dir + config.data.synthetic.to_json(sort_keys=True)
-                what += config.procedure if config.procedure != base.procedure else ""
-                folder = root / f"data_{_digest(what)}"
-                renders = rendering.setdefault(folder, Run(folder.name, alone, folder))
-                stages = tuple(stage for stage in config.stages if stage != DATA)
-                place = config.data.dir or str(folder / DATA)
-                config = changed(config, {"stages": stages, "data.dir": place})
             run = next((run for run in runs if run.config == config), None)
             if run is None:
                 folder = root / f"seed_{seed}" / _folder(name)
-                runs.append(run := Run(f"{name}, seed {seed}", config, folder, renders))
+                runs.append(run := Run(f"{name}, seed {seed}", config, folder, root / SHARED))
             found[name, seed] = run
     return found
 
@@ -114,13 +127,29 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def missing(runs: Iterable[Run]) -> tuple[list[Run], list[Run]]:
-    """Those of the runs that have not gone to their end, and before them those that render."""
-    left = [run for run in dict.fromkeys(runs) if not _is_made(run)]
-    rendering = dict.fromkeys(run.renders for run in left if run.renders is not None)
-    return [run for run in rendering if not _is_made(run)], left
+def missing(runs: Iterable[Run]) -> list[list[Run]]:
+    """What is left of runs, in order of need: for each stage what several share, then all.
+
+    The runs of a list can go on at the same time.
+    """
+    left = [run for run in dict.fromkeys(runs) if not _is_finished(run)]
+    waves = []
+    for name in (DATA, *default.LEARNING):
+        alike: dict[Hashable, list[Run]] = {}
+        for run in left:
+            if name in run.values.stages:
+                alike.setdefault(_origin(run, run.stages[name]), []).append(run)
+        groups = [group for group in alike.values() if len(group) > 1]
+        new = [g for g in groups if not any(run.is_made(run.stages[name]) for run in g)]
+        waves.append([group[0].alone(group[0].stages[name]) for group in new])
+    return [wave for wave in [*waves, left] if wave]
 
 
-def _is_made(run: Run) -> bool:
-    context = run.context
-    return all(remaking.is_made(context, stage) for stage in order.chosen(context))
+def _is_finished(run: Run) -> bool:
+    return all(map(run.is_made, stages_run.chosen(run.stages, run.values, run.opened)))
+
+
+def _origin(run: Run, stage: Stage) -> Hashable:
+    """What two runs have alike that come to the same results of a stage."""
+    c = run.values
+    return (stage, c.data) if stage.name == DATA else (stage, c.data, c.procedure, c.seed, c.dtype)

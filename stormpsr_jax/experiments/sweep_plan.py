@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from stormpsr_jax.experiments.result_tables import KEYS, spread
 from stormpsr_jax.experiments.runs import Changes, Run, planned
 from stormpsr_jax.psr import analysis
-from stormpsr_jax.stages import checks, config_flag, provenance
+from stormpsr_jax.stages import config_flag
 
 COLUMNS = (*(f"validation_{key}" for key in KEYS), *KEYS, "accepted")
 _SEPARATE = {"seed": "--seeds", "data.dir": "a sweep a data folder"}
@@ -26,7 +26,7 @@ def parse(words: Sequence[str], config: ConfigDict) -> dict[str, list[Any]]:
     Raises:
         ValueError: a word of another form, no such field, or a value that it cannot have.
     """
-    usual, found = provenance.flat_config(config), {}
+    usual, found = config_flag.flat(config), {}
     if not words:
         raise ValueError("no field to vary; give FIELD=VALUE,VALUE…, such as temporal.delta=40,80")
     for word in words:
@@ -39,16 +39,9 @@ def parse(words: Sequence[str], config: ConfigDict) -> dict[str, list[Any]]:
             raise ValueError(f"{field} is given twice")
         if field in _SEPARATE:
             raise ValueError(f"{field} cannot be varied here; use {_SEPARATE[field]}")
-        values = [_value(field, text, usual[field]) for text in re.split(r",(?![^(]*\))", texts)]
+        values = [config_flag.value_of(field, text) for text in re.split(r",(?![^(]*\))", texts)]
         found[field] = list(dict.fromkeys(values))
     return found
-
-
-def _value(field: str, text: str, like: Any) -> Any:
-    value = config_flag.value_of(field, text, tuple(like) if isinstance(like, list) else like)
-    for what in checks.wrong_with(field, list(value) if isinstance(value, tuple) else value):
-        raise ValueError(f"{field}={text}: {what}")
-    return value
 
 
 def runs_of(

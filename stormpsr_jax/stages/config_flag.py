@@ -2,22 +2,27 @@
 
 import argparse
 import ast
+import functools
 import importlib.util
+import json
+import math
 import os
 import re
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+import typing
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import msgspec
 from ml_collections import ConfigDict
 
 from stormpsr_jax.base import results
 from stormpsr_jax.base.errors import lines_of, raise_all, tell
 from stormpsr_jax.base.files import shorten
 from stormpsr_jax.configs import default as default_config
-from stormpsr_jax.configs.fields import Field, Section
+from stormpsr_jax.configs.default import Config, Section
 from stormpsr_jax.psr.cli import OneLineParser
 
 _FOLDER = Path(__file__).parents[1] / "configs"
@@ -26,7 +31,7 @@ _FOLDER = Path(__file__).parents[1] / "configs"
 def shipped() -> list[str]:
     """Returns the names of the configs that ship and can be run."""
     names = {path.stem for path in _FOLDER.glob("*.py")}
-    return sorted(names - {"__init__", "default", "fields"})
+    return sorted(names - {"__init__", "default"})
 
 
 def resolve(value: str) -> str:
@@ -67,7 +72,7 @@ def add_config(parser: argparse.ArgumentParser, default: str | None = None) -> N
 def parse(parser: OneLineParser, argv: Sequence[str] | None) -> argparse.Namespace:
     """Parses a command line; mistakes on it end the process with a line each, and status 2.
 
-    The config has to have the fields of configs/default.py, with values of the same types. With
+    The config has to have the fields of configs/default.py, with values that they may have. With
     STORMPSR_TRACEBACK set in the environment it is shown where an error was found.
 
     Args:
@@ -99,94 +104,121 @@ def load(value: str, fields: Sequence[str] = ()) -> ConfigDict:
         ValueError: what is wrong with it, a line each.
     """
     config = _read(value)
-    raise_all([f"--config.{m}" for m in _find_errors(config, default_config.described())])
+    raise_all(list(find_errors(config)))
     for word in fields:
         _set(config, word)
     return config
+
+
+def typed(config: ConfigDict) -> Config:
+    """Returns a config as one frozen value; ValueError lists all that is wrong with its fields."""
+    raise_all(list(find_errors(config)))
+    return msgspec.convert(config.to_dict(), Config)
+
+
+def find_errors(
+    values: Mapping[str, Any], of: type[Section] = Config, prefix: str = ""
+) -> Iterator[str]:
+    """Yields the fields that are missing, unknown, or have a value that they cannot have."""
+    hints = _hints(of)
+    for name in hints.keys() - set(values):
+        yield f"--config.{prefix}{name}: is missing"
+    for name in values:
+        field, value = f"{prefix}{name}", values[name]
+        if name not in hints:
+            yield f"--config.{field}: there is no such field; see configs/default.py"
+        elif not _is_section(hints[name]):
+            yield from (f"--config.{field}={shorten(value)}: {w}" for w in wrong_with(field, value))
+        elif isinstance(value, ConfigDict):
+            yield from find_errors(value, hints[name], f"{field}.")
+        else:
+            yield f"--config.{field}={shorten(value)}: is a section of fields"
+
+
+def wrong_with(field: str, value: Any) -> list[str]:
+    """Says what is wrong with the value of a field; an empty list if nothing is."""
+    hint = _hint(field)
+    try:
+        found = msgspec.convert(value, hint)
+    except msgspec.ValidationError as error:
+        if isinstance(value, str) and (known := _choices(hint)):
+            return [f"is not one of {', '.join(known)}"]
+        what = str(error).replace("`", "").replace(" - at $", " at ")
+        return [what[0].lower() + what[1:]]
+    return ["is not a finite number"] if isinstance(found, float) and math.isinf(found) else []
+
+
+def value_of(field: str, text: str) -> Any:
+    """Returns the value that a text means for a field; ValueError: it is none."""
+    hint = _hint(field)
+    value: Any = text
+    try:
+        if typing.get_origin(_bare(hint)) is tuple:
+            value = ast.literal_eval(text)
+            value = value if isinstance(value, tuple) else (value,)
+        elif not _choices(hint) and _bare(hint) is not str:
+            value = msgspec.convert(text.lower(), _bare(hint), strict=False)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        value = text
+    for what in wrong_with(field, value):
+        raise ValueError(f"--config.{field}={shorten(text)[1:-1]}: {what}")
+    return value
+
+
+@functools.cache
+def _hints(of: type[Section]) -> dict[str, Any]:
+    return typing.get_type_hints(of, include_extras=True)
+
+
+def _hint(field: str) -> Any:
+    """The type of a field; KeyError names the part of its name that there is not."""
+    hint: Any = Config
+    for name in field.split("."):
+        if not _is_section(hint) or name not in _hints(hint):
+            raise KeyError(f"there is no {name!r}")
+        hint = _hints(hint)[name]
+    return hint
+
+
+def _is_section(hint: Any) -> bool:
+    return isinstance(hint, type) and issubclass(hint, Section)
+
+
+def _bare(hint: Any) -> Any:
+    return hint.__origin__ if hasattr(hint, "__metadata__") else hint
+
+
+def _choices(hint: Any) -> tuple[str, ...]:
+    return typing.get_args(_bare(hint)) if typing.get_origin(_bare(hint)) is Literal else ()
 
 
 def _set(config: ConfigDict, word: str) -> None:
     """Gives a field another value; `word`: --config.FIELD=VALUE, or --[no]config.FIELD."""
     option, sign, text = word.partition("=")
     negated, name = option.startswith("--no"), option.partition("config.")[2]
-    section: Any = config
-    leaf = name
     try:
-        while "." in leaf:
-            first, leaf = leaf.split(".", 1)
-            section = section[first]
-        like = section[leaf]
-    except (KeyError, TypeError) as error:
-        reason = " ".join(str(error.args[0]).split())
-        raise ValueError(f"the config has no such field: {name}: {reason}{_near(name)}") from error
-    described: Any = default_config.described()
-    for part in name.split("."):
-        described = getattr(described, part)
-    example = described.example if isinstance(described, Field) else like
-    if not sign and isinstance(like, bool):
+        if _is_section(hint := _hint(name)):
+            raise KeyError(f"{name} is a section of fields")
+    except KeyError as error:
+        raise ValueError(
+            f"the config has no such field: {name}: {error.args[0]}{_near(name)}"
+        ) from error
+    if not sign and _bare(hint) is bool:
         text = str(not negated)
-    section[leaf] = value_of(f"--config.{name}", text, like, example)
+    config.update_from_flattened_dict({name: value_of(name, text)})
 
 
 def _near(name: str) -> str:
     """Names the fields that are called like one that is none, in its section or below it first."""
     section, _, leaf = name.rpartition(".")
-    known = results.flatten(default_config.get_config().to_dict())
-    every = [field for field in known if field.endswith(f".{leaf}")]
+    every = [f for f in flat(default_config.get_config()) if f.endswith(f".{leaf}")]
     near = [field for field in every if field.startswith(f"{section}.")] or every
     return f"; there is {', '.join(f'--config.{field}' for field in near[:3])}" if near else ""
 
 
-def value_of(field: str, text: str, like: Any, example: Any = None) -> Any:
-    """Returns the value that a text means for a field.
-
-    Args:
-        like: another value of the field.
-        example: one to name in messages, and whose kind the items of a list have to have.
-
-    Raises:
-        ValueError: it is no value of that type.
-    """
-    example = example if example not in (None, ()) else like
-    value: Any = text
-    try:
-        if isinstance(like, bool):
-            value = {"true": True, "1": True, "false": False, "0": False}[text.lower()]
-        elif isinstance(like, int | float):
-            value = type(like)(text)
-        elif not isinstance(like, str):
-            value = ast.literal_eval(text)
-            value = value if isinstance(value, tuple) else (value,)
-    except (KeyError, ValueError, SyntaxError, MemoryError, RecursionError):
-        value = None
-    if value is None or not _is_like(value, example):
-        raise ValueError(f"{field}={shorten(text)[1:-1]}: should be like {example!r}")
-    return value
-
-
-def _find_errors(config: ConfigDict, described: Section, prefix: str = "") -> Iterator[str]:
-    """Yields the fields that are missing, unknown, or of another type than in `described()`."""
-    ours = vars(described)
-    for name in ours:
-        if name not in config:
-            yield f"{prefix}{name}: is missing"
-    for name in config:
-        field, value = f"{prefix}{name}", config[name]
-        if name not in ours:
-            yield f"{field}: there is no such field; see configs/default.py"
-        elif isinstance(ours[name], Section) and isinstance(value, ConfigDict):
-            yield from _find_errors(value, ours[name], f"{field}.")
-        else:
-            like = ours[name].example if isinstance(ours[name], Field) else ours[name]
-            if not _is_like(value, like):
-                yield f"{field}={shorten(value)}: should be like {like!r}"
-
-
-def _is_like(value: Any, ours: Any) -> bool:
-    if isinstance(ours, tuple | list) and isinstance(value, tuple | list):
-        return all(_is_like(item, ours[0]) for item in value)
-    kinds = (float, int) if isinstance(ours, float) else type(ours)
-    return isinstance(value, kinds) and isinstance(value, bool) == isinstance(ours, bool)
+def flat(config: ConfigDict) -> dict[str, Any]:
+    """The config as {field: JSON value}, fields joined by dots."""
+    return results.flatten(json.loads(config.to_json()))  # tuples and lists compare alike
 
 
 def _read(argument: str) -> ConfigDict:

@@ -1,23 +1,27 @@
 """Stage `detector`: assembly state detection, a box and a state in one picture."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 
 from stormpsr_jax.base.errors import tell
+from stormpsr_jax.configs import default as sections
 from stormpsr_jax.data import pipelines
 from stormpsr_jax.data.annotation import EMPTY, NOT_ANNOTATED
+from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.data.pipelines import Batches
 from stormpsr_jax.networks import detection
 from stormpsr_jax.networks.detector import Detector
 from stormpsr_jax.psr import wrong_parts
-from stormpsr_jax.stages import learning, networks, validation
-from stormpsr_jax.stages.context import CAD, Context, packaged_or_path
-from stormpsr_jax.stages.stage import SPLITS, Reads, Stage
+from stormpsr_jax.serving.batched import Batched
+from stormpsr_jax.serving.functions import Network, functions
+from stormpsr_jax.stages import learning, validation
+from stormpsr_jax.stages.data import CAD, SPLITS, Data, Reads
+from stormpsr_jax.stages.stage import Run, Training
 from stormpsr_jax.training import losses
 from stormpsr_jax.training.definition import Definition
 from stormpsr_jax.training.optimizer import optimisation
@@ -26,68 +30,185 @@ from stormpsr_jax.weights import parameters
 
 ZOOM = 0.2  # pictures are scaled by 1 ± this, boxes with them
 SHIFT = 0.08  # and moved by up to this share of the picture
+MAX_DETECTIONS = 1  # rows a frame in the prediction files
 
 
-def build(context: Context) -> Definition:
-    """What trains the detector and keeps the one with the best validation mAP@50."""
-    config = context.config.detector
-    train, val = context.boxed_source("train"), context.boxed_source("val")
-    model = networks.detector(context)
-    if jax.process_index() == 0:
-        _warn(context)
+@dataclasses.dataclass(frozen=True)
+class DetectorTraining(Training):
+    """Trains the detector and keeps the one with the best validation mAP@50.
 
-    def init() -> tuple[Params, Params]:
-        shape = (1, *train.image_size, 3)
-        params = networks.fresh(model, context.key("detector/init"), shape)["params"]
-        if config.init_from:
-            path = packaged_or_path(config.init_from)
-            params = started(path, params)
-            print(f"detector: starts from {path}", flush=True)
-        return params, {}
+    Attributes:
+        augment: of its pictures; boxes and poses would not follow a shift.
+    """
 
-    def loss_fn(params: Params, batch_stats: Params, batch: Batch, rng: jax.Array) -> Loss:
-        look_key, place_key = jax.random.split(rng)
-        pictures = context.augment(look_key, batch["image"], shift=False)
-        pictures, boxes, poses = detection.zoom(
-            place_key, pictures, batch["box"], batch["pose"], ZOOM, SHIFT
+    name = "detector"
+    start = "detector.init_from"
+
+    detector: sections.Detector
+    augment: sections.Augment
+
+    @property
+    def start_name(self) -> str:
+        """A run's detector, or what finds any product."""
+        return self.detector.init_from
+
+    def network(self, run: Run) -> Detector:
+        """The assembly state detector."""
+        config = self.detector
+        # A start that knows how products lie serves where no render tells it.
+        upright = config.pose_loss > 0 or bool(config.init_from)
+        return learning.module_of(
+            Detector,
+            config,
+            num_classes=run.procedure.num_states + 1,
+            num_components=run.procedure.num_components if config.part_loss else 0,
+            upright=upright,
+            corrections=2 if upright else 0,  # a third gains little (benchmarks/results/bench.md)
+            dtype=run.activations,
         )
-        images = context.normalise(pictures, batch["cad"])
-        outputs: Any = model.apply({"params": params}, images, train=True)
-        loss, metrics = detection.detection_loss(
-            outputs, boxes, batch["class"], image_size=train.image_size, levels=config.levels
+
+    def detect(self, run: Run, params: Params, source: ClipSource) -> Batched:
+        """Pictures of a source → boxes (B, M, 4), classes (B, M), confidences (B, M), scores."""
+        network, pictures = (
+            Network(self.network(run), {"params": params}),
+            run.data.pictures(source),
         )
-        if config.pose_loss:
-            pose, of_pose = detection.pose_loss(outputs["pose"], poses)
-            loss, metrics = loss + config.pose_loss * pose, metrics | of_pose
-        if config.part_loss:
-            # Boxed frames of recordings show few incorrect parts, which are soon known by
-            # heart: where renders do, these tell right from wrong, and frames from anywhere.
-            weight = None
-            if config.cad_wrong:
-                taught = batch["cad"] | (batch["class"] == NOT_ANNOTATED)
-                weight = taught.astype(jnp.float32)
-            parts, of_parts = losses.condition_bce(outputs["parts"], batch["state"], weight)
-            loss, metrics = loss + config.part_loss * parts, metrics | of_parts
-        return loss, (metrics, batch_stats)
+        batch = self.detector.batch
+        return functions({"detector": network}, pictures, MAX_DETECTIONS, batch)["detect"]
 
-    def evaluate(params: Params, _: Params) -> dict[str, float]:
-        detect = networks.detect(context, params, val)
-        return {
-            "map50": validation.mean_average_precision(detect, val),
-            **validation.false_alarms(detect, val),
-        }
+    def build(self, run: Run) -> Definition:
+        """Returns what it trains."""
+        config, data = self.detector, run.data
+        train, val = data.boxed_source("train"), data.boxed_source("val")
+        model = self.network(run)
+        if jax.process_index() == 0:
+            self._warn(run)
 
-    return Definition(
-        init=init,
-        loss_fn=loss_fn,
-        data=_data(context, context.workers),
-        **optimisation(config, _kept(config, model)),
-        evaluate=evaluate,
-        best="map50",
-    )
+        def init() -> tuple[Params, Params]:
+            shape = (1, *train.image_size, 3)
+            params = learning.fresh(model, run.key("detector/init"), shape)["params"]
+            if path := self.start_file():
+                params = started(path, params)
+                print(f"detector: starts from {path}", flush=True)
+            return params, {}
+
+        def loss_fn(params: Params, batch_stats: Params, batch: Batch, rng: jax.Array) -> Loss:
+            look_key, place_key = jax.random.split(rng)
+            pictures = learning.augmented(self.augment, look_key, batch["image"])
+            pictures, boxes, poses = detection.zoom(
+                place_key, pictures, batch["box"], batch["pose"], ZOOM, SHIFT
+            )
+            images = data.normalise(pictures, batch["cad"])
+            outputs: Any = model.apply({"params": params}, images, train=True)
+            loss, metrics = detection.detection_loss(
+                outputs, boxes, batch["class"], image_size=train.image_size, levels=config.levels
+            )
+            if config.pose_loss:
+                pose, of_pose = detection.pose_loss(outputs["pose"], poses)
+                loss, metrics = loss + config.pose_loss * pose, metrics | of_pose
+            if config.part_loss:
+                # Boxed frames of recordings show few incorrect parts, which are soon known by
+                # heart: where renders do, these tell right from wrong, and frames from anywhere.
+                weight = None
+                if config.cad_wrong:
+                    taught = batch["cad"] | (batch["class"] == NOT_ANNOTATED)
+                    weight = taught.astype(jnp.float32)
+                parts, of_parts = losses.condition_bce(outputs["parts"], batch["state"], weight)
+                loss, metrics = loss + config.part_loss * parts, metrics | of_parts
+            return loss, (metrics, batch_stats)
+
+        def evaluate(params: Params, _: Params) -> dict[str, float]:
+            detect = self.detect(run, params, val)
+            return {
+                "map50": validation.mean_average_precision(detect, val),
+                **validation.false_alarms(detect, val),
+            }
+
+        return Definition(
+            init=init,
+            loss_fn=loss_fn,
+            data=self._batches(run, run.workers),
+            **optimisation(config, _kept(config, model)),
+            evaluate=evaluate,
+            best="map50",
+        )
+
+    def _batches(self, run: Run, workers: int) -> Batches:
+        """What it is trained on; ValueError if the data do not have what the config asks for."""
+        config, data = self.detector, run.data
+        return pipelines.detector_pictures(
+            data.boxed_source("train"),
+            data.detector_source(CAD) if config.cad else None,
+            background=config.background,
+            unboxed_share=config.unboxed_share,
+            cad_share=config.cad,
+            cad_wrong=config.cad_wrong,
+            with_poses=config.pose_loss > 0,
+            batch=config.batch,
+            seed=run.seed,
+            workers=workers,
+        )
+
+    def _warn(self, run: Run) -> None:
+        """Tells what training will do, but perhaps not as its user expects."""
+        config = self.detector
+        recordings = run.data.boxed_source("train").recordings.values()
+        if config.background and not any((r.classes == EMPTY).any() for r in recordings):
+            tell(
+                "warning",
+                f"detector.background={config.background:g}, but no frame of split 'train' is "
+                "annotated as empty: the detector sees pictures with a box only, and may find "
+                "objects where there are none. Look at some frames without a whole object too "
+                "(docs/own-product.md)",
+            )
+        if config.part_loss and not config.cad_wrong:
+            shown = sum(
+                len(wrong_parts.spans(r.first_frame + np.arange(r.num_frames), r.states, -1))
+                for r in recordings
+            )
+            tell(
+                "warning",
+                f"--config.detector.part_loss={config.part_loss}, but detector.cad_wrong=0: what "
+                "an incorrect part looks like is learnt from the training recordings alone (wrong "
+                f"parts in them: {shown}), and others will hardly be noticed; train on renders too "
+                "(--config=cad with data.extra, docs/own-product.md), or label more",
+            )
+
+    def reads(self, run: Run) -> list[Reads]:
+        """Pictures and boxes, and what its further heads learn from."""
+        config = self.detector
+        heads = {"states": config.part_loss, "poses": config.pose_loss}
+        parts = ("pictures", "boxes", *(part for part, weight in heads.items() if weight))
+        found = [Reads(parts, SPLITS, Data.boxed_source), Reads(("states",))]
+        if config.cad:
+            if config.cad_wrong and "states" not in parts:  # by which those are found
+                parts = (*parts, "states")
+            found.append(Reads(parts, (CAD,), Data.detector_source))
+        return found
+
+    def check(self, run: Run) -> list[str]:
+        """Says whether the batches and the network can be made."""
+        rows, path, model = self.detector.batch, self.start_file(), self.network(run)
+        size = learning.image_size(run, "detector")
+        if path is not None and not path.is_file():
+            return [
+                f"--config.detector.init_from={path}: no such file; give 'general_detector', which "
+                "ships, or '' to train it from random weights"
+            ]
+        if run.data.is_there:
+            validation.boxed_rows(run.data.boxed_source("val"))
+            self._batches(run, 0)
+        errors = [
+            *learning.batch_errors(run, "detector", rows),
+            *learning.network_errors("detector", model, (rows, *size, 3)),
+        ]
+        if path is not None and not errors:
+            images = jax.ShapeDtypeStruct((1, *size, 3), np.float32)
+            started(path, jax.eval_shape(model.init, jax.random.key(0), images)["params"])
+        return errors
 
 
-def _kept(config: ConfigDict, model: Detector) -> dict[str, float]:
+def _kept(config: sections.Detector, model: Detector) -> dict[str, float]:
     """Factors 0 on the learning rate of what knows how products lie, where nothing tells it."""
     if not model.upright or config.pose_loss:
         return {}
@@ -120,89 +241,3 @@ def started(path: Path, fresh: Params) -> Params:
             f"the file again, or set it to '' ({error})"
         ) from error
     return {**fresh, **params}
-
-
-def _data(context: Context, workers: int) -> Batches:
-    """What it is trained on; ValueError if the data do not have what the config asks for."""
-    config = context.config.detector
-    return pipelines.detector_pictures(
-        context.boxed_source("train"),
-        context.detector_source(CAD) if config.cad else None,
-        background=config.background,
-        unboxed_share=config.unboxed_share,
-        cad_share=config.cad,
-        cad_wrong=config.cad_wrong,
-        with_poses=config.pose_loss > 0,
-        batch=config.batch,
-        seed=context.config.seed,
-        workers=workers,
-    )
-
-
-def _warn(context: Context) -> None:
-    """Tells what training will do, but perhaps not as its user expects."""
-    config, recordings = context.config.detector, context.boxed_source("train").recordings.values()
-    if config.background and not any((r.classes == EMPTY).any() for r in recordings):
-        tell(
-            "warning",
-            f"detector.background={config.background:g}, but no frame of split 'train' is "
-            "annotated as empty: the detector sees pictures with a box only, and may find objects "
-            "where there are none. Look at some frames without a whole object too "
-            "(docs/own-product.md)",
-        )
-    if config.part_loss and not config.cad_wrong:
-        shown = sum(
-            len(wrong_parts.spans(r.first_frame + np.arange(r.num_frames), r.states, -1))
-            for r in recordings
-        )
-        tell(
-            "warning",
-            f"--config.detector.part_loss={config.part_loss}, but detector.cad_wrong=0: what an "
-            "incorrect part looks like is learnt from the training recordings alone (wrong "
-            f"parts in them: {shown}), and others will hardly be noticed; train on renders too "
-            "(--config=cad with data.extra, docs/own-product.md), or label more",
-        )
-
-
-def _reads(context: Context) -> list[Reads]:
-    config = context.config.detector
-    heads = {"states": config.part_loss, "poses": config.pose_loss}
-    parts = ("pictures", "boxes", *(part for part, weight in heads.items() if weight))
-    found = [Reads(parts, SPLITS, Context.boxed_source), Reads(("states",))]
-    if config.cad:
-        if config.cad_wrong and "states" not in parts:  # by which those are found
-            parts = (*parts, "states")
-        found.append(Reads(parts, (CAD,), Context.detector_source))
-    return found
-
-
-def _check(context: Context) -> list[str]:
-    config, model = context.config.detector, networks.detector(context)
-    rows, path = config.batch, packaged_or_path(config.init_from)
-    size = learning.image_size(context, "detector", Context.boxed_source)
-    if config.init_from and not path.is_file():
-        return [
-            f"--config.detector.init_from={path}: no such file; give 'general_detector', which "
-            "ships, or '' to train it from random weights"
-        ]
-    if context.has_data:
-        validation.boxed_rows(context.boxed_source("val"))
-        _data(context, 0)
-    errors = [
-        *learning.batch_errors(context, "detector", rows),
-        *learning.network_errors("detector", model, (rows, *size, 3)),
-    ]
-    if config.init_from and not errors:
-        images = jax.ShapeDtypeStruct((1, *size, 3), np.float32)
-        started(path, jax.eval_shape(model.init, jax.random.key(0), images)["params"])
-    return errors
-
-
-STAGE = Stage(
-    name="detector",
-    build=build,
-    fields=(*learning.TRAINING, *learning.LOOKS, *learning.CAD, "detector"),
-    start="detector.init_from",
-    reads=_reads,
-    check=_check,
-)

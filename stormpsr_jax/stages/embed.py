@@ -6,10 +6,12 @@ With `embed.files` nothing is encoded: the embeddings of another encoder are tak
 that are predicted too.
 """
 
+import dataclasses
 import itertools
 from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -18,55 +20,166 @@ from stormpsr_jax.base import files, npy, results
 from stormpsr_jax.base.errors import gathering
 from stormpsr_jax.base.progress import Bar
 from stormpsr_jax.base.results import Record
-from stormpsr_jax.stages import learning, networks, pretrain
-from stormpsr_jax.stages.context import Context
-from stormpsr_jax.stages.stage import SPLITS, Reads, Stage
+from stormpsr_jax.configs import default as sections
+from stormpsr_jax.data.features import EmbeddingFile
+from stormpsr_jax.stages.data import SPLITS, Reads
+from stormpsr_jax.stages.pretrain import Pretraining
+from stormpsr_jax.stages.stage import Run, Stage
 from stormpsr_jax.training import checkpoint, loop
 
 
-def run(context: Context) -> dict:
+@dataclasses.dataclass(frozen=True)
+class Embedding(Stage):
     """Writes WORKDIR/embed/<split>/<recording>.npy, float32 (N, D).
 
-    Recordings are shared out over the hosts, and a finished one is not embedded again.
-
-    Raises:
-        ValueError: a file of embed.files cannot be taken.
-        MemoryError, OSError: no memory for predict.batch, a full disk; the message says what to do.
+    Attributes:
+        pretrain: whose encoder it is; None with embed.files.
+        splits: that are predicted, with embed.files.
     """
-    if context.config.embed.files:
-        return _take(context)
-    params, batch_stats = checkpoint.load_best(context.workdir / "pretrain")
-    batch, every = context.config.predict.batch, context.config.embed.every
-    encoder = networks.frame_encoder(context, params, batch_stats, context.source(SPLITS[0]))
-    for split in SPLITS:
-        source = context.source(split)
-        names = list(source.recordings)[jax.process_index() :: jax.process_count()]
-        total = sum(source.recordings[name].num_frames for name in names)
-        explained = loop.explained(context.workdir / "embed", "predict.batch")
-        with explained, Bar(total=total, desc=f"embed {split}", unit="frame") as progress:
-            for name in names:
-                path, left = context.embedding_path(split, name), source.recordings[name].num_frames
-                part_of = context.workdir / "embed" / "completed" / split / name
-                if results.holds(part_of, context.workdir, [path]):
-                    progress.update(left)
-                    continue
-                path.parent.mkdir(parents=True, exist_ok=True)
-                # Written and not mapped: where the disk is full, a map ends the process.
-                with files.replacing(path) as part, part.open("wb") as file:
-                    shape = (left, context.config.encoder.hidden)
-                    header = {"descr": "<f4", "fortran_order": False, "shape": shape}
-                    np.lib.format.write_array_header_1_0(file, header)
-                    under_way: deque[list[int]] = deque()
-                    pictures = distinct(source.chunks(name, batch, every), batch, under_way)
-                    for found in encoder.over(pictures):
-                        counts = np.asarray(under_way.popleft())
-                        held = np.asarray(found, np.float32).repeat(every * counts, axis=0)[:left]
-                        file.write(held.tobytes())
-                        progress.update(len(held))
-                        left -= len(held)
-                made = results.checksums(context.workdir, [path])
-                results.write(part_of, Record({}, results=made))
-    return {}
+
+    name = "embed"
+    results = ("embed/**/*.npy",)
+
+    embed: sections.Embed
+    pretrain: Pretraining | None
+    splits: tuple[str, ...] = ()
+
+    def make(self, run: Run) -> dict[str, Any]:
+        """Encodes; recordings are shared out over the hosts, and a finished one is kept.
+
+        Raises:
+            ValueError: a file of embed.files cannot be taken.
+            MemoryError, OSError: no memory for the batch, a full disk; the message says what to do.
+        """
+        if self.pretrain is None:
+            return self._take(run)
+        params, batch_stats = checkpoint.load_best(run.workdir / "pretrain")
+        first = run.data.source(SPLITS[0])
+        encoder = self.pretrain.encode(run, params, batch_stats, first)
+        batch, every = run.batch, self.embed.every
+        for split in SPLITS:
+            source = run.data.source(split)
+            names = list(source.recordings)[jax.process_index() :: jax.process_count()]
+            total = sum(source.recordings[name].num_frames for name in names)
+            explained = loop.explained(run.workdir / "embed", "predict.batch")
+            with explained, Bar(total=total, desc=f"embed {split}", unit="frame") as progress:
+                for name in names:
+                    path, left = path_of(run, split, name), source.recordings[name].num_frames
+                    part_of = run.workdir / "embed" / "completed" / split / name
+                    if results.holds(part_of, run.workdir, [path]):
+                        progress.update(left)
+                        continue
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    # Written and not mapped: where the disk is full, a map ends the process.
+                    with files.replacing(path) as part, part.open("wb") as file:
+                        shape = (left, self.pretrain.encoder.hidden)
+                        header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+                        np.lib.format.write_array_header_1_0(file, header)
+                        under_way: deque[list[int]] = deque()
+                        pictures = distinct(source.chunks(name, batch, every), batch, under_way)
+                        for found in encoder.over(pictures):
+                            counts = np.asarray(under_way.popleft())
+                            held = np.asarray(found, np.float32).repeat(every * counts, axis=0)[
+                                :left
+                            ]
+                            file.write(held.tobytes())
+                            progress.update(len(held))
+                            left -= len(held)
+                    made = results.checksums(run.workdir, [path])
+                    results.write(part_of, Record({}, results=made))
+        return {}
+
+    def read(self, run: Run, split: str) -> dict[str, EmbeddingFile]:
+        """{recording: (N, D)} of a split, as the stage left them."""
+        names = run.data.source(split).recordings
+        return {name: EmbeddingFile(path_of(run, split, name)) for name in names}
+
+    def width(self, run: Run) -> int:
+        """D of the embeddings; 0 where a file of embed.files does not say it."""
+        if self.pretrain is not None:
+            return self.pretrain.encoder.hidden
+        try:
+            return _rows(run, *self._given(run)[0]).shape[1]
+        except ValueError:  # which the check says
+            return 0
+
+    def reads(self, run: Run) -> list[Reads]:
+        """Pictures."""
+        return [Reads(("pictures",), SPLITS)]
+
+    # --- Embeddings of another encoder ------------------------------------------------------------
+
+    def _take(self, run: Run) -> dict[str, Any]:
+        """Copies embed.files into WORKDIR/embed: float32 rows of length 1, as our encoder's are."""
+        for split, name, path in self._given(run)[jax.process_index() :: jax.process_count()]:
+            with np.errstate(over="ignore"):
+                rows = np.ascontiguousarray(_rows(run, split, name, path), np.float32)
+            if not (finite := np.isfinite(rows)).all():
+                row, column = np.argwhere(~finite)[0]
+                raise ValueError(
+                    f"{path}: row {row} has {rows[row, column]} in column {column}; finite numbers "
+                    "within float32 are needed"
+                )
+            length = np.linalg.norm(rows, axis=1, keepdims=True)
+            to = path_of(run, split, name)
+            to.parent.mkdir(parents=True, exist_ok=True)
+            with files.replacing(to) as part, part.open("wb") as file:
+                np.save(file, rows / np.where(length > 0, length, 1))
+        return {}
+
+    def _given(self, run: Run) -> list[tuple[str, str, Path]]:
+        """Split, recording and file of all embeddings that are taken."""
+        folder = Path(self.embed.files)
+        return [
+            (split, name, folder / f"{name}.npy")
+            for split in dict.fromkeys((*SPLITS, *self.splits))
+            for name in run.data.source(split).recordings
+        ]
+
+    def files(self, run: Run) -> dict[str, str]:
+        """The checksums of the files that are taken."""
+        given = () if self.pretrain else self._given(run)
+        return {f"{path.name} of embed.files": results.of_input(path) for *_, path in given}
+
+    def check(self, run: Run) -> list[str]:
+        """Says whether embed.files can be taken."""
+        if self.pretrain is not None:
+            return []
+        errors: list[str] = []
+        widths: dict[int, Path] = {}
+        which = f"--config.embed.files={self.embed.files}"
+        if self.embed.every > 1:
+            errors.append(f"{which}: has a row for each frame; set embed.every to 1")
+        for split, name, path in self._given(run) if run.data.is_there else ():
+            with gathering(errors):
+                widths.setdefault(_rows(run, split, name, path).shape[1], path)
+        if len(widths) > 1:
+            shown = ", ".join(f"{path} has D = {D}" for D, path in sorted(widths.items()))
+            errors.append(f"{which}: embeddings have different widths: {shown}")
+        return errors
+
+
+def path_of(run: Run, split: str, name: str) -> Path:
+    """The file of a recording's embeddings."""
+    return run.workdir / "embed" / split / f"{name}.npy"
+
+
+def _rows(run: Run, split: str, name: str, path: Path) -> np.ndarray:
+    """The embeddings (N, D) of a recording of N frames, mapped; ValueError if they are none."""
+    if not path.exists():
+        raise ValueError(f"{path}: is missing; --config.embed.files has a file a recording")
+    files.check_regular(path, "remove it")
+    try:
+        rows = np.load(path, mmap_mode="r", allow_pickle=False, max_header_size=npy.MAX_HEADER)
+    except npy.UNREADABLE as error:
+        raise ValueError(f"{path}: not an array of np.save ({npy.reason(error)})") from error
+    count = run.data.source(split).recordings[name].num_frames
+    if rows.dtype.kind != "f" or rows.ndim != 2 or len(rows) != count or not rows.shape[1]:
+        raise ValueError(
+            f"{path}: {rows.dtype} of shape {rows.shape}; a row of numbers for each of the {count} "
+            f"frames of recording {name!r} in {run.data.folder(split)} is needed"
+        )
+    return rows
 
 
 def distinct(
@@ -94,114 +207,3 @@ def distinct(
     if pictures:
         under_way.append(counts)
         yield np.stack(pictures)
-
-
-# --- Embeddings of another encoder ----------------------------------------------------------------
-
-
-def _take(context: Context) -> dict:
-    """Copies embed.files into WORKDIR/embed: float32 rows of length 1, as our encoder's are."""
-    for split, name, path in _given(context)[jax.process_index() :: jax.process_count()]:
-        with np.errstate(over="ignore"):
-            rows = np.ascontiguousarray(_rows(context, split, name, path), np.float32)
-        if not (finite := np.isfinite(rows)).all():
-            row, column = np.argwhere(~finite)[0]
-            raise ValueError(
-                f"{path}: row {row} has {rows[row, column]} in column {column}; finite numbers "
-                "within float32 are needed"
-            )
-        length = np.linalg.norm(rows, axis=1, keepdims=True)
-        to = context.embedding_path(split, name)
-        to.parent.mkdir(parents=True, exist_ok=True)
-        with files.replacing(to) as part, part.open("wb") as file:
-            np.save(file, rows / np.where(length > 0, length, 1))
-    return {}
-
-
-def _given(context: Context) -> list[tuple[str, str, Path]]:
-    """Split, recording and file of all embeddings that are taken."""
-    folder = Path(context.config.embed.files)
-    return [
-        (split, name, folder / f"{name}.npy")
-        for split in dict.fromkeys((*SPLITS, *context.config.predict.splits))
-        for name in context.source(split).recordings
-    ]
-
-
-def _rows(context: Context, split: str, name: str, path: Path) -> np.ndarray:
-    """The embeddings (N, D) of a recording of N frames, mapped; ValueError if they are none."""
-    if not path.exists():
-        raise ValueError(f"{path}: is missing; --config.embed.files has a file a recording")
-    files.check_regular(path, "remove it")
-    try:
-        rows = np.load(path, mmap_mode="r", allow_pickle=False, max_header_size=npy.MAX_HEADER)
-    except npy.UNREADABLE as error:
-        raise ValueError(f"{path}: not an array of np.save ({npy.reason(error)})") from error
-    count = context.source(split).recordings[name].num_frames
-    if rows.dtype.kind != "f" or rows.ndim != 2 or len(rows) != count or not rows.shape[1]:
-        raise ValueError(
-            f"{path}: {rows.dtype} of shape {rows.shape}; a row of numbers for each of the {count} "
-            f"frames of recording {name!r} in {context.folder(split)} is needed"
-        )
-    return rows
-
-
-def width(context: Context) -> int:
-    """D of the embeddings; 0 where a file of embed.files does not say it."""
-    if not context.config.embed.files:
-        return context.config.encoder.hidden
-    try:
-        return _rows(context, *_given(context)[0]).shape[1]
-    except ValueError:  # which this stage's own check says
-        return 0
-
-
-def _check(context: Context) -> list[str]:
-    given = context.config.embed.files
-    if not given:
-        return []
-    errors: list[str] = []
-    widths: dict[int, Path] = {}
-    which = f"--config.embed.files={given}"
-    if unused := {"pretrain", "finetune"}.intersection(context.config.stages):
-        errors.append(
-            f"{which}: nothing is encoded; leave {' and '.join(sorted(unused))} out of "
-            "config.stages"
-        )
-    if context.config.embed.every > 1:
-        errors.append(f"{which}: has a row for each frame; set embed.every to 1")
-    for split, name, path in _given(context) if context.has_data else ():
-        with gathering(errors):
-            widths.setdefault(_rows(context, split, name, path).shape[1], path)
-    if len(widths) > 1:
-        shown = ", ".join(f"{path} has D = {D}" for D, path in sorted(widths.items()))
-        errors.append(f"{which}: embeddings have different widths: {shown}")
-    return errors
-
-
-def _further(context: Context) -> dict[str, str]:
-    """The checksums of the files that are taken."""
-    given = _given(context) if context.config.embed.files else ()
-    return {f"{path.name} of embed.files": results.of_input(path) for *_, path in given}
-
-
-def _after(context: Context) -> tuple[Stage, ...]:
-    return () if context.config.embed.files else (pretrain.STAGE,)
-
-
-STAGE = Stage(
-    name="embed",
-    run=run,
-    fields=(
-        *learning.PICTURES,
-        *learning.ENCODER,
-        "embed",
-        "!predict.batch",
-        "!embed.files",  # the files' checksums are on record
-    ),
-    reads=lambda _: [Reads(("pictures",), SPLITS)],
-    further=_further,
-    after=_after,
-    results=("embed/**/*.npy",),
-    check=_check,
-)

@@ -12,7 +12,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from stormpsr_jax.base import files
+from stormpsr_jax.base import files, results
+from stormpsr_jax.configs import default as sections
+from stormpsr_jax.configs.default import LEARNING
 from stormpsr_jax.data.annotation import NOT_ANNOTATED
 from stormpsr_jax.psr import advice, analysis, detection_scores, headline, streams, wrong_parts
 from stormpsr_jax.psr.accumulation import Settings
@@ -24,20 +26,18 @@ from stormpsr_jax.recordings.procedure import Procedure
 from stormpsr_jax.report import report
 from stormpsr_jax.report.figures import analysis_figures
 from stormpsr_jax.serving import content, writing
+from stormpsr_jax.serving.content import Window
 from stormpsr_jax.serving.functions import FlaxNetworks
 from stormpsr_jax.serving.model_files import MODEL
 from stormpsr_jax.serving.product_share import lowest_share
 from stormpsr_jax.serving.weights_file import WEIGHTS
-from stormpsr_jax.stages import (
-    detector,
-    fuse,
-    networks,
-    part_pictures,
-    predict,
-    provenance,
-)
-from stormpsr_jax.stages.context import Context
-from stormpsr_jax.stages.stage import FPS, LABEL_FILES, Reads, Stage
+from stormpsr_jax.stages import part_pictures, provenance
+from stormpsr_jax.stages.data import FPS, LABEL_FILES, Data, Reads
+from stormpsr_jax.stages.detector import MAX_DETECTIONS
+from stormpsr_jax.stages.fuse import Fusion, FusionFit
+from stormpsr_jax.stages.fuse import read as read_fusion
+from stormpsr_jax.stages.predict import Prediction, read_split
+from stormpsr_jax.stages.stage import Run, Stage
 from stormpsr_jax.training.metrics import TensorBoard, read_metrics
 
 # What a data folder's settings have if it was rendered from the CAD files of a product, or one that
@@ -45,189 +45,313 @@ from stormpsr_jax.training.metrics import TensorBoard, read_metrics
 FROM_CAD = {"meshes", "product_seed"}
 
 
-def run(context: Context) -> dict:
+@dataclasses.dataclass(frozen=True)
+class Evaluation(Stage):
     """Writes WORKDIR/metrics.json, detections.json, report.html and model."""
-    if jax.process_index() != 0:
-        return {}
-    config, workdir = context.config, context.workdir
-    val, test = (predict.read_split(context, split) for split in ("val", "test"))
-    source = context.source("test")
-    fusion = fuse.read(workdir / "fuse") if "fuse" in config.stages else None
-    held_out = {name: fusion.held_out(name) for name in val} if fusion else None
-    will = None if fusion is None else fusion.weights
-    chosen = chosen_by(context, val, config.evaluate.decoder, held_out, default=will)
-    fitted = any(streams.find(name).fitted for name in chosen)
-    used = fusion if fitted else None
-    weights = None if used is None else used.weights
-    settings = {stream: choice.settings for stream, choice in chosen.items()}
-    result = scored(context, test, chosen, weights)
-    for stream, choice in chosen.items():
-        if choice.decision is not None:
-            wrong = result["streams"][stream]["wrong"]
-            if wrong is not None:
-                wrong |= {"risk": choice.decision.risk, "bound": choice.decision.bound}
-            note = f"{choice.decision.note(stream)} {wrong_parts.in_words(wrong)}"
-            result["risk_notes"].append(note.rstrip())
-    if not config.evaluate.threshold:
-        result |= _with_paper_settings(context, val, test, settings)
-    result["split"] = "test"
-    default = _default(chosen, weights)
-    result["default_stream"] = default or list(chosen)[-1]
-    result["validation"] = {
-        stream: {k: v for k, v in dataclasses.asdict(choice).items() if k != "scores"}
-        for stream, choice in chosen.items()
-    }
-    recognises = result["default_stream"]
-    own, how = held_out or {}, (_procedure(context), recognises, chosen[recognises].settings)
-    result["validation"][recognises]["recordings"] = {
-        name: advice.score_recording(*how, r, own.get(name)) for name, r in val.items()
-    }
-    if writes_model := not config.embed.files:
-        figures_of = {
-            stream: {"validation": its, "settings": its["settings"]}
-            for stream, its in result["validation"].items()
-        }
-        result["recognises_by"] = advice.recognises_by(default, figures_of, len(val))
-    detections = score_detections(context, test)
-    report.write_report(
-        workdir / "report.html",
-        title=f"STORM-PSR on {context.procedure.name}",
-        metrics=result,
-        procedure=context.procedure,
-        truth={name: r.truth for name, r in test.items()},
-        visible={name: r.visibility for name, r in test.items() if r.visibility},
-        thumbnails=lambda name, frame: source.jpegs(name, [frame])[0],
-        curves={
-            stage: read_metrics(path)
-            for stage in config.stages
-            if (path := workdir / stage / "metrics.jsonl").exists()
-        },
-        figures=analysis_figures(result),
-        notes=[
-            *_notes(chosen, used),
-            *advice.record_next(result),
-        ],
-        detections=detections,
+
+    name = "evaluate"
+    results = (
+        "metrics.json",
+        "report.html",
+        "detections.json",
+        f"model/{MODEL}",  # not the card
+        f"model/{WEIGHTS}",
     )
-    if detections is None:
-        (workdir / "detections.json").unlink(missing_ok=True)
-    else:
-        files.write_json(workdir / "detections.json", detections)
-    if writes_model:
-        _write_model(context, chosen, result, used, _product_share(context, val))
-    else:
-        files.remove(workdir / "model")  # of a run with an encoder
-    by = {"code": provenance.package(), "environment": provenance.environment()}
-    files.write_json(workdir / "metrics.json", result | by)
-    figures = {
-        f"test/{stream}/{key}": value
-        for stream, scores in result["streams"].items()
-        for key, value in headline.values(scores).items()
-        if value is not None
-    }
-    board = TensorBoard(workdir / "evaluate")
-    board.write(0, figures)
-    board.close()
-    return {}
 
+    evaluate: sections.Evaluate
+    window: sections.Window
+    predict: Prediction
+    fuse: FusionFit | None
 
-def chosen_by(
-    context: Context,
-    val: Mapping[str, LabelledPredictions],
-    decoder: str,
-    held_out: HeldOut | None = None,
-    choose: str = "",
-    default: Weights | None = None,
-) -> dict[str, Choice]:
-    """How each stream is decoded, chosen on the validation split; see `selection.select`.
-
-    `choose`: "" is "paper" where the config has a threshold, or else "validation".
-    """
-    how, procedure = context.config.evaluate, _procedure(context)
-    base = Settings(decoder=decoder, window=context.config.window.frames)
-    choose = choose or ("paper" if how.threshold else "validation")
-    return select(procedure, val, base, choose, held_out, how.threshold, how.risk, default)
-
-
-def _procedure(context: Context) -> Procedure:
-    """The product, at the rate of the test split."""
-    return context.procedure.at(context.source("test").fps)
-
-
-def scored(
-    context: Context,
-    test: Mapping[str, LabelledPredictions],
-    chosen: Mapping[str, Choice],
-    weights: Weights | None = None,
-) -> dict[str, Any]:
-    """The content of metrics.json of recordings that are decoded as it was chosen."""
-    result = evaluate_recordings(
-        _procedure(context),
-        test,
-        {stream: choice.settings for stream, choice in chosen.items()},
-        weights=weights,
-        calibrations={
-            stream: choice.calibration
+    def make(self, run: Run) -> dict[str, Any]:
+        """Writes WORKDIR/metrics.json, detections.json, report.html and model."""
+        if jax.process_index() != 0:
+            return {}
+        workdir = run.workdir
+        val, test = (read_split(run, split, self.fuse is not None) for split in ("val", "test"))
+        source = run.data.source("test")
+        fusion = read_fusion(workdir / "fuse") if self.fuse else None
+        held_out = {name: fusion.held_out(name) for name in val} if fusion else None
+        will = None if fusion is None else fusion.weights
+        chosen = self.chosen_by(run, val, self.evaluate.decoder, held_out, default=will)
+        fitted = any(streams.find(name).fitted for name in chosen)
+        used = fusion if fitted else None
+        weights = None if used is None else used.weights
+        settings = {stream: choice.settings for stream, choice in chosen.items()}
+        result = self.scored(run, test, chosen, weights)
+        for stream, choice in chosen.items():
+            if choice.decision is not None:
+                wrong = result["streams"][stream]["wrong"]
+                if wrong is not None:
+                    wrong |= {"risk": choice.decision.risk, "bound": choice.decision.bound}
+                note = f"{choice.decision.note(stream)} {wrong_parts.in_words(wrong)}"
+                result["risk_notes"].append(note.rstrip())
+        if not self.evaluate.threshold:
+            result |= self._with_paper_settings(run, val, test, settings)
+        result["split"] = "test"
+        default = _default(chosen, weights)
+        result["default_stream"] = default or list(chosen)[-1]
+        result["validation"] = {
+            stream: {k: v for k, v in dataclasses.asdict(choice).items() if k != "scores"}
             for stream, choice in chosen.items()
-            # What is one number for all tells nothing; recognition leaves it out too.
-            if choice.calibration is not None and not choice.calibration.constant
-        },
-    )
-    # Of whether files of other programs fit one another; here all come from the same pictures.
-    result["warnings"] = [text for text in result["warnings"] if "--" not in text]
-    return result
-
-
-def _with_paper_settings(
-    context: Context,
-    val: Mapping[str, LabelledPredictions],
-    test: Mapping[str, LabelledPredictions],
-    chosen: Mapping[str, Any],
-) -> dict[str, Any]:
-    """{"paper_settings": figures by stream with the papers' settings}, where others were chosen."""
-    found = chosen_by(context, val, context.config.evaluate.decoder, choose="paper")
-    fixed = {stream: choice.settings for stream, choice in found.items()}
-    result = evaluate_recordings(_procedure(context), test, fixed)["streams"]
-    figures = {
-        stream: {
-            **headline.values(result[stream]),
-            "wrong": result[stream].get("wrong"),
-            "settings": result[stream]["settings"],
         }
-        for stream, settings in fixed.items()
-        if settings != chosen[stream]
-    }
-    return {"paper_settings": figures} if figures else {}
-
-
-def score_detections(
-    context: Context, recordings: Mapping[str, LabelledPredictions]
-) -> dict[str, Any] | None:
-    """The content of detections.json, by the boxes of the data folder; None without any.
-
-    Frames that nobody has annotated, and those of uncatalogued states, do not count.
-    """
-    if "detector" not in context.config.stages:
-        return None
-    source, pairs = context.detector_source("test"), {}
-    for name, recording in recordings.items():
-        labelled, numbers = source.recordings[name], source.numbers(name)
-        boxed = labelled.classes > 0
-        assert recording.detections is not None  # stage `predict` has left them
-        pairs[name] = (
-            recording.detections,
-            detection_scores.TrueBoxes(
-                numbers[boxed],
-                labelled.classes[boxed].astype(np.int64),
-                labelled.boxes[boxed].astype(np.float64),
-                numbers[(labelled.classes == 0) | (labelled.classes == NOT_ANNOTATED)],
-            ),
+        recognises = result["default_stream"]
+        own, how = held_out or {}, (_procedure(run), recognises, chosen[recognises].settings)
+        result["validation"][recognises]["recordings"] = {
+            name: advice.score_recording(*how, r, own.get(name)) for name, r in val.items()
+        }
+        if writes_model := self.predict.embed is None:
+            figures_of = {
+                stream: {"validation": its, "settings": its["settings"]}
+                for stream, its in result["validation"].items()
+            }
+            result["recognises_by"] = advice.recognises_by(default, figures_of, len(val))
+        detections = self.score_detections(run, test)
+        report.write_report(
+            workdir / "report.html",
+            title=f"STORM-PSR on {run.procedure.name}",
+            metrics=result,
+            procedure=run.procedure,
+            truth={name: r.truth for name, r in test.items()},
+            visible={name: r.visibility for name, r in test.items() if r.visibility},
+            thumbnails=lambda name, frame: source.jpegs(name, [frame])[0],
+            curves={
+                stage: read_metrics(path)
+                for stage in LEARNING
+                if (path := workdir / stage / "metrics.jsonl").exists()
+            },
+            figures=analysis_figures(result),
+            notes=[
+                *_notes(chosen, used),
+                *advice.record_next(result),
+            ],
+            detections=detections,
         )
-    result = detection_scores.score(context.procedure, pairs)
-    return result if result["boxes"] else None
+        if detections is None:
+            (workdir / "detections.json").unlink(missing_ok=True)
+        else:
+            files.write_json(workdir / "detections.json", detections)
+        if writes_model:
+            self._write_model(run, chosen, result, used, self._product_share(run, val))
+        else:
+            files.remove(workdir / "model")  # of a run with an encoder
+        by = {"code": provenance.package(), "environment": provenance.environment()}
+        files.write_json(workdir / "metrics.json", result | by)
+        figures = {
+            f"test/{stream}/{key}": value
+            for stream, scores in result["streams"].items()
+            for key, value in headline.values(scores).items()
+            if value is not None
+        }
+        board = TensorBoard(workdir / "evaluate")
+        board.write(0, figures)
+        board.close()
+        return {}
+
+    def chosen_by(
+        self,
+        run: Run,
+        val: Mapping[str, LabelledPredictions],
+        decoder: str,
+        held_out: HeldOut | None = None,
+        choose: str = "",
+        default: Weights | None = None,
+    ) -> dict[str, Choice]:
+        """How each stream is decoded, chosen on the validation split; see `selection.select`.
+
+        `choose`: "" is "paper" where the config has a threshold, or else "validation".
+        """
+        how, procedure = self.evaluate, _procedure(run)
+        base = Settings(decoder=decoder, window=self.window.frames)
+        choose = choose or ("paper" if how.threshold else "validation")
+        return select(procedure, val, base, choose, held_out, how.threshold, how.risk, default)
+
+    def scored(
+        self,
+        run: Run,
+        test: Mapping[str, LabelledPredictions],
+        chosen: Mapping[str, Choice],
+        weights: Weights | None = None,
+    ) -> dict[str, Any]:
+        """The content of metrics.json of recordings that are decoded as it was chosen."""
+        result = evaluate_recordings(
+            _procedure(run),
+            test,
+            {stream: choice.settings for stream, choice in chosen.items()},
+            weights=weights,
+            calibrations={
+                stream: choice.calibration
+                for stream, choice in chosen.items()
+                # What is one number for all tells nothing; recognition leaves it out too.
+                if choice.calibration is not None and not choice.calibration.constant
+            },
+        )
+        # Of whether files of other programs fit one another; here all come from the same pictures.
+        result["warnings"] = [text for text in result["warnings"] if "--" not in text]
+        return result
+
+    def _with_paper_settings(
+        self,
+        run: Run,
+        val: Mapping[str, LabelledPredictions],
+        test: Mapping[str, LabelledPredictions],
+        chosen: Mapping[str, Any],
+    ) -> dict[str, Any]:
+        """{"paper_settings": figures by stream by the papers' settings}, where they are others."""
+        found = self.chosen_by(run, val, self.evaluate.decoder, choose="paper")
+        fixed = {stream: choice.settings for stream, choice in found.items()}
+        result = evaluate_recordings(_procedure(run), test, fixed)["streams"]
+        figures = {
+            stream: {
+                **headline.values(result[stream]),
+                "wrong": result[stream].get("wrong"),
+                "settings": result[stream]["settings"],
+            }
+            for stream, settings in fixed.items()
+            if settings != chosen[stream]
+        }
+        return {"paper_settings": figures} if figures else {}
+
+    def score_detections(
+        self, run: Run, recordings: Mapping[str, LabelledPredictions]
+    ) -> dict[str, Any] | None:
+        """The content of detections.json, by the boxes of the data folder; None without any.
+
+        Frames that nobody has annotated, and those of uncatalogued states, do not count.
+        """
+        if self.predict.detector is None:
+            return None
+        source, pairs = run.data.detector_source("test"), {}
+        for name, recording in recordings.items():
+            labelled, numbers = source.recordings[name], source.numbers(name)
+            boxed = labelled.classes > 0
+            assert recording.detections is not None  # stage `predict` has left them
+            pairs[name] = (
+                recording.detections,
+                detection_scores.TrueBoxes(
+                    numbers[boxed],
+                    labelled.classes[boxed].astype(np.int64),
+                    labelled.boxes[boxed].astype(np.float64),
+                    numbers[(labelled.classes == 0) | (labelled.classes == NOT_ANNOTATED)],
+                ),
+            )
+        result = detection_scores.score(run.procedure, pairs)
+        return result if result["boxes"] else None
+
+    def _write_model(
+        self,
+        run: Run,
+        chosen: Mapping[str, Choice],
+        result: Mapping[str, Any],
+        fusion: Fusion | None,
+        product_share: float | None,
+    ) -> None:
+        """Writes the model folder: the networks that predicted, with the settings just chosen."""
+        weights = None if fusion is None else fusion.weights
+        made_from = {"predict": _made_from(run.workdir / "predict")}
+        stages = tuple(made_from["predict"]["stages"])
+        made_from |= {stage: _made_from(run.workdir / stage) for stage in stages}
+        trained, source = self.predict.networks(run), run.data.source("test")
+        model = content.Content(
+            procedure=run.procedure,
+            fps=source.fps,
+            pictures=run.data.pictures(source, "detector" in trained),
+            window=Window(self.window.frames, self.window.stride),
+            networks=FlaxNetworks(trained, "float32"),
+            max_detections=MAX_DETECTIONS,
+            batch=run.batch,
+            fusion=weights,
+            product_share=product_share,
+            default=_default(chosen, weights),
+            part_pictures=part_pictures.of_training(run.data) if self.predict.detector else None,
+            streams={
+                stream: content.StreamRecord(
+                    choice.settings,
+                    {key: getattr(choice, key) for key in ("pos", "f1", "delay_s")}
+                    | ({} if choice.seen_f1 is None else {"seen_f1": choice.seen_f1}),
+                    headline.values(result["streams"][stream]),
+                    choice.calibration,
+                    None if choice.decision is None else choice.decision.risk,
+                    choice.control,
+                )
+                for stream, choice in chosen.items()
+            },
+            origin={
+                "config": run.fields,
+                "made_from": made_from,
+                "trained": provenance.trainings(run.workdir, stages),
+                "data": self._data(run) | {"untested": bool(wrong_parts.untested(result))},
+                "fused": None if fusion is None else len(fusion.recordings),
+                "code": provenance.package(),
+            },
+        )
+        writing.write_model(run.workdir / "model", model)
+
+    def _product_share(self, run: Run, val: Mapping[str, LabelledPredictions]) -> float | None:
+        """The lowest share of pictures of a validation recording in which the product is seen.
+
+        Renders of a product's CAD files do not show how it looks to a camera.
+        """
+        made_by = files.read_json(run.data.folder("val") / "settings.json").get("settings") or {}
+        if FROM_CAD & made_by.keys() or self.predict.detector is None:
+            return None
+        known = run.data.detector_source("val").recordings
+        return lowest_share(
+            (r.detections, known[name].num_frames)
+            for name, r in val.items()
+            if r.detections is not None
+        )
+
+    def _data(self, run: Run) -> dict[str, Any]:
+        """What the recordings are: whether renders, of which scene, and how many each split has."""
+        settings = files.read_json(run.data.folder("test") / "settings.json")
+        made_by = settings.get("settings") or {}
+        scene = {key: made_by[key] for key in ("seed", "occlusion", "world") if key in made_by}
+        rendered = "occlusion" in made_by  # data_prep.synthetic alone has this setting
+        there = [split for split in ("train", "val", "test") if split in run.data.recordings()]
+        counts = {split: len(run.data.source(split).recordings) for split in there}
+        return {
+            "rendered": rendered,
+            "recordings": counts,
+            **({"scene": scene} if rendered else {}),
+        }
+
+    def show(self, run: Run) -> None:
+        """Prints the table of a finished run, and where to look further."""
+        result = analysis.load_result(run.workdir / "metrics.json")
+        print(analysis.overview(result))
+        for note in [*analysis.notes(result), *advice.record_next(result)]:
+            print(note)
+        names = ["metrics.json", "report.html", "model"]
+        if self.predict.embed:
+            names.remove("model")
+            print("No model folder is written: it would lack the encoder that made embed.files.")
+        for name in names:
+            print(run.workdir / name)
+
+    def reads(self, run: Run) -> list[Reads]:
+        """Labels, and the boxes that the detector is scored by."""
+        found = [Reads((LABEL_FILES, FPS), ("val", "test")), Reads(("whole",))]
+        if self.predict.detector:
+            found.append(Reads(("boxes",), ("test",), Data.detector_source))
+        return found
+
+    def check(self, run: Run) -> list[str]:
+        """Says whether what chooses and what is scored is predicted."""
+        if missing := {"val", "test"} - set(self.predict.predict.splits):
+            return [
+                f"predict.splits lacks {', '.join(sorted(missing))}: stage 'evaluate' chooses "
+                "thresholds on val and scores test"
+            ]
+        return []
 
 
-def _notes(chosen: Mapping[str, Choice], fusion: fuse.Fusion | None) -> list[str]:
+def _procedure(run: Run) -> Procedure:
+    """The product, at the rate of the test split."""
+    return run.procedure.at(run.data.source("test").fps)
+
+
+def _notes(chosen: Mapping[str, Choice], fusion: Fusion | None) -> list[str]:
     """Says where the settings come from; `fusion` is None where nothing fitted was chosen."""
     chose = [stream for stream, choice in chosen.items() if not choice.fixed]
     fixed = [stream for stream, choice in chosen.items() if choice.fixed]
@@ -253,71 +377,6 @@ def _notes(chosen: Mapping[str, Choice], fusion: fuse.Fusion | None) -> list[str
     return notes
 
 
-def _write_model(
-    context: Context,
-    chosen: Mapping[str, Choice],
-    result: Mapping[str, Any],
-    fusion: fuse.Fusion | None,
-    product_share: float | None,
-) -> None:
-    """Writes the model folder: the networks that predicted, with the settings just chosen."""
-    weights = None if fusion is None else fusion.weights
-    made_from = {"predict": _made_from(context.workdir / "predict")}
-    stages = tuple(made_from["predict"]["stages"])
-    made_from |= {stage: _made_from(context.workdir / stage) for stage in stages}
-    trained, source = networks.trained(context, stages), context.source("test")
-    model = content.Content(
-        procedure=context.procedure,
-        fps=source.fps,
-        pictures=networks.pictures(context, source, "detector" in trained),
-        window=context.window,
-        networks=FlaxNetworks(trained, "float32"),
-        max_detections=networks.MAX_DETECTIONS,
-        batch=context.config.predict.batch,
-        fusion=weights,
-        product_share=product_share,
-        default=_default(chosen, weights),
-        part_pictures=part_pictures.of_training(context),
-        streams={
-            stream: content.StreamRecord(
-                choice.settings,
-                {key: getattr(choice, key) for key in ("pos", "f1", "delay_s")}
-                | ({} if choice.seen_f1 is None else {"seen_f1": choice.seen_f1}),
-                headline.values(result["streams"][stream]),
-                choice.calibration,
-                None if choice.decision is None else choice.decision.risk,
-                choice.control,
-            )
-            for stream, choice in chosen.items()
-        },
-        origin={
-            "config": provenance.flat_config(context.config),
-            "made_from": made_from,
-            "trained": provenance.trainings(context.workdir, stages),
-            "data": _data(context) | {"untested": bool(wrong_parts.untested(result))},
-            "fused": None if fusion is None else len(fusion.recordings),
-            "code": provenance.package(),
-        },
-    )
-    writing.write_model(context.workdir / "model", model)
-
-
-def _product_share(context: Context, val: Mapping[str, LabelledPredictions]) -> float | None:
-    """In which share of its pictures the detector sees the product in each validation recording.
-
-    Renders of a product's CAD files do not show how it looks to a camera.
-    """
-    made_by = files.read_json(context.folder("val") / "settings.json").get("settings") or {}
-    if FROM_CAD & made_by.keys() or not detector.STAGE.is_chosen(context):
-        return None
-    known = context.detector_source("val").recordings
-    return lowest_share(
-        (r.detections, known[name].num_frames)
-        for name, r in val.items()
-        if r.detections is not None
-    )
-
-
 def _default(chosen: Mapping[str, Choice], weights: Weights | None) -> str | None:
     """The stream that recognises unless another one is asked for; None: the last one.
 
@@ -330,70 +389,6 @@ def _default(chosen: Mapping[str, Choice], weights: Weights | None) -> str | Non
 
 def _made_from(folder: Path) -> dict[str, Any]:
     """What a finished stage was made from."""
-    record = provenance.read(folder)
+    record = results.read(folder)
     assert record is not None  # the runner has left it
     return record.made_from
-
-
-def _data(context: Context) -> dict[str, Any]:
-    """What the recordings are: whether renders, of which scene, and how many each split has."""
-    settings = files.read_json(context.folder("test") / "settings.json")
-    made_by = settings.get("settings") or {}
-    scene = {key: made_by[key] for key in ("seed", "occlusion", "world") if key in made_by}
-    rendered = "occlusion" in made_by  # data_prep.synthetic alone has this setting
-    there = [split for split in ("train", "val", "test") if split in provenance.recordings(context)]
-    counts = {split: len(context.source(split).recordings) for split in there}
-    return {"rendered": rendered, "recordings": counts, **({"scene": scene} if rendered else {})}
-
-
-def show(context: Context) -> None:
-    """Prints the table of a finished run, and where to look further."""
-    result = analysis.load_result(context.workdir / "metrics.json")
-    print(analysis.overview(result))
-    for note in [*analysis.notes(result), *advice.record_next(result)]:
-        print(note)
-    names = ["metrics.json", "report.html", "model"]
-    if context.config.embed.files:
-        names.remove("model")
-        print("No model folder is written: it would lack the encoder that made embed.files.")
-    for name in names:
-        print(context.workdir / name)
-
-
-def _reads(context: Context) -> list[Reads]:
-    found = [Reads((LABEL_FILES, FPS), ("val", "test")), Reads(("whole",))]
-    if detector.STAGE.is_chosen(context):
-        found.append(Reads(("boxes",), ("test",), Context.detector_source))
-    return found
-
-
-def _after(context: Context) -> tuple[Stage, ...]:
-    return (predict.STAGE, *([fuse.STAGE] if fuse.STAGE.is_chosen(context) else []))
-
-
-def _check(context: Context) -> list[str]:
-    missing = {"val", "test"} - set(context.config.predict.splits)
-    if predict.STAGE.is_chosen(context) and missing:
-        return [
-            f"predict.splits lacks {', '.join(sorted(missing))}: stage 'evaluate' chooses "
-            "thresholds on val and scores test"
-        ]
-    return []
-
-
-STAGE = Stage(
-    name="evaluate",
-    run=run,
-    fields=("evaluate", "window"),
-    reads=_reads,
-    after=_after,
-    results=(
-        "metrics.json",
-        "report.html",
-        "detections.json",
-        f"model/{MODEL}",  # not the card
-        f"model/{WEIGHTS}",
-    ),
-    check=_check,
-    show=show,
-)

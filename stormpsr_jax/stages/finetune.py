@@ -3,110 +3,109 @@
 STORM-PSR (arXiv 2510.12385), Sec. 3.3.
 """
 
+import dataclasses
 import zlib
 from typing import Any
 
 import jax
 
+from stormpsr_jax.configs import default as sections
 from stormpsr_jax.data import pipelines
-from stormpsr_jax.stages import learning, networks, pretrain, temporal, validation
-from stormpsr_jax.stages.context import Context
-from stormpsr_jax.stages.stage import SPLITS, Reads, Stage
-from stormpsr_jax.stages.temporal import clip_loss
+from stormpsr_jax.stages import learning, validation
+from stormpsr_jax.stages.data import SPLITS, Reads
+from stormpsr_jax.stages.pretrain import Pretraining
+from stormpsr_jax.stages.stage import Run, Training
+from stormpsr_jax.stages.temporal import TemporalTraining
 from stormpsr_jax.training import checkpoint
 from stormpsr_jax.training.definition import Definition
 from stormpsr_jax.training.optimizer import optimisation
 from stormpsr_jax.training.step import Batch, Loss, Params
 
 
-def build(context: Context) -> Definition:
-    """What trains both, with the encoder unfrozen.
+@dataclasses.dataclass(frozen=True)
+class Finetuning(Training):
+    """Trains both, with the encoder unfrozen.
 
     With finetune.batch_norm "train" its BatchNorm goes on as well: it normalises by all pictures of
     a batch of clips, and its running statistics, which recognition takes, follow. With "frozen" it
     keeps the statistics of `pretrain`.
     """
-    config = context.config.finetune
-    train, val = context.source("train"), context.source("val")
-    pictures = config.batch * context.window.num_frames
-    spatial = networks.encoder_to_train(context, train.image_size, pictures)
-    transformer = networks.to_train(context, networks.temporal_encoder(context))
-    val_states = {name: r.states for name, r in val.recordings.items()}
 
-    def init() -> tuple[Params, Params]:
-        spatial_params, batch_stats = checkpoint.load_best(context.workdir / "pretrain")
-        temporal_params, _ = checkpoint.load_best(context.workdir / "temporal")
-        return {"spatial": spatial_params, "temporal": temporal_params}, batch_stats
+    name = "finetune"
 
-    def loss_fn(params: Params, batch_stats: Params, batch: Batch, rng: jax.Array) -> Loss:
-        augment_key, dropout_key = jax.random.split(rng)
-        images = context.normalise(context.augment(augment_key, batch["image"]))
-        flat = images.reshape((-1, *images.shape[2:]))  # (B·T, H, W, 3)
-        embeddings, updates = spatial.apply(
-            {"params": params["spatial"], "batch_stats": batch_stats},
-            flat,
-            train=config.batch_norm == "train",
-            method="embed",
-            mutable=["batch_stats"],
+    finetune: sections.Finetune
+    augment: sections.Augment
+    attention: str
+    pretrain: Pretraining
+    temporal: TemporalTraining
+
+    def build(self, run: Run) -> Definition:
+        """Returns what it trains."""
+        config, clip, data = self.finetune, self.temporal.clip, run.data
+        train, val = data.source("train"), data.source("val")
+        pictures = config.batch * clip.num_frames
+        spatial = self.pretrain.network_to_train(run, train.image_size, pictures)
+        transformer = learning.to_train(run, self.temporal.network(run), self.attention)
+        val_states = {name: r.states for name, r in val.recordings.items()}
+
+        def init() -> tuple[Params, Params]:
+            spatial_params, batch_stats = checkpoint.load_best(run.workdir / "pretrain")
+            temporal_params, _ = checkpoint.load_best(run.workdir / "temporal")
+            return {"spatial": spatial_params, "temporal": temporal_params}, batch_stats
+
+        def loss_fn(params: Params, batch_stats: Params, batch: Batch, rng: jax.Array) -> Loss:
+            augment_key, dropout_key = jax.random.split(rng)
+            pictures = learning.augmented(self.augment, augment_key, batch["image"])
+            images = data.normalise(pictures)
+            flat = images.reshape((-1, *images.shape[2:]))  # (B·T, H, W, 3)
+            embeddings, updates = spatial.apply(
+                {"params": params["spatial"], "batch_stats": batch_stats},
+                flat,
+                train=config.batch_norm == "train",
+                method="embed",
+                mutable=["batch_stats"],
+            )
+            predicted: Any = transformer.apply(
+                {"params": params["temporal"]},
+                embeddings.reshape((*images.shape[:2], -1)),
+                train=True,
+                rngs={"dropout": dropout_key},
+            )
+            return self.temporal.loss(predicted, batch, updates["batch_stats"])
+
+        def evaluate(params: Params, batch_stats: Params) -> dict[str, float]:
+            encode = self.pretrain.encode(run, params["spatial"], batch_stats, val)
+            logits = self.temporal.logits(run, params["temporal"])
+            return validation.clip_scores(
+                logits, validation.embeddings(encode, val), val_states, clip
+            )
+
+        # Clips are drawn by another seed than those of stage `temporal`, or the very same would
+        # come first; in 31 bits, as grain takes seeds.
+        seed = (run.seed + zlib.crc32(b"finetune")) % 2**31
+        options = self.temporal.clip_options(run, train, config.batch, seed)
+        return Definition(
+            init=init,
+            loss_fn=loss_fn,
+            data=pipelines.picture_clips(train, **options),
+            **optimisation(config, {"spatial": config.encoder_lr_scale}),
+            evaluate=evaluate,
+            best=self.temporal.temporal.best,
+            evaluate_start=True,
+            unit="clips",
         )
-        predicted: Any = transformer.apply(
-            {"params": params["temporal"]},
-            embeddings.reshape((*images.shape[:2], -1)),
-            train=True,
-            rngs={"dropout": dropout_key},
-        )
-        return clip_loss(context, predicted, batch, updates["batch_stats"])
 
-    def evaluate(params: Params, batch_stats: Params) -> dict[str, float]:
-        encoder = networks.frame_encoder(context, params["spatial"], batch_stats, val)
-        logits = networks.clip_logits(context, params["temporal"])
-        embeddings = validation.embeddings(encoder, val)
-        return validation.clip_scores(logits, embeddings, val_states, context.window)
+    def reads(self, run: Run) -> list[Reads]:
+        """Pictures and states."""
+        return [Reads(("pictures", "states"), SPLITS)]
 
-    # Clips are drawn by another seed than those of stage `temporal`, or the very same would come
-    # first; in 31 bits, as grain takes seeds.
-    seed = (context.config.seed + zlib.crc32(b"finetune")) % 2**31
-    return Definition(
-        init=init,
-        loss_fn=loss_fn,
-        data=pipelines.picture_clips(train, **context.clip_options(train, config.batch, seed)),
-        **optimisation(config, {"spatial": config.encoder_lr_scale}),
-        evaluate=evaluate,
-        best=context.config.temporal.best,
-        evaluate_start=True,
-        unit="clips",
-    )
-
-
-def _check(context: Context) -> list[str]:
-    size, clips = learning.image_size(context), context.config.finetune.batch
-    pictures = clips * context.window.num_frames
-    model = networks.encoder_to_train(context, size, pictures, "none")
-    return [
-        *learning.window_errors(context),
-        *learning.batch_errors(context, "finetune", clips),
-        *learning.network_errors("encoder", model, (pictures, *size, 3)),
-    ]
-
-
-STAGE = Stage(
-    name="finetune",
-    build=build,
-    fields=(
-        *learning.TRAINING,
-        *learning.AUGMENTED,
-        *learning.ENCODER,
-        "attention",
-        "window",
-        "temporal.delta",
-        "temporal.sigma",
-        "temporal.sampling",
-        "temporal.state_loss",
-        "temporal.best",
-        "temporal_model",
-        "finetune",
-    ),
-    reads=lambda _: [Reads(("pictures", "states"), SPLITS, Context.source)],
-    after=lambda _: (pretrain.STAGE, temporal.STAGE),
-    check=_check,
-)
+    def check(self, run: Run) -> list[str]:
+        """Says whether windows, batches and the network can be made."""
+        size, clips = learning.image_size(run), self.finetune.batch
+        pictures = clips * self.temporal.clip.num_frames
+        model = self.pretrain.network_to_train(run, size, pictures, "none")
+        return [
+            *self.temporal.window_errors(run),
+            *learning.batch_errors(run, "finetune", clips),
+            *learning.network_errors("encoder", model, (pictures, *size, 3)),
+        ]

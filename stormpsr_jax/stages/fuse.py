@@ -16,6 +16,7 @@ import jax
 
 from stormpsr_jax.base import files
 from stormpsr_jax.base.progress import Bar
+from stormpsr_jax.configs import default as sections
 from stormpsr_jax.psr.learned_beliefs import (
     Weights,
     default_weights,
@@ -24,9 +25,9 @@ from stormpsr_jax.psr.learned_beliefs import (
 )
 from stormpsr_jax.psr.selection import MIN_RECORDINGS
 from stormpsr_jax.recordings.scores import KINDS
-from stormpsr_jax.stages import detector, predict, temporal
-from stormpsr_jax.stages.context import Context
-from stormpsr_jax.stages.stage import FPS, LABEL_FILES, Reads, Stage
+from stormpsr_jax.stages.data import FPS, LABEL_FILES, Reads
+from stormpsr_jax.stages.predict import Prediction, read_split
+from stormpsr_jax.stages.stage import Run, Stage
 from stormpsr_jax.training import learned_fusion
 
 LEARNING_RATE, DECAY = 3e-3, 0.02  # as of weights that are nearly right
@@ -56,63 +57,96 @@ class Fusion:
         return self.folds[self.recordings[name]]
 
 
-def run(context: Context) -> dict[str, Any]:
-    """Writes WORKDIR/fuse/fusion.json and folds.json.
+@dataclasses.dataclass(frozen=True)
+class FusionFit(Stage):
+    """Fits the learned fusion: WORKDIR/fuse/fusion.json and folds.json."""
 
-    Returns:
-        The recordings that it was fitted on, and the mean loss on those that were held out, at the
-        start and at the end.
+    name = "fuse"
+    results = (f"fuse/{WEIGHTS}", f"fuse/{FOLDS}")
 
-    Raises:
-        MemoryError: the recordings are too long together.
-    """
-    if jax.process_index() != 0:
-        return {}
-    config, folder = context.config.fuse, context.workdir / "fuse"
-    known = {name: r for name, r in predict.read_split(context, "val").items() if len(r.frames)}
-    catalogue = context.procedure.states
-    examples = [
-        learned_fusion.Example(
-            r.scores, r.states_at(r.scores.frames), r.variant.initial_state, catalogue
-        )
-        for r in known.values()
-        if r.scores is not None  # which stage `predict` leaves for this one
-    ]
-    kinds = {example.scores.kind for example in examples}
-    kind = kinds.pop() if len(kinds) == 1 else "csv"
-    folder.mkdir(parents=True, exist_ok=True)
-    if not config.steps:
-        _ship(folder, kind, "fuse.steps=0")
-        return {"recordings": 0}
-    least = max(MIN_RECORDINGS, learned_fusion.FOLDS)
-    if len(known) < least:
-        few = f"{len(known)} validation recordings with labelled states are fewer than {least}"
-        _ship(folder, kind, few)
-        return {"recordings": 0}
-    start = default_weights(kind)
-    total = learned_fusion.num_steps(config.steps, start)
-    with Bar(total=total, desc="fuse", unit="step") as bar:
-        fitted = learned_fusion.fit(
-            examples,
-            context.source("val").fps,
-            start=start,
-            steps=config.steps,
-            learning_rate=LEARNING_RATE,
-            decay=DECAY,
-            seed=context.config.seed,
-            progress=bar.update,
-        )
-    losses = {"loss_before": fitted.before, "loss_after": fitted.after}
-    facts = {"recordings": len(examples), **losses}
-    if not fitted.after < fitted.before:
-        _ship(folder, kind, "fitted weights are no better on recordings that they have not seen")
-        return facts | {"recordings": 0}
-    folds = list({id(w): w for w in fitted.held_out}.values())
-    places = {name: folds.index(w) for name, w in zip(known, fitted.held_out, strict=True)}
-    content = {"recordings": places, "folds": [weights.to_json() for weights in folds]}
-    files.write_json(folder / FOLDS, content)
-    write_weights(folder / WEIGHTS, fitted.weights)
-    return facts
+    fuse: sections.Fuse
+    predict: Prediction
+
+    def make(self, run: Run) -> dict[str, Any]:
+        """Fits the weights, if there are recordings enough.
+
+        Returns:
+            The number of recordings that it was fitted on, and the mean loss on those that were
+            held out, at the start and at the end.
+
+        Raises:
+            MemoryError: the recordings are too long together.
+        """
+        if jax.process_index() != 0:
+            return {}
+        config, folder = self.fuse, run.workdir / "fuse"
+        known = {
+            name: r for name, r in read_split(run, "val", scored=True).items() if len(r.frames)
+        }
+        catalogue = run.procedure.states
+        examples = [
+            learned_fusion.Example(
+                r.scores, r.states_at(r.scores.frames), r.variant.initial_state, catalogue
+            )
+            for r in known.values()
+            if r.scores is not None  # which stage `predict` leaves for this one
+        ]
+        kinds = {example.scores.kind for example in examples}
+        kind = kinds.pop() if len(kinds) == 1 else "csv"
+        folder.mkdir(parents=True, exist_ok=True)
+        if not config.steps:
+            _ship(folder, kind, "fuse.steps=0")
+            return {"recordings": 0}
+        least = max(MIN_RECORDINGS, learned_fusion.FOLDS)
+        if len(known) < least:
+            few = f"{len(known)} validation recordings with labelled states are fewer than {least}"
+            _ship(folder, kind, few)
+            return {"recordings": 0}
+        start = default_weights(kind)
+        total = learned_fusion.num_steps(config.steps, start)
+        with Bar(total=total, desc="fuse", unit="step") as bar:
+            fitted = learned_fusion.fit(
+                examples,
+                run.data.source("val").fps,
+                start=start,
+                steps=config.steps,
+                learning_rate=LEARNING_RATE,
+                decay=DECAY,
+                seed=run.seed,
+                progress=bar.update,
+            )
+        losses = {"loss_before": fitted.before, "loss_after": fitted.after}
+        facts = {"recordings": len(examples), **losses}
+        if not fitted.after < fitted.before:
+            _ship(
+                folder, kind, "fitted weights are no better on recordings that they have not seen"
+            )
+            return facts | {"recordings": 0}
+        folds = list({id(w): w for w in fitted.held_out}.values())
+        places = {name: folds.index(w) for name, w in zip(known, fitted.held_out, strict=True)}
+        content = {"recordings": places, "folds": [weights.to_json() for weights in folds]}
+        files.write_json(folder / FOLDS, content)
+        write_weights(folder / WEIGHTS, fitted.weights)
+        return facts
+
+    def reads(self, run: Run) -> list[Reads]:
+        """Labels, and what beliefs begin with."""
+        parts = ("initial states", "states", "variants of recordings")
+        return [Reads((LABEL_FILES, FPS), ("val",)), Reads(parts)]
+
+    def files(self, run: Run) -> dict[str, str]:
+        """The weights that ship."""
+        return {f"default weights of kind {kind}": default_weights(kind).checksum for kind in KINDS}
+
+    def check(self, run: Run) -> list[str]:
+        """Says whether there is anything to weigh."""
+        temporal = self.predict.temporal
+        if temporal and (self.predict.detector or temporal.temporal.state_loss):
+            return []
+        return [
+            "stages has 'fuse', which weighs what 'temporal' says, and 'detector' where it is "
+            "there; add one of them, or set temporal.state_loss, or leave it out"
+        ]
 
 
 def _ship(folder: Path, kind: str, why: str) -> None:
@@ -126,30 +160,3 @@ def read(folder: Path) -> Fusion:
     data = files.read_json(folder / FOLDS)
     folds = tuple(Weights.from_json(one, str(folder / FOLDS)) for one in data["folds"])
     return Fusion(read_weights(folder / WEIGHTS), folds, data["recordings"])
-
-
-def _check(context: Context) -> list[str]:
-    tells = detector.STAGE.is_chosen(context) or context.config.temporal.state_loss
-    if temporal.STAGE.is_chosen(context) and tells:
-        return []
-    return [
-        "stages has 'fuse', which weighs what 'temporal' says, and 'detector' where it is there; "
-        "add one of them, or set temporal.state_loss, or leave it out"
-    ]
-
-
-STAGE = Stage(
-    name="fuse",
-    run=run,
-    fields=("seed", "fuse"),
-    reads=lambda _: [
-        Reads((LABEL_FILES, FPS), ("val",)),
-        Reads(("initial states", "states", "variants of recordings")),
-    ],
-    further=lambda _: {
-        f"default weights of kind {kind}": default_weights(kind).checksum for kind in KINDS
-    },
-    after=lambda _: (predict.STAGE,),
-    results=(f"fuse/{WEIGHTS}", f"fuse/{FOLDS}"),
-    check=_check,
-)

@@ -1,30 +1,82 @@
-"""What stages that train have in common: the fields they read, and what has to fit."""
+"""What stages that train have in common: how networks begin, and what has to fit."""
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import msgspec
 
-from stormpsr_jax.data.clips import ClipSource
+from stormpsr_jax.configs import default as sections
+from stormpsr_jax.configs.default import Section
+from stormpsr_jax.data import augment
 from stormpsr_jax.networks import architectures
-from stormpsr_jax.stages.context import Context
-from stormpsr_jax.stages.stage import SPLITS
+from stormpsr_jax.stages.data import SPLITS
+from stormpsr_jax.stages.stage import Run
+from stormpsr_jax.training import choices
+from stormpsr_jax.training.step import Params
 
-PICTURES = ("dtype", "data.mean", "data.std")
-TRAINING = ("seed", *PICTURES)
-# What pictures are augmented by: boxes and poses would not follow a shift, and limbs are painted on
-# the renders of pre-training alone.
-LOOKS = ("augment.saturation", "augment.blur_sigma")
-AUGMENTED = (*LOOKS, "augment.shift")
-CAD = ("data.cad_mean", "data.cad_std")
-ENCODER = ("encoder", "pretrain.state_loss")  # with its weight 0, the encoder has no state head
+BRIGHTNESS = CONTRAST = 0.1  # augmentation: factors drawn from 1 ± this, the paper's
 
 
-def batch_errors(context: Context, name: str, rows: int, fields: str = "batch") -> list[str]:
+def module_of(kind: type[nn.Module], section: Section | Mapping[str, Any], **given: Any) -> Any:
+    """A network whose other fields are those of a section of the config with the same names."""
+    values = msgspec.structs.asdict(section) if isinstance(section, Section) else section
+    names = {field.name for field in dataclasses.fields(kind)} - given.keys()
+    return kind(**{name: value for name, value in values.items() if name in names}, **given)
+
+
+def to_train(run: Run, module: nn.Module, attention: str) -> Any:
+    """A network with the attention that the devices of a run train best, if it has any."""
+    if "attention" not in {field.name for field in dataclasses.fields(module)}:
+        return module
+    device = run.devices.devices.flat[0]
+    return module.clone(attention=choices.attention(attention, run.activations, device))
+
+
+def fresh(module: nn.Module, key: jax.Array, shape: tuple[int, ...]) -> Params:
+    """Random variables of a network for input of this shape, from one program.
+
+    Without `jit`, each operation of the network would be compiled by itself.
+    """
+
+    def init(key: jax.Array) -> Params:
+        return module.init(key, jnp.zeros(shape, jnp.float32), train=False)
+
+    # Else XLA multiplies constants into each other, and the weights would not be those that the
+    # initialisers give one operation after another, to the last bit.
+    exact = {"xla_disable_hlo_passes": "algsimp"} if jax.default_backend() == "cpu" else None
+    return jax.jit(init, compiler_options=exact)(key)
+
+
+def augmented(
+    section: sections.Augment,
+    key: jax.Array,
+    images: jax.Array,
+    occluders: float | jax.Array = 0.0,
+    shift: bool = True,
+) -> jax.Array:
+    """Augments uint8 pictures (B, H, W, 3) or clips (B, T, H, W, 3) as the config says."""
+    return augment.augment(
+        key,
+        images,
+        brightness=BRIGHTNESS,
+        contrast=CONTRAST,
+        saturation=section.saturation,
+        blur_sigma=section.blur_sigma,
+        shift=section.shift if shift else 0.0,
+        occluders=occluders,
+    )
+
+
+# --- Checks ---------------------------------------------------------------------------------------
+
+
+def batch_errors(run: Run, name: str, rows: int, fields: str = "batch") -> list[str]:
     """Says whether devices cannot share the batches of a stage; `fields`: those that say `rows`."""
-    devices, processes = context.devices.size, jax.process_count()
+    devices, processes = run.devices.size, jax.process_count()
     if rows % devices == rows % processes == 0:
         return []
     return [
@@ -33,16 +85,14 @@ def batch_errors(context: Context, name: str, rows: int, fields: str = "batch") 
     ]
 
 
-def image_size(
-    context: Context,
-    section: str = "encoder",
-    source: Callable[[Context, str], ClipSource] = Context.source,
-) -> tuple[int, int]:
-    """Pixels (H, W) of what a network trains on, whether it is rendered yet or not."""
-    if context.has_data:
-        return source(context, SPLITS[0]).image_size
-    side = context.config[section].image_size or context.config.data.synthetic.size
-    return side, side
+def image_size(run: Run, of: str = "encoder") -> tuple[int, int]:
+    """Pixels (H, W) of what the encoder, or the detector, trains on, rendered yet or not."""
+    data = run.data
+    if data.is_there:
+        source = data.source if of == "encoder" else data.boxed_source
+        return source(SPLITS[0]).image_size
+    side = data.encoder_size if of == "encoder" else data.detector_size
+    return (side or data.config.synthetic.size,) * 2
 
 
 def network_errors(section: str, module: nn.Module, shape: tuple[int, ...]) -> list[str]:
@@ -65,27 +115,3 @@ def network_errors(section: str, module: nn.Module, shape: tuple[int, ...]) -> l
         pictures = f"; see also {where}.image_size, and --size of the data" * (len(shape) == 4)
         return [f"{where}: {what.removeprefix(': ')}{pictures}"]
     return []
-
-
-def window_errors(context: Context) -> list[str]:
-    """Says whether windows would look at frames that are not encoded, or none lies in a recording.
-
-    Of the latter all would repeat a first frame.
-    """
-    every, stride = context.config.embed.every, context.config.window.stride
-    errors = []
-    if stride % every:
-        errors.append(
-            f"--config.embed.every={every}: does not divide window.stride={stride}, so that "
-            "windows would look at frames that are not encoded; set it to a divisor of it"
-        )
-    if context.has_data:
-        source = context.source(SPLITS[0])
-        longest = max((r.num_frames for r in source.recordings.values()), default=0)
-        if longest <= context.window.frames:
-            errors.append(
-                f"window.frames={context.config.window.frames}, but the longest recording of split "
-                f"'train' has {longest} frames, so no window lies within one; "
-                "lower window.frames"
-            )
-    return errors

@@ -1,54 +1,58 @@
-"""The stages that there are, in the order in which a run makes them."""
+"""The stages that there are, as values made of a config, in the order in which a run makes them."""
 
-import importlib
+import msgspec
 
-from stormpsr_jax.stages import (
-    detector,
-    embed,
-    evaluate,
-    finetune,
-    fuse,
-    predict,
-    pretrain,
-    temporal,
-)
-from stormpsr_jax.stages.context import Context
+from stormpsr_jax.configs.default import Config
+from stormpsr_jax.stages.detector import DetectorTraining
+from stormpsr_jax.stages.embed import Embedding
+from stormpsr_jax.stages.evaluate import Evaluation
+from stormpsr_jax.stages.finetune import Finetuning
+from stormpsr_jax.stages.fuse import FusionFit
+from stormpsr_jax.stages.predict import Prediction
+from stormpsr_jax.stages.pretrain import Pretraining
+from stormpsr_jax.stages.rendering import Rendering
 from stormpsr_jax.stages.stage import Stage
+from stormpsr_jax.stages.temporal import TemporalTraining
 
-RENDERING = "data_prep.stage"  # the module of the stage that makes data, beside the core
-
-
-def _rendering() -> tuple[Stage, ...]:
-    try:
-        return (importlib.import_module(RENDERING).STAGE,)
-    except ModuleNotFoundError:
-        return ()
-
-
-STAGES = (
-    *_rendering(),
-    pretrain.STAGE,
-    embed.STAGE,
-    temporal.STAGE,
-    finetune.STAGE,
-    detector.STAGE,
-    predict.STAGE,
-    fuse.STAGE,
-    evaluate.STAGE,
+KINDS: tuple[type[Stage], ...] = (
+    Rendering,
+    Pretraining,
+    Embedding,
+    TemporalTraining,
+    Finetuning,
+    DetectorTraining,
+    Prediction,
+    FusionFit,
+    Evaluation,
 )
+NAMES = tuple(kind.name for kind in KINDS)  # which config.stages may have
 
 
-def names() -> tuple[str, ...]:
-    """Their names, which config.stages may have."""
-    return tuple(stage.name for stage in STAGES)
+def stages(config: Config) -> dict[str, Stage]:
+    """Returns all stages by name, those too that config.stages leaves out."""
+    c, chosen = config, config.stages
+    own = not c.embed.files  # the encoder is
+    looks = msgspec.structs.replace(c.augment, occluders=0.0)  # limbs are painted on renders alone
+    upright = msgspec.structs.replace(looks, shift=0.0)  # boxes and poses would not follow
 
-
-def missing() -> str:
-    """Ends a message about unknown names: where the stage that makes data cannot be imported."""
-    there = any(stage.makes_data for stage in STAGES)
-    return "" if there else f" ({RENDERING}, which makes data, cannot be imported)"
-
-
-def chosen(context: Context) -> tuple[Stage, ...]:
-    """The stages that a run has, in their order."""
-    return tuple(stage for stage in STAGES if stage.is_chosen(context))
+    render = Rendering(c.data.synthetic, c.procedure)
+    pretrain = Pretraining(c.pretrain, c.encoder, c.augment, c.attention, c.init_from)
+    embed = Embedding(c.embed, pretrain) if own else Embedding(c.embed, None, c.predict.splits)
+    temporal = TemporalTraining(c.temporal, c.temporal_model, c.window, c.attention, embed)
+    finetune = Finetuning(c.finetune, looks, c.attention, pretrain, temporal)
+    detector = DetectorTraining(c.detector, upright)
+    clips = temporal.name in chosen
+    predict = Prediction(
+        c.predict,
+        c.window,
+        detector=detector if detector.name in chosen else None,
+        pretrain=pretrain if clips and own else None,
+        temporal=temporal if clips else None,
+        finetune=finetune if clips and finetune.name in chosen else None,
+        embed=None if own else embed,
+    )
+    fuse = FusionFit(c.fuse, predict)
+    fused = fuse if fuse.name in chosen else None
+    evaluate = Evaluation(c.evaluate, c.window, predict, fused)
+    known = (render, pretrain, embed, temporal, finetune, detector, predict, fuse, evaluate)
+    return {stage.name: stage for stage in known}

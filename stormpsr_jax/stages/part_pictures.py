@@ -3,24 +3,23 @@
 import numpy as np
 
 from stormpsr_jax.serving.files.thumbnails import thumbnail
-from stormpsr_jax.stages import detector, provenance
-from stormpsr_jax.stages.context import Context
+from stormpsr_jax.stages.data import Data
 
 _LONGEST = 240  # pixels of a side
 _MARGIN = 1.2  # of the box
 
 
-def of_training(context: Context) -> list[bytes | None]:
+def of_training(data: Data) -> list[bytes | None]:
     """Returns a JPEG by component: of the training frames in which it was put on last, the best.
 
     That is the one with most of the product in view, then the largest. It is cut out with the
     product's box, so that a model tells nothing else of who and what was filmed; without a box, or
     where a part is incorrect, no frame counts. Without any all are None.
     """
-    found: list[bytes | None] = [None] * context.procedure.num_components
-    if not detector.STAGE.is_chosen(context) or "train" not in provenance.recordings(context):
+    found: list[bytes | None] = [None] * data.procedure.num_components
+    if "train" not in data.recordings():
         return found
-    source = context.boxed_source("train")
+    source = data.boxed_source("train")
     best: dict[int, tuple[float, str, int]] = {}
     for name, labelled in source.recordings.items():
         states = labelled.states

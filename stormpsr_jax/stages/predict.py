@@ -1,7 +1,9 @@
 """Stage `predict`: both streams over every recording to score, as prediction files."""
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -9,141 +11,196 @@ import numpy as np
 from stormpsr_jax.base import results
 from stormpsr_jax.base.progress import Bar
 from stormpsr_jax.base.results import Record
+from stormpsr_jax.configs import default as sections
 from stormpsr_jax.data import sampling
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.data.features import EmbeddingFile
-from stormpsr_jax.networks.detector import Detector
-from stormpsr_jax.networks.stored import stored_types
 from stormpsr_jax.recordings import predictions, scores
 from stormpsr_jax.recordings.evaluation_set import LabelledPredictions, load_recordings
 from stormpsr_jax.serving.batched import Batched
-from stormpsr_jax.serving.functions import functions
+from stormpsr_jax.serving.functions import Network, functions
 from stormpsr_jax.serving.recogniser import Recogniser
-from stormpsr_jax.stages import (
-    detector,
-    embed,
-    finetune,
-    learning,
-    networks,
-    pretrain,
-    temporal,
-)
-from stormpsr_jax.stages.context import Context
-from stormpsr_jax.stages.stage import Reads, Stage
-from stormpsr_jax.training import loop
+from stormpsr_jax.stages.data import Data, Reads
+from stormpsr_jax.stages.detector import MAX_DETECTIONS, DetectorTraining
+from stormpsr_jax.stages.embed import Embedding, path_of
+from stormpsr_jax.stages.finetune import Finetuning
+from stormpsr_jax.stages.pretrain import Pretraining
+from stormpsr_jax.stages.stage import Run, Stage
+from stormpsr_jax.stages.temporal import TemporalTraining
+from stormpsr_jax.training import checkpoint, loop
 
 
-def run(context: Context) -> dict:
+@dataclasses.dataclass(frozen=True)
+class Prediction(Stage):
     """Writes WORKDIR/predictions/<split>/{asd,temporal,scores,visibility}.
 
-    Finished recordings are kept.
-
-    Raises:
-        MemoryError, OSError: no memory for predict.batch, a full disk; the message says what to do.
+    Attributes:
+        detector, temporal: whose networks predict; None: there is no such stream.
+        pretrain: whose encoder; None of embeddings from elsewhere, and where `finetune` has one.
+        finetune: whose networks stand in place of both.
+        embed: with the embeddings from elsewhere.
     """
-    config = context.config.predict
-    trained = networks.trained(context, [stage.name for stage in networks_of(context)])
-    source, detects = context.source(config.splits[0]), "detector" in trained
-    of_pictures = networks.pictures(context, source, detects)
-    made = functions(trained, of_pictures, networks.MAX_DETECTIONS, config.batch)
-    with loop.explained(context.workdir / "predict", "predict.batch"):
-        for split in config.splits:
-            source = context.source(split)
-            folder = context.workdir / "predictions" / split
-            names = list(source.recordings)[jax.process_index() :: jax.process_count()]
-            total = sum(source.recordings[name].num_frames for name in names)
-            with Bar(total=total, desc=f"predict {split}", unit="frame") as progress:
-                for name in names:
-                    _recording(context, made, source, name, folder, progress)
-    return {}
 
+    name = "predict"
+    results = ("predictions/**/*.csv", "predictions/**/*.npz")
 
-def _recording(
-    context: Context,
-    made: Mapping[str, Batched],
-    source: ClipSource,
-    name: str,
-    folder: Path,
-    progress: Bar,
-) -> None:
-    recording, window = source.recordings[name], context.window
-    asd = folder / "asd" / f"{name}_results_pred.csv"
-    temporal = folder / "temporal" / f"{name}_results_pred.csv"
-    scored = folder / "scores" / f"{name}{scores.SUFFIX}"
-    visibility = folder / "visibility" / f"{name}.csv"
-    detects = "detect" in made
-    asked = {
-        asd: detects,
-        temporal: "temporal" in made,
-        scored: "temporal" in made and (detects or context.config.temporal.state_loss > 0),
-        visibility: np.isfinite(recording.visible).any(),
-    }
-    wanted = [path for path, is_asked in asked.items() if is_asked]
-    split = folder.name
-    part_of = context.workdir / "predict" / "completed" / split / name
-    if results.holds(part_of, context.workdir, wanted):
-        progress.update(recording.num_frames)
-        return
-    recogniser = Recogniser(
-        encode=None,  # before, several batches at a time
-        temporal=made.get("temporal"),
-        detect=_detections(context, made["detect"], split, name) if detects else None,
-        frames=window.frames,
-        stride=window.stride,
-    )
-    rows = []
-    for chunk in _rows(context, made, source, name):
-        rows.append(recogniser(chunk))
-        progress.update(len(chunk))
-    numbers = source.numbers(name)
-    for path in wanted:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    if detects:
-        columns = zip(*(r.detected for r in rows if r.detected is not None), strict=True)
-        boxes, classes, confidences = map(np.concatenate, columns)
-        frame, row = np.nonzero(classes > 0)
-        found = predictions.Detections(
-            numbers[frame], classes[frame, row], confidences[frame, row], boxes[frame, row]
+    predict: sections.Predict
+    window: sections.Window
+    detector: DetectorTraining | None = None
+    pretrain: Pretraining | None = None
+    temporal: TemporalTraining | None = None
+    finetune: Finetuning | None = None
+    embed: Embedding | None = None
+
+    @property
+    def after(self) -> tuple[Stage, ...]:
+        """The stages whose weights predict."""
+        replaced = () if self.finetune is None else (self.pretrain, self.temporal)
+        return tuple(stage for stage in super().after if stage not in replaced)
+
+    def networks(self, run: Run) -> dict[str, Network]:
+        """The networks that recognition takes, by name, with the best weights."""
+        best = {s.name: checkpoint.load_best(run.workdir / s.name) for s in self.after if s.trains}
+        found = {}
+        if self.detector is not None:
+            params = best["detector"][0]
+            found["detector"] = Network(self.detector.network(run), {"params": params})
+        if self.finetune is not None:
+            params, batch_stats = best["finetune"]
+            best["pretrain"] = params["spatial"], batch_stats
+            best["temporal"] = params["temporal"], {}
+        if self.pretrain is not None:
+            params, batch_stats = best["pretrain"]
+            variables = {"params": params, "batch_stats": batch_stats}
+            found["encoder"] = Network(self.pretrain.network(run), variables)
+        if self.temporal is not None:
+            params = best["temporal"][0]
+            found["temporal"] = Network(self.temporal.network(run), {"params": params})
+        return found
+
+    def make(self, run: Run) -> dict[str, Any]:
+        """Predicts; finished recordings are kept.
+
+        Raises:
+            MemoryError, OSError: no memory for the batch, a full disk; the message says what to do.
+        """
+        splits, trained = self.predict.splits, self.networks(run)
+        pictures = run.data.pictures(run.data.source(splits[0]), "detector" in trained)
+        made = functions(trained, pictures, MAX_DETECTIONS, run.batch)
+        with loop.explained(run.workdir / "predict", "predict.batch"):
+            for split in splits:
+                source = run.data.source(split)
+                names = list(source.recordings)[jax.process_index() :: jax.process_count()]
+                total = sum(source.recordings[name].num_frames for name in names)
+                with Bar(total=total, desc=f"predict {split}", unit="frame") as progress:
+                    for name in names:
+                        self._recording(run, made, source, name, progress)
+        return {}
+
+    def _recording(
+        self,
+        run: Run,
+        made: Mapping[str, Batched],
+        source: ClipSource,
+        name: str,
+        progress: Bar,
+    ) -> None:
+        recording, split, window = source.recordings[name], source.split, self.window
+        folder = run.workdir / "predictions" / split
+        told = self.temporal is not None and self.temporal.temporal.state_loss > 0
+        asd = folder / "asd" / f"{name}_results_pred.csv"
+        temporal = folder / "temporal" / f"{name}_results_pred.csv"
+        scored = folder / "scores" / f"{name}{scores.SUFFIX}"
+        visibility = folder / "visibility" / f"{name}.csv"
+        detects = "detect" in made
+        asked = {
+            asd: detects,
+            temporal: "temporal" in made,
+            scored: "temporal" in made and (detects or told),
+            visibility: np.isfinite(recording.visible).any(),
+        }
+        wanted = [path for path, is_asked in asked.items() if is_asked]
+        part_of = run.workdir / "predict" / "completed" / split / name
+        if results.holds(part_of, run.workdir, wanted):
+            progress.update(recording.num_frames)
+            return
+        recogniser = Recogniser(
+            encode=None,  # before, several batches at a time
+            temporal=made.get("temporal"),
+            detect=_detections(run, made["detect"], split, name) if detects else None,
+            frames=window.frames,
+            stride=window.stride,
         )
-        predictions.write_detections(asd, name, found)
-    if "temporal" in made:
-        probabilities = np.concatenate([r.probabilities for r in rows])
-        last = np.arange(recording.num_frames)
-        labels = sampling.clip_labels(recording.states, last, frames=window.frames)
-        predictions.write_temporal(
-            temporal,
-            name,
-            predictions.TemporalPredictions(
-                numbers, labels, (probabilities > 0.5).astype(int), probabilities
-            ),
-        )
-    if scored in wanted:
-        whole = jax.tree.map(lambda *parts: np.concatenate(parts), *(r.scores for r in rows))
-        scores.write_scores(scored, scores.Scores(numbers, *whole))
-    if visibility in wanted:
-        predictions.write_visibility(visibility, numbers, recording.visible)
-    results.write(part_of, Record({}, results=results.checksums(context.workdir, wanted)))
+        rows = []
+        for chunk in _rows(run, made, source, name):
+            rows.append(recogniser(chunk))
+            progress.update(len(chunk))
+        numbers = source.numbers(name)
+        for path in wanted:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        if detects:
+            columns = zip(*(r.detected for r in rows if r.detected is not None), strict=True)
+            boxes, classes, confidences = map(np.concatenate, columns)
+            frame, row = np.nonzero(classes > 0)
+            found = predictions.Detections(
+                numbers[frame], classes[frame, row], confidences[frame, row], boxes[frame, row]
+            )
+            predictions.write_detections(asd, name, found)
+        if "temporal" in made:
+            probabilities = np.concatenate([r.probabilities for r in rows])
+            last = np.arange(recording.num_frames)
+            labels = sampling.clip_labels(recording.states, last, frames=window.frames)
+            predictions.write_temporal(
+                temporal,
+                name,
+                predictions.TemporalPredictions(
+                    numbers, labels, (probabilities > 0.5).astype(int), probabilities
+                ),
+            )
+        if scored in wanted:
+            whole = jax.tree.map(lambda *parts: np.concatenate(parts), *(r.scores for r in rows))
+            scores.write_scores(scored, scores.Scores(numbers, *whole))
+        if visibility in wanted:
+            predictions.write_visibility(visibility, numbers, recording.visible)
+        results.write(part_of, Record({}, results=results.checksums(run.workdir, wanted)))
+
+    def reads(self, run: Run) -> list[Reads]:
+        """Pictures, and what prediction files hold besides."""
+        splits = self.predict.splits
+        found = [Reads(("pictures", "states", "visible"), splits)]
+        if run.data.config.detector_dir and self.detector:
+            source = Data.detector_source
+            found.append(Reads(("pictures",), splits, source, owner="the detector's "))
+        return found
+
+    def check(self, run: Run) -> list[str]:
+        """Says whether there is anything to predict, and by what."""
+        if not self.predict.splits:
+            return ["--config.predict.splits=(): names no split to predict; give at least one"]
+        if self.detector or self.temporal:
+            return []
+        return [
+            "stages has 'predict', but neither 'detector' nor 'temporal', whose networks it takes"
+        ]
 
 
 def _rows(
-    context: Context, made: Mapping[str, Batched], source: ClipSource, name: str
+    run: Run, made: Mapping[str, Batched], source: ClipSource, name: str
 ) -> Iterator[np.ndarray]:
     """The embeddings of a recording in order; of a detector alone, numbers of its pictures."""
-    batch, total = context.config.predict.batch, source.recordings[name].num_frames
+    batch, total = run.batch, source.recordings[name].num_frames
     if "encode" in made:
         yield from made["encode"].over(part for _, part in source.chunks(name, batch))
         return
     rows: np.ndarray | EmbeddingFile = np.arange(total)
     if "temporal" in made:  # on embeddings of another encoder
-        rows = EmbeddingFile(context.embedding_path(source.split, name))
+        rows = EmbeddingFile(path_of(run, source.split, name))
     yield from (rows[start : start + batch] for start in range(0, total, batch))
 
 
-def _detections(
-    context: Context, detect: Batched, split: str, name: str
-) -> Callable[[np.ndarray], tuple]:
+def _detections(run: Run, detect: Batched, split: str, name: str) -> Callable[[np.ndarray], tuple]:
     """Detects in all pictures of a recording, and returns what gives those of the next rows."""
-    pictures = context.detector_source(split).chunks(name, context.config.predict.batch)
+    pictures = run.data.detector_source(split).chunks(name, run.batch)
     parts = [(*columns, *scores) for *columns, scores in detect.over(p for _, p in pictures)]
     arrays = [None if a[0] is None else np.concatenate(a) for a in zip(*parts, strict=True)]
     start = 0
@@ -158,79 +215,25 @@ def _detections(
 
 
 def read_split(
-    context: Context, split: str, asd: Path | None = None
+    run: Run, split: str, scored: bool, asd: Path | None = None
 ) -> dict[str, LabelledPredictions]:
-    """The labels of a split and what the stage has left for it; scores only for stage `fuse`.
+    """The labels of a split and what the stage has left for it.
 
-    `asd`: prediction files to take in place of those of stream asd.
+    Args:
+        scored: with the scores, for stage `fuse`.
+        asd: prediction files to take in place of those of stream asd.
     """
-    folder = context.workdir / "predictions" / split
+    folder = run.workdir / "predictions" / split
     there = {n: folder / n for n in ("asd", "temporal", "visibility") if (folder / n).is_dir()}
     if asd is not None:
         there["asd"] = asd
     if not there.keys() & {"asd", "temporal"}:
         raise ValueError(f"{folder}: no predictions; run stage 'predict' on split {split!r} first")
     return load_recordings(
-        context.procedure,
-        context.folder(split) / "labels" / split,
+        run.procedure,
+        run.data.label_files(split),
         there.get("asd"),
         there.get("temporal"),
-        scores_dir=folder / "scores" if "fuse" in context.config.stages else None,
+        scores_dir=folder / "scores" if scored else None,
         visibility_dir=there.get("visibility"),
     )
-
-
-def networks_of(context: Context) -> tuple[Stage, ...]:
-    """The stages whose networks predict."""
-    found = [detector.STAGE] if detector.STAGE.is_chosen(context) else []
-    if temporal.STAGE.is_chosen(context):
-        if finetune.STAGE.is_chosen(context):
-            found.append(finetune.STAGE)
-        else:
-            given = context.config.embed.files
-            found += [temporal.STAGE] if given else [pretrain.STAGE, temporal.STAGE]
-    return tuple(found)
-
-
-def _reads(context: Context) -> list[Reads]:
-    splits = tuple(context.config.predict.splits)
-    found = [Reads(("pictures", "states", "visible"), splits)]
-    if context.config.data.detector_dir and detector.STAGE.is_chosen(context):
-        source = Context.detector_source
-        found.append(Reads(("pictures",), splits, source, owner="the detector's "))
-    return found
-
-
-def _check(context: Context) -> list[str]:
-    if not context.config.predict.splits:
-        return ["--config.predict.splits=(): names no split to predict; give at least one"]
-    if networks_of(context):
-        return []
-    return ["stages has 'predict', but neither 'detector' nor 'temporal', whose networks it takes"]
-
-
-STAGE = Stage(
-    name="predict",
-    run=run,
-    fields=(
-        *learning.PICTURES,
-        *learning.ENCODER,
-        "temporal_model",
-        "temporal.state_loss",
-        "window",
-        "predict",
-        "!predict.batch",
-        *(f"detector.{name}" for name in stored_types(Detector)),
-        "detector.max_detections",
-        "detector.part_loss",
-        "detector.pose_loss",
-        "detector.image_size",
-    ),
-    reads=_reads,
-    after=lambda context: (
-        *networks_of(context),
-        *([embed.STAGE] if context.config.embed.files else []),
-    ),
-    results=("predictions/**/*.csv", "predictions/**/*.npz"),
-    check=_check,
-)

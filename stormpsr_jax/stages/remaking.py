@@ -11,10 +11,10 @@ from typing import Any
 
 from stormpsr_jax.base import files, results
 from stormpsr_jax.base.errors import raise_all
-from stormpsr_jax.base.results import Record, Training
+from stormpsr_jax.base.results import Record
 from stormpsr_jax.stages import provenance
-from stormpsr_jax.stages.context import Context
-from stormpsr_jax.stages.stage import Stage
+from stormpsr_jax.stages.rendering import Rendering
+from stormpsr_jax.stages.stage import Run, Stage, Training
 from stormpsr_jax.training.checkpoint import BEST
 
 # Of what a training before saw as the first, the second must not be made of now: what has been
@@ -24,90 +24,90 @@ _LEAKS = (("train", "val"), ("train", "test"), ("val", "test"))
 # --- Before a run ---------------------------------------------------------------------------------
 
 
-def stale(context: Context, stages: Sequence[Stage]) -> dict[Stage, list[str]]:
+def stale(run: Run, stages: Sequence[Stage]) -> dict[Stage, list[str]]:
     """Says which of the stages that have been made would be made again, and why.
 
     A stage also counts if one before it will have another result.
     """
     again: dict[Stage, list[str]] = {}
     for stage in stages:
-        record = provenance.read(context.workdir / stage.name)
-        if record is None or (record.facts.get("damage") and not stage.costly):
+        record = results.found(run.workdir / stage.name)
+        if record is None or (record.facts.get("damage") and not stage.trains):
             continue  # what is damaged may come out as it was
-        why = provenance.changes(record, provenance.made_from(context, stage))
-        why += _other_recordings(context, record) if why else []
-        before = [other for other in again if other.makes_data or other in stage.after(context)]
+        why = provenance.changes(record, stage.made_from(run))
+        why += _other_recordings(run, record) if why else []
+        before = [o for o in again if isinstance(o, Rendering) or o in stage.after]
         if why := why + [f"{other.name} is made again" for other in before]:
             again[stage] = why
     return again
 
 
-def check(context: Context, stages: Sequence[Stage], remake: bool) -> None:
+def check(run: Run, stages: Sequence[Stage], remake: bool) -> None:
     """Raises ValueError for results that the stages of a run must not use, or throw away."""
-    again, needed, found = stale(context, stages), [*stages], []
+    again, needed, wrong = stale(run, stages), [*stages], list[str]()
     kept: list[str] = []  # though other code made them
     for stage in needed:  # and what they come after, which is added on the way
-        needed += [other for other in stage.after(context) if other not in needed]
-        used = stage in stages or any(stage in other.after(context) for other in stages)
-        record = provenance.read(context.workdir / stage.name)
+        needed += [other for other in stage.after if other not in needed]
+        used = stage in stages or any(stage in other.after for other in stages)
+        record = results.found(run.workdir / stage.name)
         if record is not None or stage in stages:
-            found += _leaks(context, stage)
+            wrong += _leaks(run, stage)
         if record is None or not used:
             continue
         if stage not in stages:
-            found += _unusable(context, stage, record)
-        makes = stage in again or (remake and stage in stages and not _is_users(context, stage))
+            wrong += _unusable(run, stage, record)
+        makes = stage in again or (remake and stage in stages and not _is_users(run, stage))
         if not makes and provenance.is_of_other_code(record):
             kept.append(stage.name)
-    raise_all(found)
+    raise_all(wrong)
     if kept:
         remedy = "" if remake else "; --remake makes it again"
         print(f"made by other code of the package, and kept: {', '.join(kept)}{remedy}", flush=True)
     if not remake:
-        _ask(context, again)
+        _ask(run, again)
 
 
-def _is_users(context: Context, stage: Stage) -> bool:
+def _is_users(run: Run, stage: Stage) -> bool:
     """Whether its results are in a folder that no run removes."""
-    return bool(stage.makes_data and context.config.data.dir)
+    return isinstance(stage, Rendering) and bool(run.data.config.dir)
 
 
-def _unusable(context: Context, stage: Stage, record: Record) -> list[str]:
+def _unusable(run: Run, stage: Stage, record: Record) -> list[str]:
     """Says why the result of a stage that is left out cannot be used as it is."""
-    which = f"the result of stage {stage.name!r} in {context.workdir}"
+    which = f"the result of stage {stage.name!r} in {run.workdir}"
     add = f"add {stage.name!r} to --config.stages"
-    if why := provenance.changes(record, provenance.made_from(context, stage)):
+    if why := provenance.changes(record, stage.made_from(run)):
         return [f"{which} was made from something else ({_first(why)}); {add}, or undo the change"]
-    if why := results.damage(context.workdir, record):
+    if why := results.damage(run.workdir, record):
         return [f"{which} cannot be used ({_first(why)}); {add}, which makes it again"]
     return []
 
 
-def _ask(context: Context, again: Mapping[Stage, Sequence[str]]) -> None:
+def _ask(run: Run, again: Mapping[Stage, Sequence[str]]) -> None:
     """Raises ValueError if trained weights are among what is to be made again."""
-    trained = [stage for stage in again if _has_weights(context, stage)]
+    trained = [stage for stage in again if _has_weights(run, stage)]
     if trained:
         lost = ", ".join(f"{stage.name} ({'; '.join(again[stage])})" for stage in trained)
         others = ", ".join(stage.name for stage in again if stage not in trained)
         raise ValueError(
-            f"this would throw the weights in {context.workdir} away and train again: {lost}; "
+            f"this would throw the weights in {run.workdir} away and train again: {lost}; "
             + (f"then {others} would be made again; " if others else "")
             + "give --remake to train anew, or another --workdir to keep them"
         )
 
 
-def _has_weights(context: Context, stage: Stage) -> bool:
+def _has_weights(run: Run, stage: Stage) -> bool:
     """Whether a stage has trained weights, or is on the way to them."""
-    folder = context.workdir / stage.name
+    folder = run.workdir / stage.name
     there = (folder / BEST).is_file() or any((folder / "checkpoints").glob("[0-9]*"))
-    return stage.costly and there
+    return stage.trains and there
 
 
-def _other_recordings(context: Context, record: Record) -> list[str]:
+def _other_recordings(run: Run, record: Record) -> list[str]:
     """Says which recordings the last training of weights did not see yet, and which are gone."""
-    if not record.trained or not context.has_data:
+    if not record.trained or not run.data.is_there:
         return []
-    known, found = provenance.recordings(context), []
+    known, found = run.data.recordings(), []
     for split, names in record.trained[-1].recordings.items():
         now = known.get(split, [])
         for what, some, others in (("new", now, names), ("gone", names, now)):
@@ -117,24 +117,25 @@ def _other_recordings(context: Context, record: Record) -> list[str]:
     return found
 
 
-def _trainings_before(context: Context, stage: Stage) -> list[Training]:
+def _trainings_before(stage: Stage) -> list[results.Training]:
     """Those that the weights went through which a stage starts from, if they are of a run."""
-    path = stage.start_file(context)
+    path = stage.start_file() if isinstance(stage, Training) else None
     record = results.read(path.parent) if path is not None and path.name == BEST else None
     return [] if record is None else record.trained
 
 
-def _leaks(context: Context, stage: Stage) -> list[str]:
+def _leaks(run: Run, stage: Stage) -> list[str]:
     """Says which recordings the weights that a stage starts from saw, but must not have seen."""
-    if not context.has_data or not (trainings := _trainings_before(context, stage)):
+    if not run.data.is_there or not (trainings := _trainings_before(stage)):
         return []
-    now = provenance.recordings(context)
+    assert isinstance(stage, Training)  # as it starts from weights
+    now = run.data.recordings()
     lines = []
     for seen, asked in _LEAKS:
         names = {name for one in trainings for name in one.recordings.get(seen, ())}
         if both := sorted(names & set(now.get(asked, ()))):
             lines.append(
-                f"--config.{stage.start}={stage.start_file(context)}: these weights saw "
+                f"--config.{stage.start}={stage.start_file()}: these weights saw "
                 f"{', '.join(both)} in split {seen}, and now {'they are' if both[1:] else 'it is'} "
                 f"in {asked}; start from other weights, or leave recordings in their splits"
             )
@@ -149,53 +150,53 @@ def _first(reasons: Sequence[str]) -> str:
 # --- A stage --------------------------------------------------------------------------------------
 
 
-def prepare(context: Context, stage: Stage, remake: bool) -> bool:
+def prepare(run: Run, stage: Stage, remake: bool) -> bool:
     """Clears what is not to be kept of a stage; returns whether all of it is.
 
     Raises:
         ValueError: weights that depend on a change, without `remake`, or that would start from what
             has seen recordings that it must not have seen.
     """
-    folder, now = context.workdir / stage.name, provenance.made_from(context, stage)
-    raise_all(_leaks(context, stage))
-    if (before := provenance.read(folder)) is not None:
+    folder, now = run.workdir / stage.name, stage.made_from(run)
+    raise_all(_leaks(run, stage))
+    if (before := results.found(folder)) is not None:
         why = provenance.changes(before, now)
         if why and not remake:
-            _ask(context, {stage: why})
-        if remake and provenance.is_of_other_code(before) and not _is_users(context, stage):
+            _ask(run, {stage: why})
+        if remake and provenance.is_of_other_code(before) and not _is_users(run, stage):
             why.append("other code of the package")
-        if not (why := why + results.damage(context.workdir, before)):
+        if not (why := why + results.damage(run.workdir, before)):
             return before.results is not None
         print(f"{stage.name}: made again ({_first(why)})", flush=True)
-        if not _is_users(context, stage):
+        if not _is_users(run, stage):
             for name in reversed(stage.folders):
-                files.remove(context.workdir / name)
+                files.remove(run.workdir / name)
     trained = []
-    if stage.costly:
-        known = provenance.recordings(context)
-        splits = dict.fromkeys(split for read in stage.reads(context) for split in read.splits)
+    if isinstance(stage, Training):
+        known = run.data.recordings()
+        splits = dict.fromkeys(split for read in stage.reads(run) for split in read.splits)
         seen = {split: known[split] for split in splits if split in known}
-        own = Training(context.config[stage.name].steps, seen)
-        trained = [*_trainings_before(context, stage), own]
-    results.write(folder, Record(now, trained))
+        own = results.Training(stage.learning.steps, seen)
+        trained = [*_trainings_before(stage), own]
+    results.write(folder, Record({**now, "package": provenance.package()}, trained))
     return False
 
 
-def is_made(context: Context, stage: Stage) -> bool:
+def is_made(run: Run, stage: Stage) -> bool:
     """Whether a run has finished a stage, made from what it would be made from now."""
-    record = provenance.read(context.workdir / stage.name)
+    record = results.found(run.workdir / stage.name)
     if record is None or record.results is None:
         return False
-    now = provenance.made_from(context, stage)
+    now = stage.made_from(run)
     return None not in now["stages"].values() and not provenance.changes(record, now)
 
 
-def finish(context: Context, stage: Stage, facts: Mapping[str, Any]) -> None:
+def finish(run: Run, stage: Stage, facts: Mapping[str, Any]) -> None:
     """Records that a stage is finished, with the checksums of its results."""
-    folder = context.workdir / stage.name
+    folder = run.workdir / stage.name
     record = results.read(folder)
     assert record is not None  # `prepare` wrote it
-    record.results = results.checksums(context.workdir, stage.result_files(context.workdir))
+    record.results = results.checksums(run.workdir, stage.paths(run.workdir))
     record.facts = dict(facts)
     if record.trained and "best_step" in facts:
         record.trained[-1].steps = facts["best_step"]

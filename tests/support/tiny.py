@@ -3,8 +3,8 @@
 import sys
 
 from stormpsr_jax.configs import synthetic_full
-from stormpsr_jax.stages import order
-from stormpsr_jax.stages.context import Context
+from stormpsr_jax.stages import config_flag, order
+from stormpsr_jax.stages.run import run_of
 from stormpsr_jax.training.sharding import make_mesh
 from tests.support.processes import environment
 
@@ -12,7 +12,7 @@ TRAINED = ("pretrain", "temporal", "finetune", "detector")
 # Pictures of 32 pixels at one frame a second, a few steps; every batch divides by 8 devices. With
 # all that is optional: end-to-end training, renders of incorrect parts, heads of conditions.
 TINY = {
-    "stages": order.names(),
+    "stages": order.NAMES,
     "init_from": "",
     "detector.init_from": "",
     "fuse.steps": 150,
@@ -65,9 +65,15 @@ def tiny(**changes):
     return config
 
 
-def tiny_context(workdir, **changes):
-    """That of a tiny run on one device."""
-    return Context(tiny(**changes), workdir, make_mesh(1, 1))
+def opened(config, workdir, mesh=None):
+    """What the stages of a config work in, and the stages by name."""
+    values = config_flag.typed(config)
+    return run_of(values, workdir, mesh), order.stages(values)
+
+
+def tiny_run(workdir, **changes):
+    """What the stages of a tiny run on one device work in, and the stages by name."""
+    return opened(tiny(**changes), workdir, make_mesh(1, 1))
 
 
 def flags_of(fields):
