@@ -88,15 +88,13 @@ def system():
 @pytest.fixture(scope="session")
 def rendered(tmp_path_factory):
     """A folder with the pictures of a tiny run, in `data`; not to be changed."""
-    from data_prep import stage as data  # here, as most tests need no JAX
-    from stormpsr_jax.stages.context import Context
-    from stormpsr_jax.training.sharding import make_mesh
-    from tests.support.tiny import tiny
+    from data_prep import synthetic  # here, as most tests need no JAX
+    from tests.support.tiny import opened, tiny
 
     def make(folder):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(data, "WORKERS", 1)  # which takes no further process
-            data.run(Context(tiny(), folder, make_mesh(1, 1)))
+        _, stages = opened(tiny(), folder)
+        words = stages["data"].words(folder / "data")[2:]
+        assert synthetic.main([*words, "--workers=1"]) == 0  # which takes no further process
 
     return made_once(tmp_path_factory, "rendered", make)
 

@@ -32,10 +32,10 @@ MINE = "from stormpsr_jax.configs import own\n\ndef get_config():\n    c = own.g
         ([CONFIG, "--profile_steps=3,2"], "argument --profile_steps: 3,2 is not two step numbers"),
         ([CONFIG, "--config.temporal.lr=1"], "'lr'; there is --config.temporal.optimizer.lr"),
         ([CONFIG, "--config.temporal.stepz=1"], "the config has no such field: temporal.stepz"),
-        ([CONFIG, "--config.dtype=bf16"], "--config.dtype='bf16': is not one of float32, bfloat16"),
+        ([CONFIG, "--config.dtype=bf16"], "--config.dtype=bf16: is not one of float32, bfloat16"),
         ([CONFIG, "--config.seed=x"], "--config.seed=x"),
         ([CONFIG, "--config.data.mean.x=1"], "the config has no such field: data.mean.x: "),
-        ([CONFIG, "--config.stages=(1,)"], "--config.stages=(1,): should be like"),
+        ([CONFIG, "--config.stages=(1,)"], "--config.stages=(1,): expected str, got int at [0]"),
         ([CONFIG, "--config.seed", "1"], "unrecognized arguments: 1"),
         ([CONFIG, "--confg=own"], "unrecognized arguments: --confg=own; did you mean --config?"),
         (["--confg=own"], "unrecognized arguments: --confg; did you mean --config?"),
@@ -52,7 +52,7 @@ MINE = "from stormpsr_jax.configs import own\n\ndef get_config():\n    c = own.g
 def test_an_error_found_before_anything_is_computed_is_2(
     words, says, tmp_path, monkeypatch, capsys
 ):
-    monkeypatch.setattr(runner, "_run_stage", None)  # nothing is computed
+    monkeypatch.setattr(runner, "_make", None)  # nothing is computed
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("")
     (tmp_path / "mine.py").write_text(MINE + words[-1] if words else "")
@@ -79,7 +79,7 @@ def test_a_stage_that_fails_is_1(failure, tmp_path, monkeypatch, capsys):
     def fail(*_):
         raise failure
 
-    monkeypatch.setattr(runner, "_run_stage", fail)
+    monkeypatch.setattr(runner, "_make", fail)
     status, lines = ended(tmp_path, [CONFIG], capsys)
     assert status == 1
     assert lines[-1] == f"error: {failure.strerror if failure.args[0] == 28 else failure}"
@@ -98,7 +98,7 @@ def test_an_experiment_with_an_error_is_2_and_one_whose_runs_failed_1(
     words = ["--config=industreal", f"--workdir={tmp_path}", "--devices_per_run=0"]
     status, said = experiment(["none", *words], monkeypatch, capsys)
     assert (status, said[:28]) == (2, "error: 'none' is no table; k")
-    monkeypatch.setattr(execute, "make_all", lambda rendering, runs, *_: list(runs))
+    monkeypatch.setattr(execute, "make_all", lambda waves, *_: list(waves[-1]))
     status, said = experiment(["main", *words], monkeypatch, capsys)
     assert status == 1
     assert "runs failed, and are in no table" in said

@@ -6,9 +6,8 @@ import pytest
 import stormpsr_jax
 from stormpsr_jax import main
 from stormpsr_jax.base import files
-from stormpsr_jax.stages import networks, pretrain
 from stormpsr_jax.weights import parameters
-from tests.support.tiny import command, tiny, tiny_context
+from tests.support.tiny import command, tiny, tiny_run
 from tests.support.weights_data import command as weights
 from tests.support.weights_data import published
 
@@ -35,11 +34,15 @@ def test_starting_point_is_the_published_backbone_at_the_size_of_the_pictures(ca
     ours = tmp_path / "ours.safetensors"
     assert weights("import", kind="vit", checkpoint=path, out=ours) == 0
     for i, file in enumerate((path, ours)):
-        run = tiny_context(tmp_path, **SMALL | {"encoder.backbone": name, "init_from": str(file)})
+        run, stages = tiny_run(
+            tmp_path, **SMALL | {"encoder.backbone": name, "init_from": str(file)}
+        )
         x = np.float32(arrays[f"x{i}"])
-        params, stats = pretrain.starting_point(run, x.shape[1:3])
-        features = networks.spatial_encoder(run).apply(
-            {"params": params, "batch_stats": stats}, x, method=lambda m, x: m.encoder(x)
+        params, stats = stages["pretrain"].starting_point(run, x.shape[1:3])
+        features = (
+            stages["pretrain"]
+            .network(run)
+            .apply({"params": params, "batch_stats": stats}, x, method=lambda m, x: m.encoder(x))
         )
         np.testing.assert_allclose(features, arrays[f"y{i}"], atol=1e-4)
 

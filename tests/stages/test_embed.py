@@ -9,14 +9,13 @@ import pytest
 from stormpsr_jax import main
 from stormpsr_jax.data import clip_rows
 from stormpsr_jax.recordings import predictions
-from stormpsr_jax.stages import embed, temporal
-from stormpsr_jax.stages.context import Context
-from stormpsr_jax.stages.stage import train_stage
+from stormpsr_jax.stages import embed
+from stormpsr_jax.stages.temporal import TemporalTraining
 from stormpsr_jax.training import sharding
 from stormpsr_jax.training.metrics import read_metrics
 from tests.support.digests import digests
 from tests.support.embeddings_data import FIRST, PROCEDURE, D, N, W, config_for, states_of, write
-from tests.support.tiny import tiny_context
+from tests.support.tiny import opened, tiny_run
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 7, 100])
@@ -45,7 +44,8 @@ def test_frames_that_are_not_encoded_repeat_the_one_before(finished, tmp_path):
         folder.mkdir()
         for name in ("data", "pretrain"):
             (folder / name).symlink_to(finished / name)
-        embed.run(tiny_context(folder, **{"embed.every": every}))
+        run, stages = tiny_run(folder, **{"embed.every": every})
+        stages["embed"].make(run)
     paths = sorted((tmp_path / "1" / "embed").rglob("*.npy"))
     assert paths
     for path in paths:
@@ -160,29 +160,32 @@ def folder(tmp_path_factory):
     return write(tmp_path_factory.mktemp("embeddings"))
 
 
-def context_for(folder, workdir):
-    """That of a run whose stage `embed` is done."""
-    context = Context(config_for(folder, **SHORT), workdir, sharding.make_mesh(1, 1))
-    embed.run(context)
-    return context
+def embedded(folder, workdir):
+    """What a run works in whose stage `embed` is done, and its stages."""
+    run, stages = opened(config_for(folder, **SHORT), workdir, sharding.make_mesh(1, 1))
+    stages["embed"].make(run)
+    return run, stages
 
 
 @pytest.mark.usefixtures("system")
-def test_temporal_losses_do_not_depend_on_where_embeddings_are(folder, tmp_path):
-    found = []
+def test_temporal_losses_do_not_depend_on_where_embeddings_are(folder, tmp_path, monkeypatch):
+    found, build = [], TemporalTraining.build
     for on_device in (True, False):
-        context = context_for(folder, tmp_path / str(on_device))
-        train_stage(context, "temporal", temporal.build(context, on_device))
-        rows = read_metrics(context.workdir / "temporal" / "metrics.jsonl")
+        run, stages = embedded(folder, tmp_path / str(on_device))
+        monkeypatch.setattr(TemporalTraining, "build", lambda s, r, o=on_device: build(s, r, o))
+        stages["temporal"].make(run)
+        monkeypatch.undo()
+        rows = read_metrics(run.workdir / "temporal" / "metrics.jsonl")
         found.append([row["loss"] for row in rows if "loss" in row])
     np.testing.assert_allclose(*found, rtol=1e-5)
 
 
 def test_temporal_the_rows_of_clips_are_those_that_the_loader_reads(folder, tmp_path):
-    context = context_for(folder, tmp_path)
-    source = context.source("train")
+    run, stages = embedded(folder, tmp_path)
+    source = run.data.source("train")
     states = {name: r.states for name, r in source.recordings.items()}
-    embeddings, options = context.embeddings("train"), context.clip_options(source, 16, 3)
+    embeddings = stages["embed"].read(run, "train")
+    options = stages["temporal"].clip_options(run, source, 16, 3)
     read = clip_rows.embedded_clips(embeddings, states, **options)(5)
     picked = clip_rows.embedded_clips(embeddings, states, **options, held=True)(5)
     table = clip_rows.table(embeddings)

@@ -13,7 +13,7 @@ from stormpsr_jax.psr.selection import Choice
 from stormpsr_jax.recordings.predictions import Detections
 from stormpsr_jax.serving.content import Window
 from stormpsr_jax.stages import evaluate, part_pictures, validation
-from tests.support.tiny import tiny_context
+from tests.support.tiny import tiny_run
 
 
 def test_fixed_thresholds_are_said_without_a_word_on_the_bar_which_has_its_own():
@@ -26,16 +26,15 @@ def test_fixed_thresholds_are_said_without_a_word_on_the_bar_which_has_its_own()
     ]
 
 
-def test_a_run_warns_of_its_labels_and_names_no_flag_of_evaluate(monkeypatch):
+def test_a_run_warns_of_its_labels_and_names_no_flag_of_evaluate(monkeypatch, tmp_path):
     """Its detections and labels are of the same pictures: neither counts other frames."""
     of_labels = "the labels of a begin in another state than their variant"
     of_files = "3 of 9 frames in which --asd shows a state agree with the labels"
     result = {"warnings": [of_files, of_labels]}
-    monkeypatch.setattr(evaluate, "_procedure", lambda context: None)
+    monkeypatch.setattr(evaluate, "_procedure", lambda run: None)
     monkeypatch.setattr(evaluate, "evaluate_recordings", lambda *_, **__: dict(result))
-    how = types.SimpleNamespace(evaluate=types.SimpleNamespace(certain=0.0))
-    context = types.SimpleNamespace(config=how)
-    assert evaluate.scored(context, {}, {})["warnings"] == [of_labels]
+    run, stages = tiny_run(tmp_path)
+    assert stages["evaluate"].scored(run, {}, {})["warnings"] == [of_labels]
 
 
 BOX = (0.5, 0.5, 0.4, 0.4)
@@ -124,19 +123,19 @@ def test_a_model_knows_how_often_validation_recordings_show_its_product(
     path = tmp_path / "data" / "settings.json"
     made = json.loads(path.read_text())
     path.write_text(json.dumps(made | {"settings": made["settings"] | settings}))
-    context = tiny_context(tmp_path, **changes)
+    run, stages = tiny_run(tmp_path, **changes)
     val = {}
-    recordings = context.source("val").recordings.items()
+    recordings = run.data.source("val").recordings.items()
     for part, (name, recording) in zip((1.0, 0.5), recordings, strict=True):
         frames = np.arange(recording.num_frames)[: round(part * recording.num_frames)]
         sure = Detections(frames, np.full(len(frames), 2), np.full(len(frames), 0.9), None)
         val[name] = types.SimpleNamespace(detections=sure)
-    assert evaluate._product_share(context, val) == (share and pytest.approx(share, abs=0.02))
+    assert stages["evaluate"]._product_share(run, val) == (share and pytest.approx(share, abs=0.02))
 
 
 def test_each_part_is_cut_out_of_the_best_frame_in_which_it_was_put_on_last(rendered):
-    context = tiny_context(rendered)
-    source = context.detector_source("train")
+    run, _ = tiny_run(rendered)
+    source = run.data.detector_source("train")
     name, labelled = next(iter(source.recordings.items()))
     states = np.zeros_like(labelled.states)
     states[4:, 0] = 1
@@ -151,7 +150,7 @@ def test_each_part_is_cut_out_of_the_best_frame_in_which_it_was_put_on_last(rend
         labelled, states=states, boxes=boxes, visible=visible, classes=classes
     )
     source.recordings = {name: changed}
-    found = part_pictures.of_training(context)
+    found = part_pictures.of_training(run.data)
     first, second, *others = [picture and simplejpeg.decode_jpeg(picture) for picture in found]
     assert others == [None] * (states.shape[1] - 2)
     assert source.image_size == (32, 32)
@@ -159,8 +158,3 @@ def test_each_part_is_cut_out_of_the_best_frame_in_which_it_was_put_on_last(rend
     for picture, wanted in (first, seventh[6:26, 11:21]), (second, twelfth[:, 9:]):
         assert picture.shape == wanted.shape
         assert np.abs(np.float32(picture) - wanted).mean() < 10
-
-
-def test_without_boxes_there_are_none(rendered):
-    context = tiny_context(rendered, stages=("temporal", "evaluate"))
-    assert set(part_pictures.of_training(context)) == {None}

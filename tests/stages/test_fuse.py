@@ -1,3 +1,4 @@
+import dataclasses
 import types
 
 import numpy as np
@@ -7,8 +8,10 @@ from stormpsr_jax.configs import synthetic
 from stormpsr_jax.psr import learned_beliefs
 from stormpsr_jax.recordings import labels, predictions, scores
 from stormpsr_jax.stages import fuse
+from stormpsr_jax.stages.data import Data
 from stormpsr_jax.training import learned_fusion
 from tests.support.simulated_scores import PROCEDURE, simulate
+from tests.support.tiny import opened
 
 K = PROCEDURE.num_components
 
@@ -38,26 +41,36 @@ def write_split(folder, split, seeds, num=120):
         scores.write_scores(predicted / "scores" / f"{r.name}.npz", said)
 
 
+class Labels(Data):
+    """Data without pictures."""
+
+    procedure = PROCEDURE
+
+    def source(self, split):
+        return types.SimpleNamespace(fps=PROCEDURE.fps)
+
+
 @pytest.fixture
-def context(tmp_path):
+def fit(tmp_path):
+    """A folder, and what fits in it by so many steps."""
     config = synthetic.get_config()
-    config.fuse.steps = 3
-    return types.SimpleNamespace(
-        config=config,
-        workdir=tmp_path,
-        folder=lambda _: tmp_path / "data",
-        procedure=PROCEDURE,
-        source=lambda split: types.SimpleNamespace(fps=PROCEDURE.fps),
-    )
+    run, _ = opened(config, tmp_path)
+    run = dataclasses.replace(run, data=Labels(run.data.config, tmp_path, ""))
+
+    def make(steps=3):
+        config.fuse.steps = steps
+        return opened(config, tmp_path)[1]["fuse"].make(run)
+
+    return tmp_path, make
 
 
-def test_fuse_fits_in_folds_and_comes_back(context):
-    write_split(context.workdir, "val", range(5))
-    context.config.fuse.steps = 20
-    facts = fuse.run(context)
+def test_fuse_fits_in_folds_and_comes_back(fit):
+    folder, make = fit
+    write_split(folder, "val", range(5))
+    facts = make(20)
     assert facts["recordings"] == 5
     assert facts["loss_after"] < facts["loss_before"]
-    found = fuse.read(context.workdir / "fuse")
+    found = fuse.read(folder / "fuse")
     shipped = learned_beliefs.default_weights("scores")
     assert found.weights.kind == "scores"
     assert found.weights.checksum != shipped.checksum
@@ -71,32 +84,35 @@ def test_fuse_fits_in_folds_and_comes_back(context):
         np.testing.assert_allclose(a, shipped.arrays[name], atol=0.2)
 
 
-def test_fuse_few_recordings_get_the_weights_that_ship(context, capsys):
-    write_split(context.workdir, "val", range(3))
-    assert fuse.run(context) == {"recordings": 0}
+def test_fuse_few_recordings_get_the_weights_that_ship(fit, capsys):
+    folder, make = fit
+    write_split(folder, "val", range(3))
+    assert make() == {"recordings": 0}
     said = capsys.readouterr().out
     assert "3 validation recordings with labelled states are fewer than 4" in said
-    found = fuse.read(context.workdir / "fuse")
+    found = fuse.read(folder / "fuse")
     assert found.weights.checksum == learned_beliefs.default_weights("scores").checksum
     assert found.held_out("r0") is found.weights
 
 
-def test_fuse_weights_that_are_no_better_are_not_kept(context, monkeypatch, capsys):
-    write_split(context.workdir, "val", range(4), num=30)
+def test_fuse_weights_that_are_no_better_are_not_kept(fit, monkeypatch, capsys):
+    folder, make = fit
+    write_split(folder, "val", range(4), num=30)
     shipped = learned_beliefs.default_weights("scores")
     fitted = learned_fusion.Fitted(shipped, [shipped] * 4, before=0.1, after=0.2)
     monkeypatch.setattr(learned_fusion, "fit", lambda *_, **__: fitted)
-    facts = fuse.run(context)
+    facts = make()
     assert facts["recordings"] == 0
     assert facts["loss_after"] > facts["loss_before"]
     assert "no better on recordings that they have not seen" in capsys.readouterr().out
-    found = fuse.read(context.workdir / "fuse")
+    found = fuse.read(folder / "fuse")
     assert found.weights.checksum == learned_beliefs.default_weights("scores").checksum
     assert not found.recordings
 
 
-def test_fuse_errors_no_scores(context):
-    write_split(context.workdir, "val", range(3))
-    (context.workdir / "predictions/val/scores/r1.npz").unlink()
+def test_fuse_errors_no_scores(fit):
+    folder, make = fit
+    write_split(folder, "val", range(3))
+    (folder / "predictions/val/scores/r1.npz").unlink()
     with pytest.raises(ValueError, match=r"scores: no r1\.npz for the recording r1"):
-        fuse.run(context)
+        make()

@@ -1,7 +1,6 @@
 """A change makes again what depends on it, and only that; nothing stale or damaged is used."""
 
 import contextlib
-import fnmatch
 import io
 import json
 import shutil
@@ -9,28 +8,15 @@ import shutil
 import jax
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
 
 from stormpsr_jax import main
 from stormpsr_jax.base import results
-from stormpsr_jax.stages import (
-    detector,
-    embed,
-    finetune,
-    order,
-    predict,
-    pretrain,
-    provenance,
-    remaking,
-    temporal,
-)
-from stormpsr_jax.stages.context import Context
+from stormpsr_jax.stages import remaking
 from stormpsr_jax.training.checkpoint import BEST, save_best
-from stormpsr_jax.training.sharding import make_mesh
 from stormpsr_jax.weights.parameters import load_params
 from tests.support import shards_data
 from tests.support.arrays import rewrite
-from tests.support.tiny import TRAINED, tiny
+from tests.support.tiny import opened, tiny
 
 LIGHT = ("data", "pretrain", "embed", "temporal", "predict", "evaluate")
 
@@ -121,7 +107,7 @@ def large(folder):
 
 
 ENCODED = ("pretrain", "finetune")
-CLIPS = ("temporal", "finetune", "predict")
+STATES = ("pretrain", "temporal", "finetune", "detector")
 SCORED = ("fuse", "evaluate")
 
 
@@ -131,17 +117,17 @@ SCORED = ("fuse", "evaluate")
         ({"evaluate.threshold": 3.0}, ["evaluate"], "evaluate.threshold 0.0 → 3.0"),
         (
             {"detector.part_loss": 0.0},
-            ["detector", "predict"],
+            ["detector"],
             "detector.part_loss 1.0 → 0.0",
         ),
         ({"detector.cad_wrong": 0.25}, ["detector"], "detector.cad_wrong 0.5 → 0.25"),
         ({"augment.occluders": 0.5}, ["pretrain"], "augment.occluders 0.8 → 0.5"),
         ({"augment.saturation": 0.2}, [*ENCODED, "detector"], "augment.saturation 0.3 → 0.2"),
-        ({"temporal_model.context_frames": 1}, CLIPS, "temporal_model.context_frames 0 → 1"),
+        ({"temporal_model.context_frames": 1}, ["temporal"], "temporal_model.context_frames 0 → 1"),
         ({"predict.batch": 3, "encoder.remat": "full", "log_every": 7}, [], ""),
         ({"data.synthetic.size": 40}, ["data"], "data.synthetic.size 32 → 40"),
         (labels("train", boxes=moved), ["detector"], "other boxes of split train"),
-        (labels("train", states=corrected), TRAINED, "other states of split train"),
+        (labels("train", states=corrected), STATES, "other states of split train"),
         (labels("cad", states=corrected), ["pretrain", "detector"], "other states of split cad"),
         (labels("test", boxes=moved), ["evaluate"], "other boxes of split test"),
         (shorter_label_file, ["evaluate"], "other label files of split test"),
@@ -154,8 +140,8 @@ SCORED = ("fuse", "evaluate")
 )
 def test_a_change_makes_again_what_is_made_from_it(folder, change, stages, why):
     fields = change if isinstance(change, dict) else change(folder) or {}
-    context = Context(tiny(**fields), folder, None)
-    found = remaking.stale(context, order.chosen(context))
+    made, stages_by_name = opened(tiny(**fields), folder)
+    found = remaking.stale(made, list(stages_by_name.values()))
     direct = {
         stage.name: reasons
         for stage, reasons in found.items()
@@ -165,74 +151,6 @@ def test_a_change_makes_again_what_is_made_from_it(folder, change, stages, why):
     for name, reasons in direct.items():
         # What was made again before comes second.
         assert why in reasons[0], name
-
-
-class Reading:
-    """A config that notes which fields are read."""
-
-    def __init__(self, config, read, prefix=""):
-        self.__dict__.update(_config=config, _read=read, _prefix=prefix)
-
-    def __getattr__(self, name):
-        value = getattr(self._config, name)
-        if isinstance(value, ConfigDict):
-            return Reading(value, self._read, f"{self._prefix}{name}.")
-        self._read.add(self._prefix + name)
-        return value
-
-    __getitem__ = __getattr__
-
-    def keys(self):
-        return self._config.keys()
-
-    def items(self):
-        """Notes no field: what a network takes of a section is on record where it was trained."""
-        return self._config.items()
-
-
-@pytest.mark.parametrize(
-    "stage",
-    [pretrain, embed, temporal, finetune, detector, predict],
-)
-def test_fields_are_all_that_a_stage_reads(finished, tmp_path, stage):
-    name = stage.__name__.rpartition(".")[2]
-    stages = ("pretrain", "embed", "temporal", "finetune", "detector")
-    for before in ("data", *stages):
-        if before != name:
-            (tmp_path / before).symlink_to(finished / before)
-    read = set()
-    config = tiny()
-    context = Context(Reading(config, read), tmp_path, make_mesh(1, 1))
-    if name in ("embed", "predict"):  # one recording is enough
-        for recordings in (context.source(split).recordings for split in ("train", "val", "test")):
-            for other in list(recordings)[1:]:
-                del recordings[other]
-    if name in TRAINED:
-        definition = stage.build(context)
-        params, batch_stats = definition.init()
-        definition.optimizer(params)
-        definition.schedule(0)
-        batches = definition.data(0)
-        held = definition.held() if definition.held else {}
-        given = params, batch_stats, next(batches) | held, context.key("test")
-        jax.eval_shape(definition.loss_fn, *given)
-        batches.close()
-        definition.evaluate(params, batch_stats)
-    else:
-        stage.run(context)
-    folders = ("data.dir", "data.cad_dir", "data.detector_dir", "data.extra")
-    free = [name[1:] for one in order.STAGES for name in one.fields if name.startswith("!")]
-    starts = [one.start for one in order.STAGES if one.start]
-    neutral = (*provenance.FREE, *free, *starts, "procedure", "stages", *folders)
-    named = provenance.fields(config, stage.STAGE)
-    unknown = [
-        field
-        for field in read - named.keys()
-        if not any(fnmatch.fnmatchcase(field, pattern) for pattern in neutral)
-    ]
-    assert read
-    assert not unknown
-    assert {field for field in named if field.startswith(("augment.", "predict."))} <= read
 
 
 # --- Runs -----------------------------------------------------------------------------------------
@@ -381,24 +299,24 @@ def test_weights_do_not_start_from_what_saw_recordings_that_choose_or_are_scored
         shards_data.build(data, splits=splits)
         fields = {"procedure": "", "data.dir": str(data), "stages": ("pretrain",)}
         fields |= {"pretrain.cad_per_state": 0, "init_from": init_from}
-        return Context(tiny(**fields), tmp_path / name, make_mesh(1, 1))
+        made, stages = opened(tiny(**fields), tmp_path / name)
+        return made, stages["pretrain"]
 
-    def make(context):
+    def make(made, stage):
         """Makes stage pretrain as a run does, but for its training."""
-        remaking.check(context, [stage], remake=False)
-        assert not remaking.prepare(context, stage, remake=False)
-        save_best(context.workdir / "pretrain", {"w": np.zeros(2)}, {})
-        remaking.finish(context, stage, {"best_step": 5})
-        return str(context.workdir / "pretrain" / BEST)
+        remaking.check(made, [stage], remake=False)
+        assert not remaking.prepare(made, stage, remake=False)
+        save_best(made.workdir / "pretrain", {"w": np.zeros(2)}, {})
+        remaking.finish(made, stage, {"best_step": 5})
+        return str(made.workdir / "pretrain" / BEST)
 
-    stage = pretrain.STAGE
-    first = make(context("first", train=["a", "b"], val=["c"], test=["d"]))
-    second = make(context("second", first, train=["b"], val=["c"], test=["d"]))
+    first = make(*context("first", train=["a", "b"], val=["c"], test=["d"]))
+    second = make(*context("second", first, train=["b"], val=["c"], test=["d"]))
     trained = results.read(tmp_path / "second/pretrain").trained
     assert [one.recordings["train"] for one in trained] == [["a", "b"], ["b"]]
     assert [one.steps for one in trained] == [5, 5]
     # The first of the trainings behind these weights saw one.
-    third = context("third", second, train=["b"], val=["c"], test=["a", "d"])
+    third, stage = context("third", second, train=["b"], val=["c"], test=["a", "d"])
     saw = f"--config.init_from={second}: these weights saw a in split train, and now it is in test"
     for ask in (remaking.check, remaking.prepare):
         with pytest.raises(ValueError, match=saw):

@@ -6,20 +6,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_prep import stage as rendering
 from stormpsr_jax.base import results
 from stormpsr_jax.configs import cad
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.recordings import predictions
 from stormpsr_jax.recordings.procedure import load_procedure
 from stormpsr_jax.serving import functions
-from stormpsr_jax.stages import checks, detector, evaluate, networks, predict, pretrain, provenance
-from stormpsr_jax.stages.context import Context
+from stormpsr_jax.stages import checks, run
+from stormpsr_jax.stages.config_flag import typed
 from stormpsr_jax.training import checkpoint
-from stormpsr_jax.training.sharding import make_mesh
 from tests.support import lantern, real_data
 from tests.support.arrays import rewrite
-from tests.support.tiny import TINY, tiny_context
+from tests.support.tiny import TINY, opened, tiny, tiny_run
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (2, 4, 4, 3), np.uint8)
 CAD = np.array([False, True])
@@ -32,14 +30,14 @@ def normalised(image, mean, std):
 
 
 def test_normalise_renders_have_the_statistics_of_their_folder(rendered, tmp_path):
-    cad = tiny_context(rendered).source("cad")
+    cad = tiny_run(rendered)[0].data.source("cad")
     pictures = np.concatenate(
         [cad.rows(name, range(r.num_frames)) for name, r in cad.recordings.items()]
     ).reshape(-1, 3)
     expected = (pictures / 255).mean(axis=0), (pictures / 255).std(axis=0)
     data = str(rendered / "data")
     for folders in ({"data.dir": data}, {"data.dir": str(tmp_path), "data.cad_dir": data}):
-        one = tiny_context(tmp_path, **REAL, **FROM_FOLDER, **folders)
+        one = tiny_run(tmp_path, **REAL, **FROM_FOLDER, **folders)[0].data
         np.testing.assert_allclose(one.cad_statistics, expected, rtol=1e-6)
         real, rendered = np.asarray(one.normalise(IMAGES, CAD))
         np.testing.assert_allclose(rendered, normalised(IMAGES[1], *expected), atol=1e-4)
@@ -49,9 +47,15 @@ def test_normalise_renders_have_the_statistics_of_their_folder(rendered, tmp_pat
 SIZES = {"encoder.image_size": 24, "detector.image_size": 28}  # of 32 pixels that are stored
 
 
-def with_detector(rendered, folder, **changes):
+def of_detector(rendered, **changes):
     stages = ("pretrain", "detector", "predict")
-    return tiny_context(folder, **{"data.dir": str(rendered / "data"), "stages": stages, **changes})
+    return {"data.dir": str(rendered / "data"), "stages": stages, **changes}
+
+
+def errors(folder, fields):
+    values = typed(tiny(**fields))
+    made, stages = tiny_run(folder, **fields)
+    return checks.find_errors(values, made, run.chosen(stages, values, made))
 
 
 def by_hand(source, name, rows, size):
@@ -60,10 +64,10 @@ def by_hand(source, name, rows, size):
     return np.stack([image.resize((size, size), Image.Resampling.BICUBIC) for image in images])
 
 
-@pytest.mark.parametrize(("stage", "size"), [(pretrain, 24), (detector, 28)])
+@pytest.mark.parametrize(("stage", "size"), [("pretrain", 24), ("detector", 28)])
 def test_stages_train_on_pictures_of_their_size(rendered, tmp_path, stage, size):
-    definition = stage.build(with_detector(rendered, tmp_path, **SIZES))
-    batches = definition.data(0)
+    made, stages = tiny_run(tmp_path, **of_detector(rendered, **SIZES))
+    batches = stages[stage].build(made).data(0)
     assert next(batches)["image"].shape[1:] == (size, size, 3)
     batches.close()
 
@@ -75,21 +79,22 @@ def test_predict_the_detector_sees_its_own_pictures(rendered, tmp_path, own_fold
     if own_folder:
         shutil.copytree(rendered / "data", tmp_path / "data")
         changes |= {"data.detector_dir": str(tmp_path / "data")}
-    context = with_detector(rendered, tmp_path / "run", **changes)
-    assert checks.find_errors(context) == []
-    (context.workdir / "detector").mkdir(parents=True)
-    checkpoint.save_best(context.workdir / "detector", *detector.build(context).init())
-    predict.run(context)
-    source = context.source("val")
-    network = networks.trained(context, ("detector",))["detector"]
-    looks = networks.pictures(context, source, with_detector=True)
+    fields = of_detector(rendered, **changes)
+    assert errors(tmp_path / "run", fields) == []
+    made, stages = tiny_run(tmp_path / "run", **fields)
+    (made.workdir / "detector").mkdir(parents=True)
+    checkpoint.save_best(made.workdir / "detector", *stages["detector"].build(made).init())
+    stages["predict"].make(made)
+    source = made.data.source("val")
+    network = stages["predict"].networks(made)["detector"]
+    looks = made.data.pictures(source, with_detector=True)
     assert (looks.size, looks.detector_size) == ((32, 32), (28, 28))
     detect = functions.functions({"detector": network}, looks, 1, 64)["detect"]
     for name, recording in source.recordings.items():
         rows = np.arange(recording.num_frames)
         boxes, _, confidences, _ = detect(by_hand(source, name, rows, 28))
         path = tmp_path / "run/predictions/val/asd" / f"{name}_results_pred.csv"
-        found = predictions.read_detections(path, context.procedure)
+        found = predictions.read_detections(path, made.procedure)
         np.testing.assert_allclose(found.boxes, boxes[:, 0], atol=1e-5)
         np.testing.assert_allclose(found.confidences, confidences[:, 0], atol=1e-5)
 
@@ -104,19 +109,19 @@ def test_detector_dir_errors_other_recordings_or_pictures(rendered, tmp_path):
     other = tmp_path / "other"
     shutil.copytree(rendered / "data", other)
     changes = {"data.detector_dir": str(other)}
-    assert checks.find_errors(with_detector(rendered, tmp_path, **changes)) == []
+    assert errors(tmp_path, of_detector(rendered, **changes)) == []
     spoil(other, "fps", 7.0)
-    found = checks.find_errors(with_detector(rendered, tmp_path, **changes))
+    found = errors(tmp_path, of_detector(rendered, **changes))
     assert len(found) == 3
     assert found[0].startswith(f"--config.data.detector_dir={other}: split 'test' has other frames")
     assert "frames a second than" in found[0]
     spoil(other, "fps", 1.0)
     spoil(other, "settings", {"aspect": "pad"})
-    found = checks.find_errors(with_detector(rendered, tmp_path, **changes))
+    found = errors(tmp_path, of_detector(rendered, **changes))
     assert "has other pictures (--aspect, --crop) than" in found[0]
     spoil(other, "settings", {})
     rewrite(other / "labels" / "val.npz", first_frame=lambda frame: frame + 1)
-    (found,) = checks.find_errors(with_detector(rendered, tmp_path, **changes))
+    (found,) = errors(tmp_path, of_detector(rendered, **changes))
     assert "split 'val' has other frames than" in found
 
 
@@ -125,9 +130,9 @@ ENOUGH, FEW = {"train": 3, "val": 4, "test": 1}, {"train": 2, "val": 1}
 LEARNING = ("pretrain", "embed", "temporal", "detector", "predict", "evaluate")
 
 
-def context_of(rendered, workdir, real, **changes):
+def with_real(rendered, real, **changes):
     fields = {"data.dir": str(rendered / "data"), "stages": LEARNING, "data.extra": str(real)}
-    return tiny_context(workdir, **fields | changes)
+    return fields | changes
 
 
 @pytest.fixture
@@ -136,19 +141,20 @@ def real(tmp_path):
 
 
 def test_real_recordings_are_trained_on_beside_the_rendered_ones(rendered, real, tmp_path):
-    context = context_of(rendered, tmp_path, real)
-    plain = ClipSource(rendered / "data", "train", context.procedure)
-    own = ClipSource(real, "train", context.procedure)
-    train = context.source("train")
+    made, stages = tiny_run(tmp_path, **with_real(rendered, real))
+    plain = ClipSource(rendered / "data", "train", made.procedure)
+    own = ClipSource(real, "train", made.procedure)
+    train = made.data.source("train")
     assert list(train.recordings) == sorted([*plain.recordings, *own.recordings])
     for source in (plain, own):
         for name in source.recordings:
             np.testing.assert_array_equal(train.rows(name, [3, 0]), source.rows(name, [3, 0]))
             assert train.path(name) == source.path(name)
-    assert context.detector_source("train") is train is context.source("train")
-    small = context_of(rendered, tmp_path, real, **{"encoder.image_size": 24}).source("train")
+    assert made.data.detector_source("train") is train is made.data.source("train")
+    fields = with_real(rendered, real, **{"encoder.image_size": 24})
+    small = tiny_run(tmp_path, **fields)[0].data.source("train")
     assert small.rows("bench_000", [0]).shape == (1, 24, 24, 3)
-    batches = pretrain.build(context).data(0)
+    batches = stages["pretrain"].build(made).data(0)
     pictures = np.concatenate([next(batches)["image"] for _ in range(8)])
     batches.close()
     flat = (pictures.std(axis=(1, 2, 3)) < 1).mean()
@@ -158,34 +164,35 @@ def test_real_recordings_are_trained_on_beside_the_rendered_ones(rendered, real,
 def test_enough_real_recordings_choose_and_are_scored_instead_of_rendered_ones(
     rendered, real, tmp_path
 ):
-    context = context_of(rendered, tmp_path, real)
-    assert list(context.source("val").recordings) == [f"bench_00{i}" for i in (3, 4, 5, 6)]
-    assert list(context.source("test").recordings) == ["bench_007"]
-    assert context.folder("val") == context.folder("test") == real
-    assert checks.find_errors(context) == []
-    assert evaluate._data(context) == {
+    made, stages = tiny_run(tmp_path, **with_real(rendered, real))
+    data = made.data
+    assert list(data.source("val").recordings) == [f"bench_00{i}" for i in (3, 4, 5, 6)]
+    assert list(data.source("test").recordings) == ["bench_007"]
+    assert data.folder("val") == data.folder("test") == real
+    assert errors(tmp_path, with_real(rendered, real)) == []
+    assert stages["evaluate"]._data(made) == {
         "rendered": False,
         "recordings": {"train": 6, "val": 4, "test": 1},
     }
-    assert str(context.extra) == (
+    assert str(data.extra) == (
         f"{real}: real recordings: 3 to train on, beside rendered ones; 4 for validation, which "
         "choose thresholds and confidences; 1 for testing: real ones are scored"
     )
 
 
 def test_more_real_recordings_make_again_what_is_learnt_and_nothing_is_rendered(rendered, tmp_path):
-    without = tiny_context(tmp_path, **{"data.dir": str(rendered / "data")})
+    without = tiny_run(tmp_path, **{"data.dir": str(rendered / "data")})
     few = real_data.write(tmp_path / "few", TOY, FEW, boxed=False)
     many = real_data.write(tmp_path / "many", TOY, ENOUGH | {"train": 5})
-    with_few, more = (context_of(rendered, tmp_path, real) for real in (few, many))
+    with_few, more = (tiny_run(tmp_path, **with_real(rendered, real)) for real in (few, many))
 
     def changed(stage, one, two):
-        return results.differences(*(provenance.made_from(each, stage) for each in (one, two)))
+        return results.differences(*(stages[stage].made_from(made) for made, stages in (one, two)))
 
     for one, two in ((without, with_few), (with_few, more)):
-        assert "other pictures of split train" in changed(pretrain.STAGE, one, two)
-        assert changed(rendering.STAGE, one, two) == []
-    assert "other label files of split test" in changed(evaluate.STAGE, with_few, more)
+        assert "other pictures of split train" in changed("pretrain", one, two)
+        assert changed("data", one, two) == []
+    assert "other label files of split test" in changed("evaluate", with_few, more)
 
 
 @pytest.mark.parametrize("splits", [FEW, {"val": 4, "test": 1}], ids=["join", "replace"])
@@ -200,7 +207,7 @@ def test_recordings_that_do_not_go_together_are_told(rendered, tmp_path, options
     procedure = dataclasses.replace(TOY, fps=options.get("fps", 1.0))
     size = options.get("size", 32)
     real = real_data.write(tmp_path / "real", procedure, splits, size=size)
-    (found,) = checks.find_errors(context_of(rendered, tmp_path, real))
+    (found,) = errors(tmp_path, with_real(rendered, real))
     assert found.startswith(f"--config.data.extra={real}: does not go with the other recordings")
     assert message in found
 
@@ -217,8 +224,8 @@ def test_the_data_are_made_again_where_a_mesh_a_pose_or_the_procedure_changes(tm
     files = lantern.write(tmp_path)
 
     def made_from():
-        context = Context(config_of(files), tmp_path / "run", make_mesh(1, 1))
-        return provenance.made_from(context, rendering.STAGE)
+        made, stages = opened(config_of(files), tmp_path / "run")
+        return stages["data"].made_from(made)
 
     before = made_from()
     assert results.differences(before, made_from()) == []
@@ -228,6 +235,3 @@ def test_the_data_are_made_again_where_a_mesh_a_pose_or_the_procedure_changes(tm
     poses.unlink()
     files[1].write_text(files[1].read_text().replace('"11100", ', ""))
     assert results.differences(before, made_from()) == ["other procedure"]
-    shutil.rmtree(files[0])
-    with pytest.raises(ValueError, match="no such folder"):
-        made_from()

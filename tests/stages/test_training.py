@@ -19,17 +19,16 @@ from stormpsr_jax.recordings import predictions, scores
 from stormpsr_jax.recordings.evaluation_set import LabelledPredictions
 from stormpsr_jax.recordings.procedure import load_procedure
 from stormpsr_jax.serving import functions
-from stormpsr_jax.stages import detector, embed, finetune, networks, pretrain, temporal
-from stormpsr_jax.stages.stage import train_stage
-from stormpsr_jax.stages.temporal import clip_loss
+from stormpsr_jax.stages import temporal
 from stormpsr_jax.training import losses
 from stormpsr_jax.training.checkpoint import load_best
 from stormpsr_jax.weights import parameters
-from tests.support.tiny import TRAINED, tiny, tiny_context
+from tests.support.tiny import TRAINED, tiny, tiny_run
 
 
 def test_a_run_says_that_it_starts_from_random_weights(tmp_path, capsys):
-    pretrain.starting_point(tiny_context(tmp_path), (32, 32))
+    run, stages = tiny_run(tmp_path)
+    stages["pretrain"].starting_point(run, (32, 32))
     assert "init_from is '', so the encoder starts from random weights" in capsys.readouterr().out
 
 
@@ -70,7 +69,8 @@ def test_a_run_without_kfs_goes_on_with_the_weights_that_it_starts_from(finished
 
 def test_no_limbs_are_computed_where_renders_get_none(rendered, tmp_path, monkeypatch):
     fields = {"augment.occluders": 0.0, "data.dir": str(rendered / "data")}
-    definition = pretrain.build(tiny_context(tmp_path, **fields))
+    run, stages = tiny_run(tmp_path, **fields)
+    definition = stages["pretrain"].build(run)
     data = definition.data(0)
     arguments = *definition.init(), next(data), jax.random.key(0)
     data.close()
@@ -82,9 +82,10 @@ def test_finetune_draws_other_clips_than_temporal(finished):
     """By labels and last states of the first clips."""
     draws = []
     for seed in (0, 1):
-        context = tiny_context(finished, seed=seed, **{"finetune.batch": 8, "temporal.batch": 8})
-        for stage in (temporal, finetune):
-            batches = stage.build(context).data(0)
+        fields = {"finetune.batch": 8, "temporal.batch": 8}
+        run, stages = tiny_run(finished, seed=seed, **fields)
+        for name in ("temporal", "finetune"):
+            batches = stages[name].build(run).data(0)
             first = [np.concatenate([b["label"], b["state"]], 1) for b in islice(batches, 5)]
             batches.close()
             draws.append(np.concatenate(first))
@@ -96,7 +97,8 @@ def test_finetune_draws_other_clips_than_temporal(finished):
 def test_batch_norm_of_the_encoder_goes_on_or_keeps_its_statistics(finished, batch_norm):
     """The loss of a step against layer 1 written out: by the batch, or by the statistics kept."""
     fields = {"finetune.batch_norm": batch_norm, "finetune.batch": 2, "augment.occluders": 0.0}
-    stage = finetune.build(tiny_context(finished, **fields))
+    run, stages = tiny_run(finished, **fields)
+    stage = stages["finetune"].build(run)
     params, before = stage.init()
     batches = stage.data(0)
     batch = next(batches)
@@ -127,8 +129,8 @@ def test_clip_loss_is_that_of_changes_and_a_share_of_that_of_conditions(weight, 
         "label": jnp.asarray(rng.integers(0, 2, (5, K)), jnp.float32),
         "state": jnp.asarray(rng.integers(-1, 2, (5, K)), jnp.int8),
     }
-    context = tiny_context(tmp_path, **{"temporal.state_loss": weight})
-    loss, (metrics, kept) = clip_loss(context, logits, batch, {"some": 1})
+    _, stages = tiny_run(tmp_path, **{"temporal.state_loss": weight})
+    loss, (metrics, kept) = stages["temporal"].loss(logits, batch, {"some": 1})
     changes = losses.multilabel_bce(logits[:, :K], batch["label"]).mean()
     assert kept == {"some": 1}
     if not weight:
@@ -142,7 +144,8 @@ def test_clip_loss_is_that_of_changes_and_a_share_of_that_of_conditions(weight, 
 
 @pytest.mark.usefixtures("system")  # costly
 def test_detector_right_and_wrong_are_learnt_from_renders_and_frames_anywhere(rendered):
-    stage = detector.build(tiny_context(rendered))
+    run, stages = tiny_run(rendered)
+    stage = stages["detector"].build(run)
     params, stats = stage.init()
     loss_fn = jax.jit(stage.loss_fn)  # op by op takes much longer
     batches = stage.data(0)
@@ -169,9 +172,9 @@ def test_detector_right_and_wrong_are_learnt_from_renders_and_frames_anywhere(re
 
 def test_model_of_three_outputs_recognition_reads_the_changes(finished):
     """Files and the loaded model hold K probabilities: the first K outputs of the network."""
-    model, context = load_model(finished / "model"), tiny_context(finished)
-    network, (params, _) = networks.temporal_encoder(context), load_best(finished / "finetune")
-    shape = 3, network.num_frames, context.config.encoder.hidden
+    model, (run, stages) = load_model(finished / "model"), tiny_run(finished)
+    network, (params, _) = stages["temporal"].network(run), load_best(finished / "finetune")
+    shape = 3, network.num_frames, stages["pretrain"].encoder.hidden
     x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     logits = network.apply({"params": params["temporal"]}, x)
     assert logits.shape == (3, 3 * K)
@@ -209,7 +212,6 @@ def test_a_run_without_a_detector_says_right_wrong_and_not_sure_live_as_in_files
         np.testing.assert_array_equal(live.decoder.belief.right, found.right[-1])
 
 
-STAGES = {"pretrain": pretrain, "temporal": temporal, "finetune": finetune, "detector": detector}
 TIMES = {"steps": 4, "eval_every": 2}
 # What else is compiled once a stage: random weights, the first state.
 # Not counted is the arithmetic of learning rates and random keys, on single numbers.
@@ -238,16 +240,13 @@ def test_every_stage_compiles_a_step_and_what_judges_it_and_later_stages_find_it
 ):
     steps = {f"{stage}.{field}": n for stage in TRAINED for field, n in TIMES.items()}
     every = {"checkpoint_every": 2, "log_every": 1}
-    context = tiny_context(tmp_path, **steps, **every, **{"data.dir": str(rendered / "data")})
-    for cached in (functions._jitted, networks._clip_logits):
+    run, stages = tiny_run(tmp_path, **steps, **every, **{"data.dir": str(rendered / "data")})
+    for cached in (functions._jitted, temporal._clip_logits):
         cached.cache_clear()  # of other tests
     large = {}
     for name in ("pretrain", "embed", "temporal", "finetune", "detector"):
         compiled.clear()
-        if name == "embed":
-            embed.run(context)
-        else:
-            train_stage(context, name, STAGES[name].build(context))
+        stages[name].make(run)
         counts = collections.Counter(compiled)
         assert set(counts.values()) <= {1}, counts
         large[name] = set(counts) - FEW - NUMBERS
