@@ -1,16 +1,15 @@
 """Procedure files: ``python -m stormpsr_jax.procedure check|template|draft|show``."""
 
 import argparse
-import importlib
 import json
 import os
 import pathlib
 import re
-import types
+import subprocess
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from stormpsr_jax.base import installed
 from stormpsr_jax.base.errors import first_of, one_line, raise_all, visible
 from stormpsr_jax.base.files import read_json
 from stormpsr_jax.psr import agreement
@@ -19,13 +18,8 @@ from stormpsr_jax.recordings import find, words
 from stormpsr_jax.recordings.labels import STATES
 from stormpsr_jax.recordings.procedure import Procedure, find_errors, load_procedure, procedure_path
 
-_RENDERER = ("trimesh", "numba")
 _FILE = "a procedure file, or a packaged procedure's name"
-_DRAFTS = "data_prep.draft"  # beside the core, which does not import it
-_IN_ORDER = (
-    "the parts are built in the order of their files' names: put the components in the order in "
-    "which they are built, and add states and precedence if there are other orders"
-)
+DRAFTS = "data_prep.draft"  # a command beside the core
 
 
 def check(args: argparse.Namespace) -> None:
@@ -137,39 +131,21 @@ def template(name: str, components: Sequence[str], fps: float) -> dict[str, Any]
     return Procedure.from_json(data, "template").to_json()
 
 
-def _draft(args: argparse.Namespace) -> None:
-    """Writes a procedure with the parts of a folder of meshes, in the order of their names."""
-    drafts = _drafts("procedure draft")
-    name = args.name or pathlib.Path(args.meshes).resolve().name
-    content = template(name, drafts.part_names(args.meshes), args.fps)
-    content["variants"]["assembly"]["precedence"] = []
-    content["draft"] = [_IN_ORDER]
-    _write_new(args.out, _dump(content))
-    _print_warnings(content["draft"])
-    count = len(content["components"])
-    print(f"{args.out}: a draft of {count} parts, {count} states")
-
-
-def _drafts(what: str) -> types.ModuleType:
-    """The module that reads meshes; ValueError if it, or a library that it needs, is missing."""
-    installed.check_extra("synthetic", _RENDERER, what)
-    try:
-        return importlib.import_module(_DRAFTS)
-    except ModuleNotFoundError as error:
-        raise ValueError(f"{what} needs {_DRAFTS}, which cannot be imported: {error}") from error
+def _draft(words: Sequence[str]) -> None:
+    """Begins one from meshes; a process of data_prep's, as reading meshes is an extra."""
+    if status := subprocess.run([sys.executable, "-m", DRAFTS, *words], check=False).returncode:
+        sys.exit(status)
 
 
 def _show(args: argparse.Namespace) -> None:
-    """Prints what a procedure is, or writes its page with the meshes of its parts."""
-    procedure = load_procedure(args.procedure)
+    """Prints what a procedure is, or has its page written with the meshes of its parts."""
     if bool(args.meshes) != bool(args.page):
         raise ValueError("--meshes and --page go together")
-    if not args.page:
-        print(show(procedure))
-        return
-    drafts = _drafts("procedure show --page")
-    _print_warnings(drafts.write_page(args.page, args.meshes, procedure, args.up == "y"))
-    print(f"{args.page}: {procedure.num_components} parts, {procedure.num_states} states")
+    if args.page:
+        of = f"--of={args.procedure}", f"--up={args.up}"
+        _draft([f"--meshes={args.meshes}", f"--page={args.page}", *of])
+    else:
+        print(show(load_procedure(args.procedure)))
 
 
 def show(procedure: Procedure) -> str:
@@ -204,7 +180,10 @@ def show(procedure: Procedure) -> str:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The command; exit code 2 for a file with errors, one line each."""
-    args = _parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    if words and words[0] == "draft":
+        return _draft(words[1:])
+    args = _parser().parse_args(words)
     try:
         args.run(args)
     except (OSError, ValueError) as error:
@@ -213,18 +192,19 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _template(args: argparse.Namespace) -> None:
     components = [name.strip() for name in args.components.split(",")]
-    text = _dump(template(args.name, components, args.fps))
+    content = template(args.name, components, args.fps)
     if args.out is None:
-        print(text)
+        print(_dump(content))
     else:
-        _write_new(args.out, text)
+        write_new(args.out, content)
 
 
-def _write_new(out: str, text: str) -> None:
+def write_new(out: str, content: dict[str, Any]) -> None:
+    """Writes a procedure's content as a file; ValueError if there is one."""
     if os.path.lexists(out):
         raise ValueError(f"--out={out}: is there already; give a file that is not, or delete it")
     with pathlib.Path(out).open("x", encoding="utf-8") as file:
-        file.write(text + "\n")
+        file.write(_dump(content) + "\n")
 
 
 def _dump(data: dict[str, Any]) -> str:
@@ -257,11 +237,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--components", required=True, help="their names, with commas between them")
     add("--fps", type=float, default=5.0, help="frames per second (%(default)s)")
     add("--out", help="the file to write, which must not exist; otherwise it is printed")
-    add = action("draft", _draft, "write one with the parts that have meshes, to be put in order")
-    add("--meshes", required=True, metavar="DIR", help="a mesh for each part, named after it")
-    add("--out", required=True, metavar="FILE", help="the file to write, which must not exist")
-    add("--name", help="of the product (the folder's name)")
-    add("--fps", type=float, default=5.0, help="frames per second (%(default)s)")
+    actions.add_parser("draft", help="begin one with the parts that have meshes")
     add = action("show", _show, "components, step ids, states and variants")
     add("procedure", help=_FILE)
     add("--meshes", metavar="DIR", help="a mesh for each component, for --page")

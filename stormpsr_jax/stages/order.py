@@ -14,19 +14,6 @@ from stormpsr_jax.stages.rendering import Rendering
 from stormpsr_jax.stages.stage import Stage
 from stormpsr_jax.stages.temporal import TemporalTraining
 
-KINDS: tuple[type[Stage], ...] = (
-    Rendering,
-    Pretraining,
-    Embedding,
-    TemporalTraining,
-    Finetuning,
-    DetectorTraining,
-    Prediction,
-    FusionFit,
-    Evaluation,
-)
-NAMES = tuple(kind.name for kind in KINDS)  # which config.stages may have
-
 
 def stages(config: Config) -> dict[str, Stage]:
     """Returns all stages by name, those too that config.stages leaves out."""
@@ -56,3 +43,6 @@ def stages(config: Config) -> dict[str, Stage]:
     evaluate = Evaluation(c.evaluate, c.window, predict, fused)
     known = (render, pretrain, embed, temporal, finetune, detector, predict, fuse, evaluate)
     return {stage.name: stage for stage in known}
+
+
+NAMES = tuple(stages(Config()))  # which config.stages may have

@@ -4,11 +4,15 @@ import base64
 import io
 import json
 import re
+import subprocess
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from data_prep import draft
 from stormpsr_jax import procedure as command
 from stormpsr_jax.recordings.procedure import load_procedure
 from tests.support.boxes import box, shell
@@ -46,7 +50,7 @@ def test_a_draft_has_parts_and_states_in_the_order_of_the_files_and_says_so(
     meshes, tmp_path, capsys
 ):
     out = tmp_path / "box.json"
-    command.main(["draft", f"--meshes={meshes}", f"--out={out}"])
+    draft.main([f"--meshes={meshes}", f"--out={out}"])
     warning, said = capsys.readouterr().out.splitlines()
     assert warning.startswith("warning: the parts are built in the order of their files' names: ")
     assert said == f"{out}: a draft of 4 parts, 4 states"
@@ -63,16 +67,24 @@ def test_a_draft_has_parts_and_states_in_the_order_of_the_files_and_says_so(
     assert "is a draft: check what it says, then remove the key 'draft'" in said
 
 
-def test_a_page_shows_states_wrong_fittings_and_warnings(meshes, tmp_path, capsys):
+def run(words, check):
+    """As a process would."""
+    del check
+    assert words[:3] == [sys.executable, "-m", "data_prep.draft"]
+    return SimpleNamespace(returncode=draft.main(words[3:]))
+
+
+def test_a_page_shows_states_wrong_fittings_and_warnings(meshes, tmp_path, capsys, monkeypatch):
     """A draft that somebody has put in order, with another foot that looks the same."""
     PARTS["foot"].copy().apply_translation([-50, 0, 0]).export(meshes / "foot 2.obj")
     colours = {**COLOURS, "foot 2": COLOURS["foot"]}
     (meshes / "poses.json").write_text(json.dumps({"colors": colours}))
     out, page = tmp_path / "box.json", tmp_path / "box.html"
-    command.main(["draft", f"--meshes={meshes}", f"--out={out}"])
+    draft.main([f"--meshes={meshes}", f"--out={out}"])
     names = ["cup", "peg", "lid", "foot", "foot 2"]
     out.write_text(json.dumps(json.loads(out.read_text()) | {"components": names}))
     capsys.readouterr()
+    monkeypatch.setattr(subprocess, "run", run)
     command.main(["show", str(out), f"--meshes={meshes}", f"--page={page}"])
     warning, said = capsys.readouterr().out.splitlines()
     assert warning.startswith("warning: foot and foot 2 look the same")
@@ -108,6 +120,6 @@ def test_what_is_wrong_is_one_line(meshes, tmp_path, flags, expected, capsys, mo
     (tmp_path / "there.json").touch()
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / "order.json").touch()
-    arguments = ["draft", "--out=x.json", "--meshes=box", *flags]
-    assert expected in refused(capsys, command.main, arguments)
+    arguments = ["--out=x.json", "--meshes=box", *flags]
+    assert expected in refused(capsys, draft.main, arguments)
     assert not (tmp_path / "x.json").exists()
