@@ -12,33 +12,48 @@ from tests.support.processes import environment
 
 ROOT = Path(__file__).parents[1]
 DEFAULT = "stormpsr_jax/configs/default.py"
+BEHIND_SECTION = '"""Fields of a config that belong together."""\n'
 
 # By addition, what is written: a new file, or what stands behind a text of an old one.
 ADDITIONS = {
     "a stage": {
         "stormpsr_jax/stages/count.py": """
+            import dataclasses
+
             from stormpsr_jax.base import files
-            from stormpsr_jax.stages.stage import Reads, Stage
+            from stormpsr_jax.configs import default as sections
+            from stormpsr_jax.stages.data import Reads
+            from stormpsr_jax.stages.stage import Stage
 
-            def run(context):
-                count = sum(r.num_frames for r in context.source("test").recordings.values())
-                files.write_json(context.workdir / "count/counts.json", count)
-                return {"count": count}
+            @dataclasses.dataclass(frozen=True)
+            class Counting(Stage):
+                name = "count"
+                results = ("count/counts.json",)
+                count: sections.Counted
 
-            def check(context):
-                least = context.config.count.least
-                return [f"--config.count.least={least}: is odd"] if least % 2 else []
+                def make(self, run):
+                    recordings = run.data.source("test").recordings.values()
+                    count = sum(r.num_frames for r in recordings)
+                    files.write_json(run.workdir / "count/counts.json", count)
+                    return {"count": count}
 
-            STAGE = Stage(
-                name="count", run=run, fields=("count",), results=("count/counts.json",),
-                reads=lambda _: [Reads(("states",), ("test",))], check=check,
-            )
+                def reads(self, run):
+                    return [Reads(("states",), ("test",))]
+
+                def check(self, run):
+                    least = self.count.least
+                    return [f"--config.count.least={least}: is odd"] if least % 2 else []
             """,
         "stormpsr_jax/stages/order.py": {
-            "from stormpsr_jax.stages import (\n": "    count,\n",
-            "    pretrain.STAGE,\n": "    count.STAGE,\n",
+            "from stormpsr_jax.configs.default import Config\n": (
+                "from stormpsr_jax.stages.count import Counting\n"
+            ),
+            "    known = (": "Counting(c.count), ",
         },
-        DEFAULT: {"    c.embed = Section()\n": "    c.count = Section(least=field(2, 0))\n"},
+        DEFAULT: {
+            BEHIND_SECTION: "\n\nclass Counted(Section, frozen=True):\n    least: Count = 2\n",
+            "    mesh: Mesh = Mesh()\n": "    count: Counted = Counted()\n",
+        },
     },
     "a stream": {
         "stormpsr_jax/psr/both.py": (ROOT / "tests/support/toy_stream.py").read_text(),
@@ -61,7 +76,7 @@ ADDITIONS = {
             ),
             '    "tcn": TemporalTCN,\n': '    "mean": TemporalMean,\n',
         },
-        DEFAULT: {'one_of("transformer", "mlp", "lstm", "tcn"': ', "mean"'},
+        DEFAULT: {'backbone: Literal["transformer", "mlp", "lstm", "tcn"': ', "mean"'},
     },
     "a metric": {
         "stormpsr_jax/psr/metrics.py": {'        "tp": tp,\n': '        "steps": len(truth),\n'},
@@ -92,9 +107,9 @@ def _read_lines(source):
         },
     },
     "a field of a config": {
-        DEFAULT: {"    c.embed = Section()\n": "    c.embed.loud = False\n"},
+        DEFAULT: {"    every: Frames = 1  # of": " old\n    loud: bool = False  #"},
         "stormpsr_jax/stages/embed.py": {
-            "def run(context: Context) -> dict:\n": "    assert not context.config.embed.loud\n"
+            '    name = "embed"\n': "    loud = property(lambda self: self.embed.loud)\n"
         },
     },
 }
@@ -108,9 +123,8 @@ from stormpsr_jax.recordings.label_file import FORMATS, LabelFile
 from stormpsr_jax.recordings.procedure import load_procedure
 from stormpsr_jax.psr import headline, metrics
 from stormpsr_jax.psr import streams
-from stormpsr_jax.stages import checks, networks
 from stormpsr_jax.networks import architectures
-from stormpsr_jax.stages.context import Context
+from stormpsr_jax.stages import config_flag, order, run
 
 data, work = map(Path, sys.argv[1:])
 words = ["--config=synthetic", f"--config.data.dir={data}", f"--workdir={work}"]
@@ -122,9 +136,11 @@ except SystemExit as end:
     assert end.code == 2
 config = synthetic.get_config()
 config.temporal_model.backbone = "mean"
-context = Context(config, work, None)
-architectures.check(networks.temporal_encoder(context), "here")
-assert config.embed.loud is False
+values = config_flag.typed(config)
+stages = order.stages(values)
+made = run.run_of(values, work, None)
+architectures.check(stages["temporal"].network(made), "here")
+assert stages["embed"].loud is False
 assert streams.names()[-1] == "both"
 assert metrics.summarise({"a": metrics.score_recording([(1, 0)], [(2, 0)], 1.0)})["steps"] == 1
 assert headline.FIGURES[0].key == "steps"
