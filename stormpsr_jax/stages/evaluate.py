@@ -5,14 +5,15 @@ split has boxes, detections.json says how good the detector is there, frame by f
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
+import msgspec
 import numpy as np
 
-from stormpsr_jax.base import files, results
+from stormpsr_jax.base import files, installed, results
 from stormpsr_jax.configs import default as sections
 from stormpsr_jax.configs.default import LEARNING
 from stormpsr_jax.data.annotation import NOT_ANNOTATED
@@ -31,7 +32,7 @@ from stormpsr_jax.serving.functions import FlaxNetworks
 from stormpsr_jax.serving.model_files import MODEL
 from stormpsr_jax.serving.product_share import lowest_share
 from stormpsr_jax.serving.weights_file import WEIGHTS
-from stormpsr_jax.stages import part_pictures, provenance
+from stormpsr_jax.stages import part_pictures, remaking
 from stormpsr_jax.stages.data import FPS, LABEL_FILES, Data, Reads
 from stormpsr_jax.stages.detector import MAX_DETECTIONS
 from stormpsr_jax.stages.fuse import Fusion, FusionFit
@@ -135,7 +136,7 @@ class Evaluation(Stage):
             self._write_model(run, chosen, result, used, self._product_share(run, val))
         else:
             files.remove(workdir / "model")  # of a run with an encoder
-        by = {"code": provenance.package(), "environment": provenance.environment()}
+        by = {"code": remaking.package(), "environment": environment()}
         files.write_json(workdir / "metrics.json", result | by)
         figures = {
             f"test/{stream}/{key}": value
@@ -279,10 +280,10 @@ class Evaluation(Stage):
             origin={
                 "config": run.fields,
                 "made_from": made_from,
-                "trained": provenance.trainings(run.workdir, stages),
+                "trained": trainings(run.workdir, stages),
                 "data": self._data(run) | {"untested": bool(wrong_parts.untested(result))},
                 "fused": None if fusion is None else len(fusion.recordings),
-                "code": provenance.package(),
+                "code": remaking.package(),
             },
         )
         writing.write_model(run.workdir / "model", model)
@@ -385,6 +386,29 @@ def _default(chosen: Mapping[str, Choice], weights: Weights | None) -> str | Non
     """
     tells = weights is None or weights.kind != "csv"
     return None if tells or streams.METHOD.name not in chosen else streams.METHOD.name
+
+
+def environment() -> dict[str, Any]:
+    """What a run computes with: versions, the kind of device, and the commit of a clone.
+
+    The commit is None of an installation, and says where files of the packages were changed since.
+    """
+    device = jax.devices()[0]
+    kind = f"{jax.device_count()} x {device.device_kind} ({device.platform})"
+    return {**installed.versions(), "device": kind, "commit": installed.commit()}
+
+
+def trainings(workdir: Path, stages: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
+    """By stage the trainings behind the weights of some, those of the stages before them too."""
+    found: dict[str, Any] = {}
+    left = [*stages]
+    while left:
+        name = left.pop()
+        record = results.found(workdir / name)
+        if name not in found and record is not None:
+            found[name] = msgspec.to_builtins(record.trained)
+            left += record.made_from.get("stages", {})
+    return {name: trained for name, trained in sorted(found.items()) if trained}
 
 
 def _made_from(folder: Path) -> dict[str, Any]:

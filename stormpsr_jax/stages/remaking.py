@@ -6,13 +6,16 @@ too. A record lists all trainings that its weights went through, those of the we
 started from too, with the recordings that each of them saw.
 """
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from stormpsr_jax.base import files, results
+import stormpsr_jax
+from stormpsr_jax.base import files, installed, results
 from stormpsr_jax.base.errors import raise_all
 from stormpsr_jax.base.results import Record
-from stormpsr_jax.stages import provenance
+from stormpsr_jax.configs import default
+from stormpsr_jax.stages import config_flag
 from stormpsr_jax.stages.rendering import Rendering
 from stormpsr_jax.stages.stage import Run, Stage, Training
 from stormpsr_jax.training.checkpoint import BEST
@@ -20,6 +23,47 @@ from stormpsr_jax.training.checkpoint import BEST
 # Of what a training before saw as the first, the second must not be made of now: what has been
 # learnt from chooses nothing, and what has chosen weights is not scored on.
 _LEAKS = (("train", "val"), ("train", "test"), ("val", "test"))
+
+
+def package() -> dict[str, str]:
+    """The version of the package, and the checksum of its code."""
+    return {"version": stormpsr_jax.__version__, "digest": installed.code()}
+
+
+def changes(run: Run, stage: Stage, record: Record) -> list[str]:
+    """Says in what a stage was made from something else, for people; code makes no difference."""
+    if damage := record.facts.get("damage"):
+        return [damage]
+    now = stage.made_from(run)
+    # A field that a record lacks is newer than it: what was done then is its default. One that it
+    # has and its stage takes no more was another stage's, whose result tells.
+    known = record.made_from.get("config", {})
+    before = {f: known.get(f, _defaults().get(f)) for f in now["config"]}
+    why = results.differences({**record.made_from, "config": before}, now)
+    if why and record.trained and run.data.is_there:
+        recordings = run.data.recordings()
+        for split, names in record.trained[-1].recordings.items():
+            there = recordings.get(split, [])
+            for what, some, others in (("new", there, names), ("gone", names, there)):
+                if listed := [name for name in some if name not in others]:
+                    shown = ", ".join(listed[:5]) + (", …" if len(listed) > 5 else "")
+                    why.append(f"{what} in split {split}: {shown}")
+    return why
+
+
+@functools.cache
+def _defaults() -> dict[str, Any]:
+    return config_flag.flat(default.get_config())
+
+
+def is_made(run: Run, stage: Stage) -> bool:
+    """Whether a run has finished a stage, made from what it would be made from now."""
+    record = results.found(run.workdir / stage.name)
+    if record is None or record.results is None:
+        return False
+    before = (results.of_results(run.workdir / other.name) for other in stage.after)
+    return None not in before and not changes(run, stage, record)
+
 
 # --- Before a run ---------------------------------------------------------------------------------
 
@@ -34,30 +78,26 @@ def stale(run: Run, stages: Sequence[Stage]) -> dict[Stage, list[str]]:
         record = results.found(run.workdir / stage.name)
         if record is None or (record.facts.get("damage") and not stage.trains):
             continue  # what is damaged may come out as it was
-        why = provenance.changes(record, stage.made_from(run))
-        why += _other_recordings(run, record) if why else []
         before = [o for o in again if isinstance(o, Rendering) or o in stage.after]
-        if why := why + [f"{other.name} is made again" for other in before]:
+        why = changes(run, stage, record) + [f"{other.name} is made again" for other in before]
+        if why:
             again[stage] = why
     return again
 
 
 def check(run: Run, stages: Sequence[Stage], remake: bool) -> None:
     """Raises ValueError for results that the stages of a run must not use, or throw away."""
-    again, needed, wrong = stale(run, stages), [*stages], list[str]()
-    kept: list[str] = []  # though other code made them
-    for stage in needed:  # and what they come after, which is added on the way
-        needed += [other for other in stage.after if other not in needed]
-        used = stage in stages or any(stage in other.after for other in stages)
+    again, wrong, kept = stale(run, stages), list[str](), list[str]()
+    before = [other for stage in stages for other in stage.after if other not in stages]
+    for stage in dict.fromkeys([*stages, *before]):
+        wrong += _leaks(run, stage)
         record = results.found(run.workdir / stage.name)
-        if record is not None or stage in stages:
-            wrong += _leaks(run, stage)
-        if record is None or not used:
+        if record is None:
             continue
-        if stage not in stages:
+        if stage in before:
             wrong += _unusable(run, stage, record)
         makes = stage in again or (remake and stage in stages and not _is_users(run, stage))
-        if not makes and provenance.is_of_other_code(record):
+        if not makes and _is_of_other_code(record):
             kept.append(stage.name)
     raise_all(wrong)
     if kept:
@@ -65,6 +105,10 @@ def check(run: Run, stages: Sequence[Stage], remake: bool) -> None:
         print(f"made by other code of the package, and kept: {', '.join(kept)}{remedy}", flush=True)
     if not remake:
         _ask(run, again)
+
+
+def _is_of_other_code(record: Record) -> bool:
+    return record.made_from.get("package", {}).get("digest") != package()["digest"]
 
 
 def _is_users(run: Run, stage: Stage) -> bool:
@@ -76,7 +120,7 @@ def _unusable(run: Run, stage: Stage, record: Record) -> list[str]:
     """Says why the result of a stage that is left out cannot be used as it is."""
     which = f"the result of stage {stage.name!r} in {run.workdir}"
     add = f"add {stage.name!r} to --config.stages"
-    if why := provenance.changes(record, stage.made_from(run)):
+    if why := changes(run, stage, record):
         return [f"{which} was made from something else ({_first(why)}); {add}, or undo the change"]
     if why := results.damage(run.workdir, record):
         return [f"{which} cannot be used ({_first(why)}); {add}, which makes it again"]
@@ -84,8 +128,14 @@ def _unusable(run: Run, stage: Stage, record: Record) -> list[str]:
 
 
 def _ask(run: Run, again: Mapping[Stage, Sequence[str]]) -> None:
-    """Raises ValueError if trained weights are among what is to be made again."""
-    trained = [stage for stage in again if _has_weights(run, stage)]
+    """Raises ValueError if trained weights, or the way to them, are to be made again."""
+
+    def has_weights(stage: Stage) -> bool:
+        folder = run.workdir / stage.name
+        there = (folder / BEST).is_file() or any((folder / "checkpoints").glob("[0-9]*"))
+        return stage.trains and there
+
+    trained = [stage for stage in again if has_weights(stage)]
     if trained:
         lost = ", ".join(f"{stage.name} ({'; '.join(again[stage])})" for stage in trained)
         others = ", ".join(stage.name for stage in again if stage not in trained)
@@ -94,27 +144,6 @@ def _ask(run: Run, again: Mapping[Stage, Sequence[str]]) -> None:
             + (f"then {others} would be made again; " if others else "")
             + "give --remake to train anew, or another --workdir to keep them"
         )
-
-
-def _has_weights(run: Run, stage: Stage) -> bool:
-    """Whether a stage has trained weights, or is on the way to them."""
-    folder = run.workdir / stage.name
-    there = (folder / BEST).is_file() or any((folder / "checkpoints").glob("[0-9]*"))
-    return stage.trains and there
-
-
-def _other_recordings(run: Run, record: Record) -> list[str]:
-    """Says which recordings the last training of weights did not see yet, and which are gone."""
-    if not record.trained or not run.data.is_there:
-        return []
-    known, found = run.data.recordings(), []
-    for split, names in record.trained[-1].recordings.items():
-        now = known.get(split, [])
-        for what, some, others in (("new", now, names), ("gone", names, now)):
-            if listed := [name for name in some if name not in others]:
-                shown = ", ".join(listed[:5]) + (", …" if len(listed) > 5 else "")
-                found.append(f"{what} in split {split}: {shown}")
-    return found
 
 
 def _trainings_before(stage: Stage) -> list[results.Training]:
@@ -157,13 +186,13 @@ def prepare(run: Run, stage: Stage, remake: bool) -> bool:
         ValueError: weights that depend on a change, without `remake`, or that would start from what
             has seen recordings that it must not have seen.
     """
-    folder, now = run.workdir / stage.name, stage.made_from(run)
+    folder = run.workdir / stage.name
     raise_all(_leaks(run, stage))
     if (before := results.found(folder)) is not None:
-        why = provenance.changes(before, now)
+        why = changes(run, stage, before)
         if why and not remake:
             _ask(run, {stage: why})
-        if remake and provenance.is_of_other_code(before) and not _is_users(run, stage):
+        if remake and _is_of_other_code(before) and not _is_users(run, stage):
             why.append("other code of the package")
         if not (why := why + results.damage(run.workdir, before)):
             return before.results is not None
@@ -178,17 +207,8 @@ def prepare(run: Run, stage: Stage, remake: bool) -> bool:
         seen = {split: known[split] for split in splits if split in known}
         own = results.Training(stage.learning.steps, seen)
         trained = [*_trainings_before(stage), own]
-    results.write(folder, Record({**now, "package": provenance.package()}, trained))
+    results.write(folder, Record({**stage.made_from(run), "package": package()}, trained))
     return False
-
-
-def is_made(run: Run, stage: Stage) -> bool:
-    """Whether a run has finished a stage, made from what it would be made from now."""
-    record = results.found(run.workdir / stage.name)
-    if record is None or record.results is None:
-        return False
-    now = stage.made_from(run)
-    return None not in now["stages"].values() and not provenance.changes(record, now)
 
 
 def finish(run: Run, stage: Stage, facts: Mapping[str, Any]) -> None:
