@@ -146,7 +146,8 @@ def described() -> Section:
     c.encoder.remat = one_of("auto", "none", "dots", "full")
 
     c.temporal_model = Section()
-    c.temporal_model.backbone = one_of("transformer", "mlp", "lstm", "tcn")
+    c.temporal_model.backbone = one_of("transformer", "mlp", "lstm", "tcn", own=True)
+    c.temporal_model.fields = ""  # of your own MODULE:NAME in place of them: "depth=2,width=64"
     c.temporal_model.depth = field(6, 1)
     c.temporal_model.num_heads = field(8, 1)
     c.temporal_model.dim_head = field(128, 1)
@@ -159,6 +160,7 @@ def described() -> Section:
 
     c.pretrain = Section()  # KFS + SupCon, Sec. 3.2
     c.pretrain.steps = field(50_000, 0)  # 0 = without KFS: the weights to start from, untrained
+    c.pretrain.loss = one_of("supcon", own=True)  # or MODULE:NAME of your own (docs/research.md)
     c.pretrain.n_per_state = field(16, 1)  # pictures a state in a batch, from recordings
     c.pretrain.cad_per_state = field(0, 0)  # pictures a state from CAD renders
     c.pretrain.backgrounds = field(0, 0)  # hard backgrounds: frames well before a completion
@@ -180,6 +182,7 @@ def described() -> Section:
 
     c.temporal = Section()  # KCAS + BCE, Sec. 3.3
     c.temporal.steps = field(62_500, 1)
+    c.temporal.loss = one_of("multilabel_bce", own=True)  # of changes; or MODULE:NAME
     c.temporal.batch = field(256, 1)  # clips
     c.temporal.sampling = one_of("kcas", "gaussian", "uniform")  # kcas | gaussian | uniform
     c.temporal.delta = field(80.0, 0)  # frames between a completion and the two modes of KCAS

@@ -18,6 +18,7 @@ class Field:
         also: a number outside of the range that is allowed too, and what it means.
         of: what the numbers of a list are of, one for each; it may be empty if the default is.
         like: a value to name in messages, where the default is an empty list.
+        own: whether an import path MODULE:NAME, of a user's own code, stands for a choice too.
     """
 
     default: Any
@@ -27,6 +28,7 @@ class Field:
     also: tuple[float, str] | None = None
     of: Sequence[str] = ()
     like: tuple[float | str, ...] = ()
+    own: bool = False
 
     @property
     def example(self) -> Any:
@@ -39,10 +41,10 @@ def field(default: Any, low: float, high: float = math.inf, **rest: Any) -> Fiel
     return Field(default, low, high, **rest)
 
 
-def one_of(*choices: str, default: str | tuple[str, ...] | None = None) -> Field:
-    """A text, or a list of texts, out of `choices`; by default the first."""
+def one_of(*choices: str, default: Any = None, own: bool = False) -> Field:
+    """A text, or a list of texts, out of `choices`, by default the first; `own`: see `Field`."""
     like = choices[:1] if default == () else ()
-    return Field(choices[0] if default is None else default, choices=choices, like=like)
+    return Field(choices[0] if default is None else default, choices=choices, like=like, own=own)
 
 
 class Section(types.SimpleNamespace):
@@ -72,7 +74,9 @@ def values(section: Section) -> dict[str, Any]:
 def wrong_with(field: Field, value: Any) -> list[str]:
     """Says what is wrong with a value of the right type; an empty list if nothing is."""
     if field.choices is not None:
-        what = f"is not one of {', '.join(field.choices)}"
+        if field.own and ":" in value:
+            return []
+        what = f"is not one of {', '.join(field.choices)}{', or MODULE:NAME of yours' * field.own}"
         if isinstance(value, list | tuple):
             return [f"{item!r} {what}" for item in value if item not in field.choices]
         return [] if value in field.choices else [what]

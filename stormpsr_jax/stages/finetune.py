@@ -31,6 +31,7 @@ def build(context: Context) -> Definition:
     pictures = config.batch * context.window.num_frames
     spatial = networks.encoder_to_train(context, train.image_size, pictures)
     transformer = networks.to_train(context, networks.temporal_encoder(context))
+    loss_of = clip_loss(context, config.batch)
     val_states = {name: r.states for name, r in val.recordings.items()}
 
     def init() -> tuple[Params, Params]:
@@ -55,7 +56,7 @@ def build(context: Context) -> Definition:
             train=True,
             rngs={"dropout": dropout_key},
         )
-        return clip_loss(context, predicted, batch, updates["batch_stats"])
+        return loss_of(predicted, batch, updates["batch_stats"])
 
     def evaluate(params: Params, batch_stats: Params) -> dict[str, float]:
         encoder = networks.frame_encoder(context, params["spatial"], batch_stats, val)
@@ -101,6 +102,7 @@ STAGE = Stage(
         "temporal.delta",
         "temporal.sigma",
         "temporal.sampling",
+        "temporal.loss",
         "temporal.state_loss",
         "temporal.best",
         "temporal_model",

@@ -58,7 +58,7 @@ def network_errors(section: str, module: nn.Module, shape: tuple[int, ...]) -> l
 
     where = f"--config.{section}"
     try:
-        architectures.check(module, where)
+        architectures.check(module, where, shape)
         jax.eval_shape(step, jax.random.key(0), jax.ShapeDtypeStruct(shape, jnp.float32))
     except Exception as error:  # of fields that contradict each other, nearly anything
         what = (str(error).strip() or type(error).__name__).splitlines()[0].removeprefix(where)

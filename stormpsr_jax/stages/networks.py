@@ -9,6 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from stormpsr_jax.base import user_code
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.networks import architectures, backbones
 from stormpsr_jax.networks.architectures import TEMPORAL
@@ -51,8 +52,8 @@ def encoder_to_train(
 
 
 def to_train(context: Context, module: nn.Module) -> Any:
-    """A network with the attention that the devices of a run train best, if it has any."""
-    if "attention" not in {field.name for field in dataclasses.fields(module)}:
+    """A network with the attention that the devices of a run train best, if it has ours."""
+    if getattr(module, "attention", None) != "xla":
         return module
     device = context.devices.devices.flat[0]
     return module.clone(
@@ -61,9 +62,22 @@ def to_train(context: Context, module: nn.Module) -> Any:
 
 
 def temporal_encoder(context: Context) -> nn.Module:
-    """The [CLS] temporal transformer, or a baseline in its place."""
+    """The [CLS] transformer, a baseline or a user's own; ValueError if that cannot be had."""
     section = dict(context.config.temporal_model) | {"head": "mlp"}  # the paper's hidden layer
-    name = section.pop("backbone")
+    name, place = section.pop("backbone"), "--config.temporal_model"
+    values = user_code.values(section.pop("fields"), f"{place}.fields")
+    T, seen = context.window.num_frames, section["context_frames"]
+    K, outputs = context.procedure.num_components, 3 if context.config.temporal.state_loss else 1
+    if ":" in name:
+        given = {"num_components": K, "outputs": outputs, "context_frames": seen}.items()
+        needed = dict(given - {("outputs", 1), ("context_frames", 0)})
+        kind = architectures.own(name, f"{place}.backbone")
+        try:
+            return _build(kind, {"num_frames": T, "dtype": context.dtype}, **needed, **values)
+        except TypeError as error:  # of fields that it has not, or that are missing
+            raise ValueError(f"{place}.backbone={name}: {error}") from error
+    if values:
+        raise ValueError(f"{place}.fields: is for a network of your own, MODULE:NAME")
     if name != "transformer":
         # Baselines have fields of their own, where 0 is the network's default.
         own = {
@@ -72,14 +86,10 @@ def temporal_encoder(context: Context) -> nn.Module:
             for field, value in section.items()
             if field.startswith(prefix) and value
         }
-        section = {"context_frames": section["context_frames"]} | own
-    return _build(
-        TEMPORAL[name],
-        section | TEMPORAL[name].of_clips(context.window.num_frames, section["context_frames"]),
-        num_components=context.procedure.num_components,
-        outputs=3 if context.config.temporal.state_loss else 1,
-        dtype=context.dtype,
-    )
+        section = {"context_frames": seen} | own
+    # Few have fields that follow from the frames of a clip but for their number.
+    section |= getattr(TEMPORAL[name], "of_clips", lambda *_: {"num_frames": T})(T, seen)
+    return _build(TEMPORAL[name], section, num_components=K, outputs=outputs, dtype=context.dtype)
 
 
 def detector(context: Context) -> Detector:

@@ -4,6 +4,7 @@ STORM-PSR (arXiv 2510.12385), Sec. 3.2: key-frame sampling and the supervised co
 """
 
 import functools
+from collections.abc import Callable
 
 import jax
 import numpy as np
@@ -32,6 +33,9 @@ def build(context: Context) -> Definition:
     train, val = context.source("train"), context.source("val")
     sampler = _sampler(context)
     model = networks.encoder_to_train(context, train.image_size, sampler.batch_size)
+    # Frames from anywhere stand last and are for the state loss alone.
+    keyed = sampler.batch_size - config.any_frames
+    contrast = _loss(context, keyed)
     share = context.config.augment.occluders if takes_renders(context.config) else 0.0
 
     def loss_fn(params: Params, batch_stats: Params, batch: Batch, rng: jax.Array) -> Loss:
@@ -44,10 +48,8 @@ def build(context: Context) -> Definition:
             train=True,
             mutable=["batch_stats"],
         )
-        # Frames from anywhere stand last and are for the state loss alone.
-        keyed = sampler.batch_size - config.any_frames
-        loss = losses.supcon(outputs["projection"][:keyed], batch["label"][:keyed])
-        metrics = {"supcon": loss}
+        loss = contrast(outputs["projection"][:keyed], batch["label"][:keyed])
+        metrics = {config.loss.rpartition(":")[2]: loss}
         if config.state_loss:
             bce = losses.multilabel_bce(outputs["state_logits"], batch["state"]).mean()
             metrics["state_bce"] = bce
@@ -81,6 +83,12 @@ def build(context: Context) -> Definition:
         best="precision_at_1" if judged else "",
         batch_field="n_per_state",
     )
+
+
+def _loss(context: Context, keyed: int) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    """The loss of so many key frames."""
+    name, width = context.config.pretrain.loss, networks.spatial_encoder(context).projection
+    return losses.find("pretrain.loss", name, (keyed, width), (keyed,), ())
 
 
 def _renders(context: Context) -> ClipSource | None:
@@ -186,6 +194,7 @@ def _check(context: Context) -> list[str]:
         _is_judged(context)  # ValueError without any key frame
         rows, fields = sampler.batch_size, "n_per_state, .cad_per_state or .any_frames"
         errors += learning.batch_errors(context, "pretrain", rows, fields)
+    _loss(context, rows)
     model = networks.encoder_to_train(context, size, rows, "none")
     errors += learning.network_errors("encoder", model, (rows, *size, 3))
     if config.init_from and not errors:

@@ -18,10 +18,11 @@ import numpy as np
 from ml_collections import ConfigDict
 
 import stormpsr_jax
-from stormpsr_jax.base import installed, results
+from stormpsr_jax.base import installed, results, user_code
 from stormpsr_jax.base.progress import Bar
 from stormpsr_jax.base.results import MadeFrom, Record
 from stormpsr_jax.configs import default as default_config
+from stormpsr_jax.configs.fields import flatten
 from stormpsr_jax.data import folder as data_folder
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.stages.context import Context
@@ -29,6 +30,7 @@ from stormpsr_jax.stages.stage import FPS, LABEL_FILES, Stage
 
 # Fields that change how a run goes and not what comes out; "!" in Stage.fields marks further ones.
 FREE = ("data.workers", "encoder.remat")
+_OWN = {name for name, field in flatten(default_config.described()) if field.own}
 
 
 def flat_config(config: ConfigDict) -> dict[str, Any]:
@@ -75,7 +77,8 @@ def made_from(context: Context, stage: Stage) -> dict[str, dict[str, Any]]:
                     data[name] = results.of_folder(labels, "*/PSR_labels*.csv")
                 else:
                     data[name] = _of_part(read.source(context, split), part)
-    further = stage.further(context)
+    own = {f"--config.{f}": v for f, v in found["config"].items() if f in _OWN and ":" in v}
+    further = stage.further(context) | user_code.checksums(own)
     if (path := stage.start_file(context)) is not None:
         further |= {f"file of {stage.start}": results.of_input(path)}
     return found | {"data": data, "files": further, "procedure": procedure}

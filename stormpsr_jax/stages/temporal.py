@@ -3,6 +3,7 @@
 STORM-PSR (arXiv 2510.12385), Sec. 3.3: key-clip-aware sampling, XOR labels, binary cross-entropy.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -40,6 +41,7 @@ def build(context: Context, on_device: bool | None = None) -> Definition:
     model = networks.to_train(context, networks.temporal_encoder(context))
     width = next(iter(val_embeddings.values())).shape[1]
     shape = (1, context.window.num_frames, width)
+    loss_of = clip_loss(context, config.batch)
 
     def init() -> tuple[Params, Params]:
         return networks.fresh(model, context.key("temporal/init"), shape)["params"], {}
@@ -51,7 +53,7 @@ def build(context: Context, on_device: bool | None = None) -> Definition:
         else:
             x = batch["embeddings"]
         predicted: Any = model.apply({"params": params}, x, train=True, rngs={"dropout": rng})
-        return clip_loss(context, predicted, batch, batch_stats)
+        return loss_of(predicted, batch, batch_stats)
 
     def evaluate(params: Params, _: Params) -> dict[str, float]:
         logits = networks.clip_logits(context, params)
@@ -77,19 +79,25 @@ def build(context: Context, on_device: bool | None = None) -> Definition:
     )
 
 
-def clip_loss(context: Context, logits: jax.Array, batch: Batch, batch_stats: Params) -> Loss:
-    """XOR loss of a batch of clips, and that of conditions at their last frames if asked for."""
-    changed = logits[:, : context.procedure.num_components]
-    loss = losses.multilabel_bce(changed, batch["label"]).mean()
-    metrics: dict[str, jax.Array] = {}
-    if weight := context.config.temporal.state_loss:
-        states, metrics = losses.condition_bce(logits[:, changed.shape[1] :], batch["state"])
-        loss = loss + weight * states
-    return loss, (metrics, batch_stats)
+def clip_loss(context: Context, clips: int) -> Callable[[jax.Array, Batch, Params], Loss]:
+    """Of logits and so many clips: XOR loss, and that of conditions at last frames if asked for."""
+    config, K = context.config.temporal, context.procedure.num_components
+    change_loss = losses.find("temporal.loss", config.loss, (clips, K), (clips, K), (clips,))
+
+    def loss_of(logits: jax.Array, batch: Batch, batch_stats: Params) -> Loss:
+        loss = change_loss(logits[:, :K], batch["label"]).mean()
+        metrics: dict[str, jax.Array] = {}
+        if weight := config.state_loss:
+            states, metrics = losses.condition_bce(logits[:, K:], batch["state"])
+            loss = loss + weight * states
+        return loss, (metrics, batch_stats)
+
+    return loss_of
 
 
 def _check(context: Context) -> list[str]:
     rows, T = context.config.temporal.batch, context.window.num_frames
+    clip_loss(context, rows)
     model = networks.to_train(context, networks.temporal_encoder(context))
     width = embed.width(context)
     return [

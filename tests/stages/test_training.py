@@ -128,7 +128,7 @@ def test_clip_loss_is_that_of_changes_and_a_share_of_that_of_conditions(weight, 
         "state": jnp.asarray(rng.integers(-1, 2, (5, K)), jnp.int8),
     }
     context = tiny_context(tmp_path, **{"temporal.state_loss": weight})
-    loss, (metrics, kept) = clip_loss(context, logits, batch, {"some": 1})
+    loss, (metrics, kept) = clip_loss(context, 5)(logits, batch, {"some": 1})
     changes = losses.multilabel_bce(logits[:, :K], batch["label"]).mean()
     assert kept == {"some": 1}
     if not weight:
