@@ -1,5 +1,6 @@
 """CONTRIBUTING.md's list of additions: in a copy, each takes the files that it names there."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -18,6 +19,7 @@ from stormpsr_jax.stages import checks, remaking, temporal
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training.metrics import read_metrics
 from stormpsr_jax.training.sharding import make_mesh
+from tests.support import model_data
 from tests.support.guide import additions
 from tests.support.processes import environment
 from tests.support.tiny import tiny
@@ -193,6 +195,7 @@ def test_each_addition_takes_the_files_that_the_list_names_and_works(rendered, t
 
 # What CONTRIBUTING.md's recipes for users' own code ask for, in a module beside their data.
 OWN = """
+from collections.abc import Callable
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -203,18 +206,26 @@ class Net(nn.Module):
     outputs: int = 1
     width: int = 8
     shares: tuple[float, ...] = (1.0,)
+    act: Callable = nn.gelu
     dtype: object = jnp.float32
 
     @nn.compact
     def __call__(self, embeddings, train=False):
         x = nn.Dense(self.width)(embeddings.mean(axis=1) * self.shares[0])
-        x = nn.Dropout(0.1, deterministic=not train)(nn.gelu(x))
+        x = nn.Dropout(0.1, deterministic=not train)(self.act(x))
         return nn.Dense(self.outputs * self.num_components)(x)
 
 
 class Frames(Net):
     def __call__(self, embeddings, train=False):
         return jnp.zeros((*embeddings.shape[:2], self.num_components))
+
+
+class Normed(Net):
+    @nn.compact
+    def __call__(self, embeddings, train=False):
+        x = nn.BatchNorm(use_running_average=not train)(embeddings.mean(axis=1))
+        return nn.Dense(self.outputs * self.num_components)(x)
 
 
 def contrast(z, labels):
@@ -289,8 +300,10 @@ def test_a_users_network_and_losses_train_and_recognise_without_a_fork(rendered,
             {"temporal_model.backbone": "gru"},
             "is not one of transformer, mlp, lstm, tcn, or MODULE",
         ),
+        ({"temporal_model.backbone": "own:Normed"}, "batch_stats, params, not params alone"),
         ({"temporal_model.fields": "height=3"}, "unexpected keyword argument 'height'"),
         ({"temporal_model.fields": "width=a"}, "width: expected int, got str"),
+        ({"temporal_model.fields": "act=gelu"}, "tuples of numbers alone can be fields"),
         ({"temporal_model.fields": "width"}, "should be like depth=2,width=64"),
         ({"temporal_model.fields": "num_components=2"}, "multiple values for keyword argument"),
         ({"temporal_model.backbone": "mlp"}, "is for a network of your own"),
@@ -326,3 +339,19 @@ def test_a_file_that_names_code_does_not_have_it_imported(own, capfd, path, modu
     assert capfd.readouterr() == ("", "")
     assert "own" not in sys.modules
     assert [path.name for path in own.iterdir()] == ["own.py"]
+
+
+@pytest.mark.parametrize(("path", "modules"), [("os:system", ()), ("own:Net", ["os"])])
+def test_a_model_folder_that_names_code_is_refused_in_a_line(own, capfd, path, modules):
+    model_data.write(own / "model")
+    place = own / "model/model.json"
+    data = read_json(place)
+    del data["checksum"]
+    data["networks"]["temporal"]["architecture"] = path
+    place.write_text(json.dumps(data))
+    with pytest.raises(ValueError, match=f"networks.temporal: architecture: '{path}' is") as caught:
+        load_model(own / "model", modules)
+    assert str(caught.value).startswith(f"{place}: ")
+    assert str(caught.value).isprintable()
+    assert "own" not in sys.modules
+    assert capfd.readouterr() == ("", "")

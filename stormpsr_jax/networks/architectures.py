@@ -83,7 +83,7 @@ def check(module: nn.Module, place: str, shape: tuple[int, ...]) -> None:
         wanted = (shape[0], getattr(module, "outputs", 1) * described["num_components"])
         if getattr(logits, "shape", None) != wanted or set(kept) != {"params"}:
             found = f"gives {getattr(logits, 'shape', 'no array')} of clips {shape}"
-            kept = f"keeps {', '.join(kept) or 'nothing'}"
+            kept = f"keeps {', '.join(sorted(kept)) or 'nothing'}"
             raise ValueError(f"{place}: {found}, not {wanted}, or {kept}, not params alone")
 
 
