@@ -6,14 +6,28 @@ the STORM-PSR paper (arXiv 2510.12385). What a field may be stands here and nowh
 that a network may be of, its module says (`stored`).
 """
 
-from typing import Annotated, Literal, TypeAlias
+import re
+from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 from ml_collections import ConfigDict
 from msgspec import Meta
 
+OWN = re.compile(r"[\w.]+:\w+")
 # Changes how a run goes and not what comes out, or names a file, whose content is on record.
 FREE = Meta(extra={"free": True})
+
+
+def one_of_or_own(*names: str) -> Meta:
+    """One of some names, or MODULE:NAME of a user's own code (base/user_code.py)."""
+    return Meta(extra={"names": names})
+
+
+def names(hint: Any) -> tuple[str, ...]:
+    """Those that `one_of_or_own` gave a field of this type; none of another field."""
+    found = (m.extra.get("names") for m in getattr(hint, "__metadata__", ()) if m.extra)
+    return next(filter(None, found), ())
+
 
 Count: TypeAlias = Annotated[int, Meta(ge=0, le=10**9)]
 Number: TypeAlias = Annotated[int, Meta(ge=1, le=10**9)]
@@ -118,7 +132,8 @@ class Encoder(Section, frozen=True):
 class TemporalModel(Section, frozen=True):
     """The [CLS] temporal transformer, or what stands in its place."""
 
-    backbone: Literal["transformer", "mlp", "lstm", "tcn"] = "transformer"
+    backbone: Annotated[str, one_of_or_own("transformer", "mlp", "lstm", "tcn")] = "transformer"
+    fields: str = ""  # of your own MODULE:NAME in place of them: "depth=2,width=64"
     depth: Number = 6
     num_heads: Number = 8
     dim_head: Number = 128
@@ -134,6 +149,7 @@ class Pretrain(Section, frozen=True):
     """KFS + SupCon, Sec. 3.2."""
 
     steps: Count = 50_000  # 0 = without KFS: the weights to start from, untrained
+    loss: Annotated[str, one_of_or_own("supcon")] = "supcon"  # docs/research.md
     n_per_state: Number = 16  # pictures a state in a batch, from recordings
     cad_per_state: Count = 0  # pictures a state from CAD renders
     backgrounds: Count = 0  # hard backgrounds: frames well before a completion
@@ -162,6 +178,7 @@ class Temporal(Section, frozen=True):
     """KCAS + BCE, Sec. 3.3."""
 
     steps: Number = 62_500
+    loss: Annotated[str, one_of_or_own("multilabel_bce")] = "multilabel_bce"  # of changes
     batch: Number = 256  # clips
     sampling: Literal["kcas", "gaussian", "uniform"] = "kcas"
     delta: Amount = 80.0  # frames between a completion and the two modes of KCAS

@@ -27,6 +27,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     add = parser.add_argument
     add("--model", required=True, metavar="MODEL", help="a model folder, a work folder, or demo")
+    what = "modules, by commas, of a temporal network of your own: loading the model executes them"
+    add("--modules", type=lambda text: (*text.split(","),), default=(), metavar="NAME", help=what)
     add("--format", required=True, choices=(PROGRAM,), help="what to write")
     add("--int8", action="store_true", help="products of matrices of 8-bit numbers")
     add("--out", required=True, type=Path, metavar="DIR", help="folder to make")
@@ -35,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         check_start()  # before JAX is imported, which may not even fit
         from stormpsr_jax.serving.export.exporting import export_model
 
-        made = export_model(args.model, args.out, int8=args.int8)
+        made = export_model(args.model, args.out, int8=args.int8, modules=args.modules)
     except (ValueError, OSError, MemoryError) as error:
         if os.environ.get("STORMPSR_TRACEBACK"):
             raise

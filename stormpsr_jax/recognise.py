@@ -114,7 +114,7 @@ def _run_files(args: argparse.Namespace) -> int:
             errors.append(f"--video and --clips need {missing}")
     with gathering(errors):
         folder = model_folder(args.model)
-        model = load_model(folder)
+        model = load_model(folder, args.modules)
         settings = options.settings(model, args.stream, args.threshold, args.risk)
         variants = options.variants(model, [source.name for source in found], args.variant)
     raise_all(errors)
@@ -129,7 +129,7 @@ def _run_files(args: argparse.Namespace) -> int:
     )
     checksum = files.checksum(folder / "model.json")
     asked = [
-        jobs.Request(source, out, folder, checksum, variant, wanted)
+        jobs.Request(source, out, folder, checksum, variant, wanted, args.modules)
         for source, variant in zip(found, variants, strict=True)
     ]
     failed = foreign = 0
@@ -184,6 +184,8 @@ def _parser() -> OneLineParser:
     what = "videos, folders, patterns, folders of pictures, demo; or one camera:N or rtsp://…"
     add("source", nargs="+", metavar="SOURCE", help=what)
     add("--model", required=True, metavar="MODEL", help="a model folder, a work folder, or demo")
+    what = "modules, by commas, of a temporal network of your own: loading the model executes them"
+    add("--modules", type=lambda text: (*text.split(","),), default=(), metavar="NAME", help=what)
     add("--out", metavar="DIR", help="folder for the results of files")
     add("--variant", metavar="NAME", help="of all sources; otherwise found by their names")
     add(

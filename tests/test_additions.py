@@ -1,5 +1,6 @@
 """CONTRIBUTING.md's list of additions: in a copy, each takes the files that it names there."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -7,8 +8,21 @@ import sys
 import textwrap
 from pathlib import Path
 
+import numpy as np
+import pytest
+import simplejpeg
+
+from stormpsr_jax import load_model, main, recognise
+from stormpsr_jax.base.errors import raise_all
+from stormpsr_jax.base.files import read_json
+from stormpsr_jax.networks import architectures
+from stormpsr_jax.stages import checks, config_flag, remaking
+from stormpsr_jax.training.metrics import read_metrics
+from stormpsr_jax.training.sharding import make_mesh
+from tests.support import model_data
 from tests.support.guide import additions
 from tests.support.processes import environment
+from tests.support.tiny import opened, tiny
 
 ROOT = Path(__file__).parents[1]
 DEFAULT = "stormpsr_jax/configs/default.py"
@@ -76,7 +90,16 @@ ADDITIONS = {
             ),
             '    "tcn": TemporalTCN,\n': '    "mean": TemporalMean,\n',
         },
-        DEFAULT: {'backbone: Literal["transformer", "mlp", "lstm", "tcn"': ', "mean"'},
+        DEFAULT: {'one_of_or_own("transformer", "mlp", "lstm", "tcn"': ', "mean"'},
+    },
+    "a loss": {
+        "stormpsr_jax/training/losses.py": {
+            "errors import one_line\n": """
+def twice_bce(logits, labels):
+    return 2 * multilabel_bce(logits, labels)
+"""
+        },
+        DEFAULT: {'one_of_or_own("multilabel_bce"': ', "twice_bce"'},
     },
     "a metric": {
         "stormpsr_jax/psr/metrics.py": {'        "tp": tp,\n': '        "steps": len(truth),\n'},
@@ -117,6 +140,7 @@ def _read_lines(source):
 EXERCISE = """
 import sys
 from pathlib import Path
+import numpy as np
 from stormpsr_jax import __main__, main
 from stormpsr_jax.configs import synthetic
 from stormpsr_jax.recordings.label_file import FORMATS, LabelFile
@@ -136,10 +160,14 @@ except SystemExit as end:
     assert end.code == 2
 config = synthetic.get_config()
 config.temporal_model.backbone = "mean"
+config.temporal.loss = "twice_bce"
+config.temporal.state_loss = 0.0
 values = config_flag.typed(config)
-stages = order.stages(values)
-made = run.run_of(values, work, None)
-architectures.check(stages["temporal"].network(made), "here")
+stages, made = order.stages(values), run.run_of(values, work, None)
+architectures.check(stages["temporal"].network(made), "here", (2, 17, 8))
+zeros = np.zeros((2, made.procedure.num_components), np.float32)
+loss, _ = stages["temporal"].loss(made, 2)(zeros, {"label": zeros}, {})
+np.testing.assert_allclose(loss, 2 * np.log(2), rtol=1e-6)
 assert stages["embed"].loud is False
 assert streams.names()[-1] == "both"
 assert metrics.summarise({"a": metrics.score_recording([(1, 0)], [(2, 0)], 1.0)})["steps"] == 1
@@ -176,3 +204,172 @@ def test_each_addition_takes_the_files_that_the_list_names_and_works(rendered, t
     done = subprocess.run(words, cwd=tmp_path, env=env, capture_output=True, text=True)
     assert done.stdout.endswith("all work\n"), done.stdout + done.stderr
     assert "error: --config.count.least=3: is odd" in done.stderr
+
+
+# What CONTRIBUTING.md's recipes for users' own code ask for, in a module beside their data.
+OWN = """
+from collections.abc import Callable
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+
+class Net(nn.Module):
+    num_components: int
+    outputs: int = 1
+    width: int = 8
+    shares: tuple[float, ...] = (1.0,)
+    act: Callable = nn.gelu
+    dtype: object = jnp.float32
+
+    @nn.compact
+    def __call__(self, embeddings, train=False):
+        x = nn.Dense(self.width)(embeddings.mean(axis=1) * self.shares[0])
+        x = nn.Dropout(0.1, deterministic=not train)(self.act(x))
+        return nn.Dense(self.outputs * self.num_components)(x)
+
+
+class Frames(Net):
+    def __call__(self, embeddings, train=False):
+        return jnp.zeros((*embeddings.shape[:2], self.num_components))
+
+
+class Normed(Net):
+    @nn.compact
+    def __call__(self, embeddings, train=False):
+        x = nn.BatchNorm(use_running_average=not train)(embeddings.mean(axis=1))
+        return nn.Dense(self.outputs * self.num_components)(x)
+
+
+def contrast(z, labels):
+    return jnp.square(z @ z.T - (labels[:, None] == labels)).mean()
+
+
+def squared(logits, labels):
+    return jnp.square(jax.nn.sigmoid(logits) - labels).mean(axis=-1)
+
+
+print("executed")
+"""
+FIELDS = {
+    "temporal_model.backbone": "own:Net",
+    "temporal_model.fields": "width=12,shares=(0.5,1)",
+    "pretrain.loss": "own:contrast",
+    "temporal.loss": "own:squared",
+}
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """The folder of module `own`, from which commands are given."""
+    (tmp_path / "own.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    sys.modules.pop("own", None)
+
+
+@pytest.mark.usefixtures("system")
+def test_a_users_network_and_losses_train_and_recognise_without_a_fork(rendered, own, capsys):
+    stages = ("pretrain", "embed", "temporal", "finetune", "predict", "evaluate")
+    config = tiny(**FIELDS, stages=stages, **{"data.dir": str(rendered / "data")})
+    main.run(config, own / "run")
+    for stage, loss in (("pretrain", "contrast"), ("temporal", "loss")):
+        assert loss in read_metrics(own / "run" / stage / "metrics.jsonl")[0]
+    described = read_json(own / "run/model/model.json")["networks"]["temporal"]
+    known = {"outputs": 3, "width": 12, "shares": [0.5, 1.0], "dtype": "float32"}
+    assert described.items() > {"architecture": "own:Net", **known}.items()
+    clips = np.random.default_rng(0).normal(size=(3, 5, 16)).astype(np.float32)
+    given = load_model(own / "run", ["own"]).temporal(clips)
+    assert np.ptp(given) > 0
+    words = [own / "pictures", "--model=run", "--out=out", "--stream=temporal"]
+    (own / "pictures").mkdir()
+    for i in range(30):
+        picture = np.random.default_rng(i).integers(0, 256, (32, 32, 3), np.uint8)
+        (own / f"pictures/{i:05d}.jpg").write_bytes(simplejpeg.encode_jpeg(picture))
+    with pytest.raises(SystemExit):
+        recognise.main([*map(str, words)])
+    (line,) = capsys.readouterr().err.strip().splitlines()[-1:]
+    assert "'own:Net' is not one of" in line
+    assert "--modules=MODULE" in line
+    assert recognise.main([*map(str, words), "--modules=own"]) == 0
+    assert (own / "out/pictures/events.csv").is_file()
+    # Other code of theirs is a change like others; the same is none.
+    made, values = opened(config, own / "run", make_mesh(1, 1))
+    assert remaking.stale(made, [values["temporal"]]) == {}
+    (own / "own.py").write_text(OWN + "\n")
+    (why,) = remaking.stale(made, [values["temporal"]]).values()
+    assert "code of own:Net" in why[0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"temporal_model.backbone": "own:Other"}, "own:Other: cannot be imported: AttributeError"),
+        ({"temporal_model.backbone": "nowhere:Net"}, "cannot be imported: ModuleNotFoundError"),
+        ({"temporal_model.backbone": "own:squared"}, "is no subclass of flax.linen.Module"),
+        ({"temporal_model.backbone": "own:Frames"}, "gives (16, 5, 11) of clips (16, 5, 16)"),
+        (
+            {"temporal_model.backbone": "gru"},
+            "is not one of transformer, mlp, lstm, tcn, or MODULE",
+        ),
+        ({"temporal_model.backbone": "own:Normed"}, "batch_stats, params, not params alone"),
+        ({"temporal_model.fields": "height=3"}, "unexpected keyword argument 'height'"),
+        ({"temporal_model.fields": "width=a"}, "width: expected int, got str"),
+        ({"temporal_model.fields": "act=gelu"}, "tuples of numbers alone can be fields"),
+        ({"temporal_model.fields": "width"}, "should be like depth=2,width=64"),
+        ({"temporal_model.fields": "num_components=2"}, "multiple values for keyword argument"),
+        ({"temporal_model.backbone": "mlp"}, "is for a network of your own"),
+        ({"temporal_model.context_frames": 2}, "unexpected keyword argument 'context_frames'"),
+        ({"temporal.loss": "own:contrast"}, "and not (16,)"),
+        ({"temporal.loss": "bce"}, "is not one of multilabel_bce, or MODULE:NAME of yours"),
+        ({"pretrain.loss": "own:squared"}, "and not ()"),
+        ({"pretrain.loss": "own:nothing"}, "has no attribute 'nothing'"),
+    ],
+)
+def test_an_error_in_a_users_own_code_is_a_line_that_names_the_field(
+    rendered, own, changes, message
+):
+    given = {**FIELDS, **changes, "data.dir": str(rendered / "data")}
+    config = tiny(**given, stages=("pretrain", "embed", "temporal"))
+    with pytest.raises(ValueError, match=":") as caught:
+        values = config_flag.typed(config)
+        made, stages = opened(config, own / "run", make_mesh(1, 1))
+        chosen = [stages[name] for name in config.stages]
+        raise_all(checks.find_errors(values, made, chosen))
+    (line,) = str(caught.value).splitlines()
+    (field,) = changes
+    assert line.startswith(f"--config.{field}") or line.startswith("--config.temporal_model")
+    assert message in line
+    assert line.isprintable()
+
+
+@pytest.mark.parametrize("modules", [(), ["os"], ["ow"], "own.net", ["own.Net"]])
+@pytest.mark.parametrize("path", ["os:system", "own:Net", "posix:system", ":system", "own"])
+def test_a_file_that_names_code_does_not_have_it_imported(own, capfd, path, modules):
+    """What is imported prints, and what is called would make a file."""
+    fields = {"num_components": 3, "outputs": 1, "width": 4, "command": "touch made"}
+    data = {"architecture": path, "dtype": "float32", **fields}
+    for role in architectures.ROLES:
+        with pytest.raises(ValueError, match=r"^x: architecture[:=]") as caught:
+            architectures.build(role, data, "x", modules)
+        assert str(caught.value).isprintable()
+    assert capfd.readouterr() == ("", "")
+    assert "own" not in sys.modules
+    assert [path.name for path in own.iterdir()] == ["own.py"]
+
+
+@pytest.mark.parametrize(("path", "modules"), [("os:system", ()), ("own:Net", ["os"])])
+def test_a_model_folder_that_names_code_is_refused_in_a_line(own, capfd, path, modules):
+    model_data.write(own / "model")
+    place = own / "model/model.json"
+    data = read_json(place)
+    del data["checksum"]
+    data["networks"]["temporal"]["architecture"] = path
+    place.write_text(json.dumps(data))
+    with pytest.raises(ValueError, match=f"networks.temporal: architecture: '{path}' is") as caught:
+        load_model(own / "model", modules)
+    assert str(caught.value).startswith(f"{place}: ")
+    assert str(caught.value).isprintable()
+    assert "own" not in sys.modules
+    assert capfd.readouterr() == ("", "")

@@ -14,12 +14,12 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from stormpsr_jax.stages.provenance import flat_config
 
 from stormpsr_jax import __main__ as command
 from stormpsr_jax.configs import default
 from stormpsr_jax.psr.cli import OneLineParser
 from stormpsr_jax.stages import config_flag
-from stormpsr_jax.stages.provenance import flat_config
 from tests.support import evaluate_data
 from tests.support.guide import additions
 
@@ -207,7 +207,7 @@ def test_layout_lists_every_room():
 
 def test_contributing_says_which_files_each_addition_touches():
     listed = additions()
-    assert len(listed) == 10
+    assert len(listed) == 11
     for addition, (number, paths) in listed.items():
         assert len(paths) == number, addition
         for path in paths:

@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     with gathering(errors):
         source = live_source(word)
     with gathering(errors):
-        model = load_model(model_folder(args.model))
+        model = load_model(model_folder(args.model), args.modules)
         stream, settings = options.settings(model, args.stream, args.threshold, args.risk)
     if args.serve is not None:
         with gathering(errors):

@@ -1,10 +1,10 @@
 """The networks that a model folder may hold, as plain values and back.
 
-Only these classes are ever built, and every field has bounds, so that what a file says can neither
-name other code nor ask for a network beyond all measure. Fields that only matter in training
-(dropout, what is recomputed, the heads behind the frame embedding) are left out: a network that was
-described and built again computes the same. What is held, with its bounds, stands in the modules
-themselves (`stored.py`).
+Only these classes are ever built, and those of modules that the caller names: no file has code
+imported. Every field has bounds, so that none asks for a network beyond all measure. Fields that
+only matter in training (dropout, what is recomputed, the heads behind the frame embedding) are left
+out: a network that was described and built again computes the same. What is held, with its bounds,
+stands in the modules themselves (`stored.py`).
 
 Dimension letters: B batch, T frames of a clip, H W image, D features, K components.
 """
@@ -12,7 +12,7 @@ Dimension letters: B batch, T frames of a clip, H W image, D features, K compone
 import dataclasses
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
@@ -21,11 +21,12 @@ import jax.numpy as jnp
 import msgspec
 from flax import traverse_util
 
+from stormpsr_jax.base import user_code
 from stormpsr_jax.base.files import field, fit, shorten
 from stormpsr_jax.networks import backbones
 from stormpsr_jax.networks.detector import Detector
 from stormpsr_jax.networks.spatial import SpatialEncoder
-from stormpsr_jax.networks.stored import later_defaults, stored_types, training_only
+from stormpsr_jax.networks.stored import is_ours, later_defaults, stored_types, training_only
 from stormpsr_jax.networks.temporal import TemporalTransformer
 from stormpsr_jax.networks.temporal_baselines import (
     Baseline,
@@ -34,7 +35,7 @@ from stormpsr_jax.networks.temporal_baselines import (
     TemporalTCN,
 )
 
-# The temporal encoders by name, as `temporal_model.backbone` has it.
+# The temporal encoders by name, as `temporal_model.backbone` has it; others go by import paths.
 TEMPORAL: dict[str, type[TemporalTransformer | Baseline]] = {
     "transformer": TemporalTransformer,
     "mlp": TemporalMLP,
@@ -52,52 +53,77 @@ ROLES: dict[str, dict[str, tuple[type[nn.Module], ...]]] = {
 def describe(module: nn.Module) -> dict[str, Any]:
     """Returns a network's architecture and fields as plain values, as `build` takes them.
 
-    Raises:
-        ValueError: it is none of ROLES.
+    The architecture is a name of ROLES, or the import path of a user's own network.
     """
-    parts = (module, *_inside(module).values())
+    parts = (module, *(_inside(module).values() if is_ours(type(module)) else ()))
     kinds = tuple(type(part) for part in parts)
-    known = {name: kinds for by_name in ROLES.values() for name, kinds in by_name.items()}
-    names = [name for name, known_kinds in known.items() if known_kinds == kinds]
-    if not names:
-        raise ValueError(
-            f"a model cannot hold a {type(module).__name__}; known are {', '.join(known)}"
-        )
-    described: dict[str, Any] = {"architecture": names[0]}
+    known = {kinds: name for by_name in ROLES.values() for name, kinds in by_name.items()}
+    path = f"{type(module).__module__}:{type(module).__name__}"
+    described: dict[str, Any] = {"architecture": known.get(kinds, path)}
     for part in reversed(parts):
         for name in stored_types(type(part)):
             value = getattr(part, name)
             described[name] = list(value) if isinstance(value, tuple) else value
-    return described | {"dtype": jnp.dtype(module.dtype).name}
+    return described | {"dtype": jnp.dtype(getattr(module, "dtype", jnp.float32)).name}
 
 
-def check(module: nn.Module, place: str) -> None:
-    """Raises ValueError if a model folder may not hold a network; begins with the place."""
+def check(module: nn.Module, place: str, shape: tuple[int, ...]) -> None:
+    """Raises ValueError, which begins with the place, unless a model folder may hold a network.
+
+    A temporal one has to give logits (B, outputs · K) of clips of this shape, (B, T, D).
+    """
     described = describe(module)
-    role = next(role for role, names in ROLES.items() if described["architecture"] in names)
-    build(role, described, place)
+    of = described["architecture"]
+    role = next((role for role, names in ROLES.items() if of in names), "temporal")
+    if build(role, described, place, [type(module).__module__]) != inference(module):
+        raise ValueError(f"{place}: numbers, texts and tuples of numbers alone can be fields")
+    if role == "temporal":
+        clips = jax.ShapeDtypeStruct(shape, jnp.float32)
+        logits, kept = jax.eval_shape(module.init_with_output, jax.random.key(0), clips)
+        wanted = (shape[0], getattr(module, "outputs", 1) * described["num_components"])
+        if getattr(logits, "shape", None) != wanted or set(kept) != {"params"}:
+            found = f"gives {getattr(logits, 'shape', 'no array')} of clips {shape}"
+            kept = f"keeps {', '.join(sorted(kept)) or 'nothing'}"
+            raise ValueError(f"{place}: {found}, not {wanted}, or {kept}, not params alone")
 
 
-def build(role: str, data: Any, place: str) -> nn.Module:
+def own(path: str, place: str) -> type[nn.Module]:
+    """The class of a user's own network by its import path; ValueError if there is none."""
+    kind = user_code.named(path, place)
+    if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
+        raise ValueError(f"{place}={path}: is no subclass of flax.linen.Module")
+    return kind
+
+
+def build(role: str, data: Any, place: str, modules: Collection[str] = ()) -> nn.Module:
     """Builds the network that `describe` described.
 
     Args:
         place: the file and where in it they stand, for messages.
+        modules: those that may be imported, and so executed, for a temporal network of their own.
 
     Raises:
         ValueError: no architecture of that role, an unknown or missing field, or one out of bounds.
     """
     architecture = field(data, "architecture", str, place)
-    if architecture not in ROLES[role]:
-        raise ValueError(
-            f"{place}: architecture: {shorten(architecture)} is not one of "
-            f"{', '.join(ROLES[role])}; train the model again with one of them"
-        )
-    kinds = ROLES[role][architecture]
-    types = {"architecture": str, "dtype": Literal["float32", "bfloat16"]}
+    module, colon, _ = architecture.partition(":")
+    modules = [modules] if isinstance(modules, str) else modules
+    theirs = colon and role == "temporal"
+    if theirs and module in modules:
+        kinds: tuple[type[nn.Module], ...] = (own(architecture, f"{place}: architecture"),)
+    elif architecture in ROLES[role]:
+        kinds = ROLES[role][architecture]
+    else:
+        remedy = "train the model again with one of them"
+        if theirs:
+            remedy = "name its module, which is code: load_model(DIR, [MODULE]), --modules=MODULE"
+        known = f"is not one of {', '.join(ROLES[role])}; {remedy}"
+        raise ValueError(f"{place}: architecture: {shorten(architecture)} {known}")
+    types: dict[str, Any] = {}
     for kind in kinds:
         types |= stored_types(kind)
         data = later_defaults(kind) | data
+    types |= {"architecture": str, "dtype": Literal["float32", "bfloat16"]}
     fields = msgspec.defstruct("Fields", types.items(), forbid_unknown_fields=True)
     values = msgspec.structs.asdict(fit(data, fields, place))
     values["dtype"] = jnp.dtype(values["dtype"])
@@ -110,8 +136,6 @@ def build(role: str, data: Any, place: str) -> nn.Module:
 
 def _inside(module: nn.Module) -> dict[str, nn.Module]:
     """The networks that are fields of another one, by name."""
-    if not isinstance(module, nn.Module):
-        return {}
     fields = {f.name: getattr(module, f.name) for f in dataclasses.fields(module)}
     del fields["parent"]
     return {name: value for name, value in fields.items() if isinstance(value, nn.Module)}
@@ -120,8 +144,11 @@ def _inside(module: nn.Module) -> dict[str, nn.Module]:
 def inference(module: nn.Module) -> nn.Module:
     """The same network without what only matters in training.
 
-    So the same program is compiled in a training run and after `build`, and both round alike.
+    So the same program is compiled in a training run and after `build`, and both round alike. Of a
+    user's own that is not known.
     """
+    if not is_ours(type(module)):
+        return module
     inside: dict[str, Any] = {name: inference(part) for name, part in _inside(module).items()}
     return module.clone(**training_only(type(module)), **inside)
 
@@ -154,13 +181,12 @@ def variable_shapes(
     Raises:
         ValueError: the fields of the network, or the input, do not fit together.
     """
-
-    def init(x: jax.Array) -> Any:
-        method = "embed" if isinstance(module, SpatialEncoder) else None
-        return module.init(jax.random.key(0), x, method=method)
-
+    init = module.init
+    if isinstance(module, SpatialEncoder):
+        init = functools.partial(init, method="embed")
     try:
-        shapes = jax.eval_shape(init, jax.ShapeDtypeStruct(input_shape, jnp.float32))
+        x = jax.ShapeDtypeStruct(input_shape, jnp.float32)
+        shapes = jax.eval_shape(init, jax.random.key(0), x)
     except Exception as error:  # of fields that contradict each other, nearly anything
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ValueError(f"the fields do not fit together ({reason})") from error
@@ -182,13 +208,9 @@ class Cost(NamedTuple):
 @functools.lru_cache(maxsize=64)
 def cost(module: nn.Module, input_shape: tuple[int, ...]) -> Cost:
     """What `apply` on such a batch takes, from its trace; allocates nothing."""
-
-    def function(variables: dict[str, Any], x: jax.Array) -> Any:
-        return apply(module, traverse_util.unflatten_dict(variables, sep="/"), x)
-
+    variables = traverse_util.unflatten_dict(variable_shapes(module, input_shape), sep="/")
     x = jax.ShapeDtypeStruct(input_shape, jnp.float32)
-    traced = jax.make_jaxpr(function)(dict(variable_shapes(module, input_shape)), x)
-    return cost_of(traced.jaxpr)
+    return cost_of(jax.make_jaxpr(functools.partial(apply, module))(variables, x).jaxpr)
 
 
 def cost_of(jaxpr: Any) -> Cost:
@@ -203,17 +225,13 @@ def cost_of(jaxpr: Any) -> Cost:
         values = jax.tree.leaves(list(equation.params.values()), is_leaf=_is_jaxpr)
         inside = [cost_of(getattr(value, "jaxpr", value)) for value in values if _is_jaxpr(value)]
         largest = max(largest, *sizes, *(cost.largest for cost in inside), 0)
-        counts = [cost.operations for cost in inside]
+        counts, params = [cost.operations for cost in inside], equation.params
         within = max(counts, default=0) if equation.primitive.name == "cond" else sum(counts)
-        operations += _operations(equation) + within * _times(equation)
+        # Each device for its own part; or a loop over the steps of a sequence.
+        shared = equation.primitive.name == "shard_map"
+        times = params["mesh"].size if shared else params.get("length", 1)
+        operations += _operations(equation) + within * times
     return Cost(largest, operations)
-
-
-def _times(equation: Any) -> int:
-    """How often what is inside an equation is computed."""
-    if equation.primitive.name == "shard_map":
-        return equation.params["mesh"].size  # on each device, for its own part
-    return equation.params.get("length", 1)  # of a loop over the steps of a sequence
 
 
 def _operations(equation: Any) -> int:

@@ -1,13 +1,17 @@
 """Fields of networks that a model folder holds: each stands in its module with what it may be."""
 
 import dataclasses
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_type_hints
 
 import msgspec
 
 MAX_COMPONENTS = 10_000  # K
 MAX_CLIP = 4_096  # T
 _MAX_LIST = 8  # values of a field that is a list
+# What fields of users' own networks may be, by their types; `stored` sets other bounds.
+_INT = Annotated[int, msgspec.Meta(ge=-(2**16), le=2**16)]
+_HELD: dict[Any, Any] = {bool: bool, int: _INT, float: float, str: str}
+_HELD |= {tuple[int, ...]: tuple[_INT, ...], tuple[float, ...]: tuple[float, ...]}
 
 
 def stored(*values: Any, default: Any = dataclasses.MISSING, later: bool = False) -> Any:
@@ -29,9 +33,18 @@ def stored(*values: Any, default: Any = dataclasses.MISSING, later: bool = False
 
 
 def stored_types(module: type) -> dict[str, Any]:
-    """The types of a module's stored fields, by name, for `files.fit`."""
-    fields = dataclasses.fields(module)
-    return {field.name: field.metadata["stored"] for field in fields if "stored" in field.metadata}
+    """The types of a module's stored fields, by name; of a user's own, of all plain ones."""
+    hints = {} if is_ours(module) else get_type_hints(module)
+    kinds = {
+        field.name: field.metadata.get("stored", _HELD.get(hints.get(field.name)))
+        for field in dataclasses.fields(module)
+    }
+    return {name: kind for name, kind in kinds.items() if kind is not None}
+
+
+def is_ours(module: type) -> bool:
+    """Whether a network is one of this package."""
+    return module.__module__.split(".")[0] == __name__.split(".")[0]
 
 
 def later_defaults(module: type) -> dict[str, Any]:

@@ -60,11 +60,6 @@ class TemporalTransformer(nn.Module):
     attention: str = "xla"
     dtype: Any = jnp.float32
 
-    @staticmethod
-    def of_clips(num_frames: int, context_frames: int) -> dict[str, int]:
-        """The fields that follow from the frames of a clip and those that are seen of them."""
-        return {"num_frames": num_frames}
-
     @nn.compact
     def __call__(self, embeddings: jax.Array, train: bool = False) -> jax.Array:
         """Logits (B, outputs · K) in float32 of clips.

@@ -26,10 +26,7 @@ _Layer = Callable[[jax.Array], jax.Array]
 
 def tcn_depth(num_frames: int) -> int:
     """Blocks after which the last frame's features of a TCN depend on all `num_frames` frames."""
-    depth = 1
-    while 1 + (TCN_KERNEL - 1) * (2**depth - 1) < num_frames:
-        depth += 1
-    return depth
+    return max(1, (num_frames // (TCN_KERNEL - 1)).bit_length())
 
 
 class Baseline(nn.Module):
@@ -49,11 +46,6 @@ class Baseline(nn.Module):
     width: int = stored(1, 16_384, default=512)
     dropout: float = 0.1
     dtype: Any = jnp.float32
-
-    @staticmethod
-    def of_clips(num_frames: int, context_frames: int) -> dict[str, int]:
-        """See `TemporalTransformer`."""
-        return {}
 
     @nn.compact
     def __call__(self, embeddings: jax.Array, train: bool = False) -> jax.Array:
@@ -119,7 +111,7 @@ class TemporalTCN(Baseline):
 
     @staticmethod
     def of_clips(num_frames: int, context_frames: int) -> dict[str, int]:
-        """See `TemporalTransformer`."""
+        """The fields that follow from the frames of a clip and those that are seen of them."""
         return {"depth": tcn_depth(context_frames or num_frames)}
 
     def _features(self, x: jax.Array, drop: _Layer) -> jax.Array:

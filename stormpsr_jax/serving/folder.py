@@ -8,6 +8,7 @@ names the checksums of the others.
 
 import dataclasses
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,8 @@ def model_folder(word: str | os.PathLike) -> Path:
     return inside if inside.is_dir() and not (folder / MODEL).exists() else folder
 
 
-def read_model(folder: str | Path) -> Content:
-    """Reads a model folder.
+def read_model(folder: str | Path, modules: Collection[str] = ()) -> Content:
+    """Reads a model folder; `modules`: see `load_model`.
 
     Raises:
         ValueError: it is absent, damaged, of a newer format, or holds anything that is not as
@@ -53,17 +54,18 @@ def read_model(folder: str | Path) -> Content:
             )
     try:
         form: Any  # only now, as each needs what the other does without
+        named: tuple
         if networks_field(data, str(path)) == "weights":
             what = f"{folder}: a model as a run leaves it (not an ONNX export, docs/recognise.md)"
             installed.check_extra("", ["jax", "flax", "optax", "safetensors"], what)
             from stormpsr_jax.serving import weights_file
 
-            form = weights_file
+            form, named = weights_file, (modules,)
         else:
             from stormpsr_jax.serving import onnx_networks
 
-            form = onnx_networks
-        content = parse(data, str(path), form.declared(data, str(path)))
+            form, named = onnx_networks, ()
+        content = parse(data, str(path), form.declared(data, str(path), *named))
     except ValueError as error:
         raise ValueError(one_line(str(error), 400)) from error
     return dataclasses.replace(content, networks=form.read(path, data, content))

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Collection, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,18 +33,19 @@ from stormpsr_jax.serving.product_share import ProductShare
 from stormpsr_jax.serving.recogniser import Recogniser, Rows, Views, decoded
 
 
-def load_model(folder: str | Path) -> Model:
+def load_model(folder: str | Path, modules: Collection[str] = ()) -> Model:
     """Loads the model that a run has left in its work folder; docs/recognise.md says how to use it.
 
     `folder` is that of the model, or the work folder that has it in `model`; the text "demo" is the
-    one that ships with the package. Nothing in the folder is executed.
+    one that ships with the package. Nothing in the folder is executed. `modules` are those that may
+    be imported for a temporal network of your own: nothing else has code imported.
 
     Raises:
         ValueError: absent, damaged, of a newer format, or not what docs/recognise.md describes; one
             line that names the file. Or the text is "demo", and there is a model in a folder of
             that name.
     """
-    return Model(read_model(model_folder(folder)))
+    return Model(read_model(model_folder(folder), modules))
 
 
 class Model:

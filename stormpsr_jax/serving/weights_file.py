@@ -3,7 +3,7 @@
 Dimension letters: B batch.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,8 +29,8 @@ class _Weights(FileEntry, forbid_unknown_fields=True):
     dtype: Literal["float32", "float16"]
 
 
-def declared(data: Mapping[str, Any], place: str) -> FlaxNetworks:
-    """The networks that model.json describes, without their variables.
+def declared(data: Mapping[str, Any], place: str, modules: Collection[str] = ()) -> FlaxNetworks:
+    """The networks that model.json describes, without their variables; `modules`: see `build`.
 
     Raises:
         ValueError: the first error, with its place.
@@ -38,7 +38,7 @@ def declared(data: Mapping[str, Any], place: str) -> FlaxNetworks:
     dtype = fit(data.get("weights"), _Weights, f"{place}: weights").dtype
     networks = {}
     for role, values in roles_of(data, place).items():
-        module = architectures.build(role, values, f"{place}: networks.{role}")
+        module = architectures.build(role, values, f"{place}: networks.{role}", modules)
         networks[role] = Network(module, {})
     return FlaxNetworks(networks, dtype)
 

@@ -7,7 +7,7 @@ import base64
 import dataclasses
 import datetime
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +97,8 @@ def copy_model(folder: str | Path, to: str | Path) -> None:
 def _write(path: Path, data: dict[str, Any], networks: Mapping[str, Network], dtype: str) -> None:
     """Writes both files; `data` is the content of model.json without what is known of weights."""
     data["weights"] = {"sha256": "0" * 64, "size": 0, "dtype": dtype}
-    wanted = wanted_arrays(parse(data, str(path), declared(data, str(path))), str(path))
+    modules = {type(network.module).__module__ for network in networks.values()}
+    wanted = wanted_arrays(parse(data, str(path), declared(data, str(path), modules)), str(path))
     arrays: dict[str, Any] = {}
     for role, network in networks.items():
         flat = traverse_util.flatten_dict(dict(network.variables), sep="/")
@@ -121,9 +122,9 @@ def _write(path: Path, data: dict[str, Any], networks: Mapping[str, Network], dt
     files.write_text(path.with_name(CARD), card(data, counts))
 
 
-def weights_of(folder: str | Path) -> FlaxNetworks:
+def weights_of(folder: str | Path, modules: Collection[str] = ()) -> FlaxNetworks:
     """The networks of a model folder that holds weights; ValueError if it holds programs."""
-    networks = read_model(folder).networks
+    networks = read_model(folder, modules).networks
     if not isinstance(networks, FlaxNetworks):
         raise ValueError(f"{folder}: was exported and has no weights; give the model it came from")
     return networks

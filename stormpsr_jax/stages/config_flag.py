@@ -145,6 +145,9 @@ def wrong_with(field: str, value: Any) -> list[str]:
             return [f"is not one of {', '.join(known)}"]
         what = str(error).replace("`", "").replace(" - at $", " at ")
         return [what[0].lower() + what[1:]]
+    known = default_config.names(hint)
+    if known and value not in known and not default_config.OWN.fullmatch(value):
+        return [f"is not one of {', '.join(known)}, or MODULE:NAME of yours"]
     return ["is not a finite number"] if isinstance(found, float) and math.isinf(found) else []
 
 
@@ -156,7 +159,7 @@ def value_of(field: str, text: str) -> Any:
         if typing.get_origin(_bare(hint)) is tuple:
             value = ast.literal_eval(text)
             value = value if isinstance(value, tuple) else (value,)
-        elif not _choices(hint) and _bare(hint) is not str:
+        elif _bare(hint) is not str and not _choices(hint):
             value = msgspec.convert(text.lower(), _bare(hint), strict=False)
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         value = text
@@ -189,7 +192,10 @@ def _bare(hint: Any) -> Any:
 
 
 def _choices(hint: Any) -> tuple[str, ...]:
-    return typing.get_args(_bare(hint)) if typing.get_origin(_bare(hint)) is Literal else ()
+    """The texts that a field may be, besides those of a user's own code."""
+    if typing.get_origin(_bare(hint)) is Literal:
+        return typing.get_args(_bare(hint))
+    return default_config.names(hint)
 
 
 def _set(config: ConfigDict, word: str) -> None:

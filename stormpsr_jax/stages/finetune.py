@@ -46,6 +46,7 @@ class Finetuning(Training):
         pictures = config.batch * clip.num_frames
         spatial = self.pretrain.network_to_train(run, train.image_size, pictures)
         transformer = learning.to_train(run, self.temporal.network(run), self.attention)
+        loss_of = self.temporal.loss(run, config.batch)
         val_states = {name: r.states for name, r in val.recordings.items()}
 
         def init() -> tuple[Params, Params]:
@@ -71,7 +72,7 @@ class Finetuning(Training):
                 train=True,
                 rngs={"dropout": dropout_key},
             )
-            return self.temporal.loss(predicted, batch, updates["batch_stats"])
+            return loss_of(predicted, batch, updates["batch_stats"])
 
         def evaluate(params: Params, batch_stats: Params) -> dict[str, float]:
             encode = self.pretrain.encode(run, params["spatial"], batch_stats, val)

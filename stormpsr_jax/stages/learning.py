@@ -29,8 +29,8 @@ def module_of(kind: type[nn.Module], section: Section | Mapping[str, Any], **giv
 
 
 def to_train(run: Run, module: nn.Module, attention: str) -> Any:
-    """A network with the attention that the devices of a run train best, if it has any."""
-    if "attention" not in {field.name for field in dataclasses.fields(module)}:
+    """A network with the attention that the devices of a run train best, if it has ours."""
+    if getattr(module, "attention", None) != "xla":
         return module
     device = run.devices.devices.flat[0]
     return module.clone(attention=choices.attention(attention, run.activations, device))
@@ -108,7 +108,7 @@ def network_errors(section: str, module: nn.Module, shape: tuple[int, ...]) -> l
 
     where = f"--config.{section}"
     try:
-        architectures.check(module, where)
+        architectures.check(module, where, shape)
         jax.eval_shape(step, jax.random.key(0), jax.ShapeDtypeStruct(shape, jnp.float32))
     except Exception as error:  # of fields that contradict each other, nearly anything
         what = (str(error).strip() or type(error).__name__).splitlines()[0].removeprefix(where)

@@ -124,6 +124,9 @@ class Pretraining(Training):
         sampler = self._sampler(run)
         model = self.network_to_train(run, train.image_size, sampler.batch_size)
         share = self.augment.occluders if self.takes_renders else 0.0
+        # Frames from anywhere stand last and are for the state loss alone.
+        keyed = sampler.batch_size - config.any_frames
+        contrast = self.loss(run, keyed)
 
         def loss_fn(params: Params, batch_stats: Params, batch: Batch, rng: jax.Array) -> Loss:
             # A number and no array where it is 0, so that no limbs are computed.
@@ -135,10 +138,8 @@ class Pretraining(Training):
                 train=True,
                 mutable=["batch_stats"],
             )
-            # Frames from anywhere stand last and are for the state loss alone.
-            keyed = sampler.batch_size - config.any_frames
-            loss = losses.supcon(outputs["projection"][:keyed], batch["label"][:keyed])
-            metrics = {"supcon": loss}
+            loss = contrast(outputs["projection"][:keyed], batch["label"][:keyed])
+            metrics = {config.loss.rpartition(":")[2]: loss}
             if config.state_loss:
                 bce = losses.multilabel_bce(outputs["state_logits"], batch["state"]).mean()
                 metrics["state_bce"] = bce
@@ -171,6 +172,11 @@ class Pretraining(Training):
             best="precision_at_1" if judged else "",
             batch_field="n_per_state",
         )
+
+    def loss(self, run: Run, keyed: int) -> losses.Of:
+        """The loss of so many key frames."""
+        width = self.network(run).projection
+        return losses.find("pretrain.loss", self.pretrain.loss, (keyed, width), (keyed,), ())
 
     def window(self, source: ClipSource) -> int:
         """Frames after a completion that carry its state: t_f in frames."""
@@ -230,6 +236,7 @@ class Pretraining(Training):
             self._is_judged(run)  # ValueError without any key frame
             rows, fields = sampler.batch_size, "n_per_state, .cad_per_state or .any_frames"
             errors += learning.batch_errors(run, "pretrain", rows, fields)
+        self.loss(run, rows)
         model = self.network_to_train(run, size, rows, "none")
         errors += learning.network_errors("encoder", model, (rows, *size, 3))
         if path is not None and not errors:

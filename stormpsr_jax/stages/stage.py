@@ -20,8 +20,8 @@ import jax
 import jax.numpy as jnp
 import msgspec
 
-from stormpsr_jax.base import installed, results
-from stormpsr_jax.configs.default import FREE, Section
+from stormpsr_jax.base import installed, results, user_code
+from stormpsr_jax.configs.default import FREE, OWN, Section, names
 from stormpsr_jax.recordings.procedure import Procedure
 from stormpsr_jax.stages.data import Data, Reads, normalisation
 from stormpsr_jax.training import hosts, loop
@@ -110,6 +110,16 @@ class Stage:
         """What else it is made from, {what: checksum}."""
         return {}
 
+    @property
+    def own_code(self) -> dict[str, str]:
+        """{field: MODULE:NAME} of a user's own code, whose file it is made from too."""
+        found = {}
+        for section, value in vars(self).items():
+            for name, hint in _hints(type(value)).items() if isinstance(value, Section) else ():
+                if names(hint) and OWN.fullmatch(text := getattr(value, name)):
+                    found[f"--config.{section}.{name}"] = text
+        return found
+
     def check(self, run: Run) -> Iterable[str]:
         """Says what would cost hours, or give a wrong result unnoticed.
 
@@ -142,13 +152,14 @@ class Stage:
         found: dict[str, Any] = {"config": config, "stages": before}
         if not run.data.is_there:
             return found
+        files = self.files(run) | user_code.checksums(self.own_code)
         reads = self.reads(run)
         config |= normalisation(run.data.config, reads)
         procedure: dict[str, Any] = {"number of components": run.procedure.num_components}
         data: dict[str, Any] = {}
         for read in reads:
             (data if read.splits else procedure).update(read.checksums(run.data))
-        return found | {"data": data, "files": self.files(run), "procedure": procedure}
+        return found | {"data": data, "files": files, "procedure": procedure}
 
     def paths(self, workdir: Path) -> list[Path]:
         """Its results, files in WORKDIR."""

@@ -5,12 +5,14 @@ STORM-PSR (arXiv 2510.12385), Sec. 3.3: key-clip-aware sampling, XOR labels, bin
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
 import jax
 import msgspec
 
+from stormpsr_jax.base import user_code
 from stormpsr_jax.configs import default as sections
 from stormpsr_jax.data import clip_rows, sampling
 from stormpsr_jax.data.clips import ClipSource
@@ -53,10 +55,24 @@ class TemporalTraining(Training):
         return Window(self.window.frames, self.window.stride)
 
     def network(self, run: Run) -> nn.Module:
-        """The [CLS] temporal transformer, or a baseline in its place."""
+        """The [CLS] transformer, a baseline or a user's own; ValueError if that cannot be had."""
         section = msgspec.structs.asdict(self.temporal_model)
         section["head"] = "mlp"  # the paper's hidden layer
-        name = section.pop("backbone")
+        name, place = section.pop("backbone"), "--config.temporal_model"
+        values = user_code.values(section.pop("fields"), f"{place}.fields")
+        T, seen = self.clip.num_frames, section["context_frames"]
+        K, outputs = run.procedure.num_components, 3 if self.temporal.state_loss else 1
+        if ":" in name:
+            asked = {"num_components": K, "outputs": outputs, "context_frames": seen}.items()
+            needed = dict(asked - {("outputs", 1), ("context_frames", 0)})
+            kind = architectures.own(name, f"{place}.backbone")
+            usual = {"num_frames": T, "dtype": run.activations}
+            try:
+                return learning.module_of(kind, usual, **needed, **values)
+            except TypeError as error:  # of fields that it has not, or that are missing
+                raise ValueError(f"{place}.backbone={name}: {error}") from error
+        if values:
+            raise ValueError(f"{place}.fields: is for a network of your own, MODULE:NAME")
         if name != "transformer":
             # Baselines have fields of their own, where 0 is the network's default.
             own = {
@@ -65,14 +81,11 @@ class TemporalTraining(Training):
                 for field, value in section.items()
                 if field.startswith(prefix) and value
             }
-            section = {"context_frames": section["context_frames"]} | own
-        return learning.module_of(
-            TEMPORAL[name],
-            section | TEMPORAL[name].of_clips(self.clip.num_frames, section["context_frames"]),
-            num_components=run.procedure.num_components,
-            outputs=3 if self.temporal.state_loss else 1,
-            dtype=run.activations,
-        )
+            section = {"context_frames": seen} | own
+        # Few have fields that follow from the frames of a clip but for their number.
+        section |= getattr(TEMPORAL[name], "of_clips", lambda *_: {"num_frames": T})(T, seen)
+        given = {"num_components": K, "outputs": outputs, "dtype": run.activations}
+        return learning.module_of(TEMPORAL[name], section, **given)
 
     def logits(self, run: Run, params: Params) -> Batched:
         """Embeddings of clips (B, T, D) → logits of changes (B, K)."""
@@ -96,6 +109,7 @@ class TemporalTraining(Training):
         model = learning.to_train(run, self.network(run), self.attention)
         width = next(iter(val_embeddings.values())).shape[1]
         shape = (1, self.clip.num_frames, width)
+        loss_of = self.loss(run, config.batch)
 
         def init() -> tuple[Params, Params]:
             return learning.fresh(model, run.key("temporal/init"), shape)["params"], {}
@@ -107,7 +121,7 @@ class TemporalTraining(Training):
             else:
                 x = batch["embeddings"]
             predicted: Any = model.apply({"params": params}, x, train=True, rngs={"dropout": rng})
-            return self.loss(predicted, batch, batch_stats)
+            return loss_of(predicted, batch, batch_stats)
 
         def evaluate(params: Params, _: Params) -> dict[str, float]:
             logits = self.logits(run, params)
@@ -130,15 +144,20 @@ class TemporalTraining(Training):
             held=(lambda: {"table": clip_rows.table(embeddings)}) if on_device else None,
         )
 
-    def loss(self, logits: jax.Array, batch: Batch, batch_stats: Params) -> Loss:
-        """XOR loss of a batch of clips, and that of conditions at their last frames if asked."""
-        changed = logits[:, : batch["label"].shape[1]]
-        loss = losses.multilabel_bce(changed, batch["label"]).mean()
-        metrics: dict[str, jax.Array] = {}
-        if weight := self.temporal.state_loss:
-            states, metrics = losses.condition_bce(logits[:, changed.shape[1] :], batch["state"])
-            loss = loss + weight * states
-        return loss, (metrics, batch_stats)
+    def loss(self, run: Run, clips: int) -> Callable[[jax.Array, Batch, Params], Loss]:
+        """Of logits and so many clips: XOR loss, and that of conditions at last frames if asked."""
+        config, K = self.temporal, run.procedure.num_components
+        of_changes = losses.find("temporal.loss", config.loss, (clips, K), (clips, K), (clips,))
+
+        def loss_of(logits: jax.Array, batch: Batch, batch_stats: Params) -> Loss:
+            loss = of_changes(logits[:, :K], batch["label"]).mean()
+            metrics: dict[str, jax.Array] = {}
+            if weight := config.state_loss:
+                states, metrics = losses.condition_bce(logits[:, K:], batch["state"])
+                loss = loss + weight * states
+            return loss, (metrics, batch_stats)
+
+        return loss_of
 
     def clip_options(
         self, run: Run, source: ClipSource, batch: int, seed: int, every: int = 1
@@ -169,6 +188,7 @@ class TemporalTraining(Training):
     def check(self, run: Run) -> list[str]:
         """Says whether windows, batches and the network can be made."""
         rows, T = self.temporal.batch, self.clip.num_frames
+        self.loss(run, rows)
         model = learning.to_train(run, self.network(run), self.attention)
         width = self.embed.width(run)
         return [

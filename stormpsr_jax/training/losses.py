@@ -1,10 +1,38 @@
 """Losses of both training stages. Dimension letters: N images, D features, B clips, K components.
 
-All arithmetic is float32, whatever the dtype of the arguments.
+All arithmetic is float32, whatever the dtype of the arguments. What `pretrain.loss` names has the
+arguments and the result of `supcon`, what `temporal.loss` names those of `multilabel_bce`.
 """
+
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+
+from stormpsr_jax.base import user_code
+from stormpsr_jax.base.errors import one_line
+
+Of = Callable[[jax.Array, jax.Array], jax.Array]
+
+
+def find(
+    field: str, name: str, x: tuple[int, ...], labels: tuple[int, ...], result: tuple[int, ...]
+) -> Of:
+    """The loss that a field of the config names, by a function of this file or an import path.
+
+    ValueError names the field, if there is none, or arrays of these shapes do not give the result.
+    """
+    place, home = f"--config.{field}", "" if ":" in name else f"{__name__}:"
+    found = user_code.named(f"{home}{name}", place)
+    arguments = jax.ShapeDtypeStruct(x, jnp.float32), jax.ShapeDtypeStruct(labels, jnp.int32)
+    try:
+        gives = jax.eval_shape(found, *arguments).shape
+    except Exception as error:  # of a user's function, nearly anything
+        gives = (str(error).strip() or type(error).__name__).splitlines()[0]
+    if gives != result:
+        what = f"{place}={name}: gives {gives} of arrays {x} and {labels}, and not {result}"
+        raise ValueError(one_line(what, 400))
+    return found
 
 
 def supcon(z: jax.Array, labels: jax.Array, temperature: float = 0.07) -> jax.Array:

@@ -129,8 +129,8 @@ def test_clip_loss_is_that_of_changes_and_a_share_of_that_of_conditions(weight, 
         "label": jnp.asarray(rng.integers(0, 2, (5, K)), jnp.float32),
         "state": jnp.asarray(rng.integers(-1, 2, (5, K)), jnp.int8),
     }
-    _, stages = tiny_run(tmp_path, **{"temporal.state_loss": weight})
-    loss, (metrics, kept) = stages["temporal"].loss(logits, batch, {"some": 1})
+    run, stages = tiny_run(tmp_path, **{"temporal.state_loss": weight})
+    loss, (metrics, kept) = stages["temporal"].loss(run, 5)(logits, batch, {"some": 1})
     changes = losses.multilabel_bce(logits[:, :K], batch["label"]).mean()
     assert kept == {"some": 1}
     if not weight:

@@ -6,7 +6,7 @@ Dimension letters: B batch.
 import datetime
 import hashlib
 import importlib.metadata
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +33,12 @@ ROWS = 5  # that are compared, at once and one by one
 LIBRARIES = ("jax", "jax2onnx", "onnx", "onnxruntime")
 
 
-def export_model(folder: str | Path, out: str | Path, *, int8: bool = False) -> list[str]:
+def export_model(
+    folder: str | Path, out: str | Path, *, int8: bool = False, modules: Collection[str] = ()
+) -> list[str]:
     """Writes a model folder with programs in place of weights; it appears whole or not at all.
+
+    `modules`: see `load_model`; an export needs none.
 
     Returns:
         A line for each output: by how much it differs from the model's.
@@ -45,8 +49,8 @@ def export_model(folder: str | Path, out: str | Path, *, int8: bool = False) -> 
         OSError: it cannot be written; names the file.
     """
     source, out = model_folder(folder), Path(out)
-    networks = weights_of(source)
-    content = read_model(source)
+    networks = weights_of(source, modules)
+    content = read_model(source, modules)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out}: exists already; give a folder that is to be made")
     onnx_writer.check_libraries()

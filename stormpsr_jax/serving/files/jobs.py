@@ -26,6 +26,7 @@ class Request:
     Attributes:
         out: folder of the folder of its results.
         checksum: of its model.json.
+        modules: see `load_model`.
     """
 
     source: Source
@@ -34,6 +35,7 @@ class Request:
     checksum: str
     variant: str
     options: RecordingOptions
+    modules: tuple[str, ...] = ()
 
     @property
     def made_from(self) -> dict[str, Any]:
@@ -101,7 +103,7 @@ def recognise(job: Request, progress: Progress, model: Model | None = None) -> D
     if done := results.finished(folder, stamp, source.checksum, made_from):
         return Done(f"{folder}: finished before{_warning(done.fits, done.product)}", done.fits)
     start, options = time.monotonic(), job.options
-    model = model or _model(job.model, job.checksum)
+    model = model or _model(job.model, job.checksum, job.modules)
     pictures = source.open(model.fps)
     progress.begin(pictures.num_frames * (2 if options.video or options.clips else 1))
     with files.replacing_folder(folder, secrets.token_hex(4)) as part:
@@ -131,7 +133,7 @@ def _warning(fits: bool | None, why: str) -> str:
 
 
 @functools.lru_cache(1)
-def _model(folder: Path, checksum: str) -> Model:
+def _model(folder: Path, checksum: str, modules: tuple[str, ...]) -> Model:
     """The model that a process last used; the checksum of its model.json tells another one."""
     del checksum
-    return load_model(folder)
+    return load_model(folder, modules)
