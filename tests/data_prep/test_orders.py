@@ -1,4 +1,3 @@
-import hashlib
 import itertools
 
 import numpy as np
@@ -6,7 +5,7 @@ import pytest
 
 from data_prep.products import products
 from data_prep.worlds import names, orders, timelines
-from data_prep.worlds.timelines import USUAL, Habits
+from data_prep.worlds.timelines import USUAL
 from stormpsr_jax.recordings.procedure import Procedure, load_procedure
 from tests.support import lantern, toy
 from tests.support.recipes import SYNTHETIC
@@ -161,14 +160,3 @@ def test_draw_timeline_errors_are_corrected_at_once_later_or_never():
     }
     paces = [np.median(np.diff(t.frames[1:])) / SYNTHETIC.fps for t in drawn]
     assert np.quantile(paces, 0.9) > 1.5 * np.quantile(paces, 0.1)
-
-
-def test_draw_timeline_of_the_toy_before_errors_stayed_is_what_it_has_been():
-    """Older figures of results.md are of these recordings."""
-    digest = hashlib.sha256()
-    for seed, wrong in itertools.product(range(100), (None, 0.5)):
-        rng = np.random.default_rng(seed)
-        timeline = timelines.draw_timeline(SYNTHETIC, rng, wrong=wrong, habits=Habits())
-        digest.update(timeline.frames.astype("<i8").tobytes() + timeline.states.tobytes())
-        digest.update(str(timeline.num_frames).encode())
-    assert digest.hexdigest()[:16] == "0cbb7ba476c137c2"

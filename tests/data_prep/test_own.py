@@ -286,16 +286,6 @@ def test_only_what_has_changed_is_made_again(data):
     assert state_of(data / "out") == after
 
 
-def test_command_has_the_flag(data, capsys):
-    flags = words(data, data / "small", "--size=8", "--workers=1")
-    assert own.main(flags) == 0
-    (data / "labels/bench1.csv").write_text(STEPS)
-    said = refused(capsys, own.main, flags, lines=2)
-    assert said.count("error: ") == 2
-    assert "no boxes in split" not in said
-    assert own.main([*flags, "--remake"]) == 0
-
-
 def test_a_picture_that_was_exchanged_is_noticed_wherever_it_is(tmp_path):
     folder = make_pictures(tmp_path / "data")
     assert make(folder, folder / "out")

@@ -48,6 +48,7 @@ def test_labels_of_every_kind_are_exact_at_a_variable_frame_rate(tmp_path, capsy
     with pytest.raises(SystemExit):
         own.main(flags)
     assert "--remake" in capsys.readouterr().err
+    assert own.main([*flags, "--remake"]) == 0
 
 
 @pytest.mark.usefixtures("system")
