@@ -3,14 +3,12 @@
 from pathlib import Path
 
 import numpy as np
-import pytest
 import simplejpeg
 
 from data_prep import impact
 from stormpsr_jax.recordings.procedure import load_procedure
 from stormpsr_jax.recordings.recording import LabelPlace
 from stormpsr_jax.recordings.steps import states_to_steps
-from tests.support.commands import refused
 
 PROCEDURE = load_procedure("impact")
 ASSEMBLY = "20250407_1354_color_front_clipped"
@@ -44,10 +42,8 @@ WITH_ERRORS = {
 }
 
 
-@pytest.fixture
-def data(tmp_path) -> Path:
+def make_data(folder: Path) -> Path:
     """videos/<recording>/0.jpg … and psr/<split>/<recording>/PSR_labels*.csv."""
-    folder = tmp_path / "data"
     for name, split in SPLITS.items():
         images = folder / "videos" / name
         images.mkdir(parents=True)
@@ -62,7 +58,8 @@ def data(tmp_path) -> Path:
     return folder
 
 
-def test_a_step_is_the_end_of_a_transition(data, tmp_path):
+def test_a_step_is_the_end_of_a_transition(tmp_path):
+    data = make_data(tmp_path / "data")
     words = [f"--videos={data}/videos", f"--labels={data}/psr", f"--out={tmp_path}/out"]
     assert impact.main([*words, "--size=16", "--workers=1"]) == 0
     assert load_procedure(tmp_path / "out/procedure.json") == PROCEDURE
@@ -78,22 +75,6 @@ def test_a_step_is_the_end_of_a_transition(data, tmp_path):
         assert known.with_errors == known.steps, name  # no part is incorrect
         assert not (known.states == -1).any()
     assert stored[ASSEMBLY].frames.tolist() == [0, 4, 8]  # rows that change nothing are gone
-
-
-def test_errors_name_file_line_and_field(data, tmp_path, capsys):
-    changes = {
-        "PSR_labels_raw.csv": RAW[ASSEMBLY] + row(12, 1),
-        "PSR_labels.csv": STEPS[ASSEMBLY] + "6.jpg,51,Install more\n",
-        "PSR_labels_with_errors.csv": WITH_ERRORS[ASSEMBLY] + "x,4,y\n",
-    }
-    for name, text in changes.items():
-        (data / "psr/train" / ASSEMBLY / name).write_text(text)
-    words = [f"--videos={data}/videos", f"--labels={data}/psr", f"--out={tmp_path}/out"]
-    said = refused(capsys, impact.main, words, lines=3)
-    assert "PSR_labels.csv: line 2: step id: '51' is not in 0…50" in said
-    assert "PSR_labels_with_errors.csv: line 3: image: 'x' is not an image name" in said
-    assert "PSR_labels_raw.csv: line 6: image: frame 12 is not among the recording's" in said
-    assert not (tmp_path / "out").exists()
 
 
 def test_procedure_leaves_the_order_free_within_a_layer_and_takes_apart_in_reverse():
