@@ -35,22 +35,6 @@ def test_prepare_matches_pillow_on_the_part_that_is_used(aspect, region):
     np.testing.assert_array_equal(prepared, np.asarray(part))
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"size": (4, 4)}, "--size"),
-        ({"aspect": "zoom"}, "--aspect=zoom is not one of stretch, pad, crop"),
-        ({"region": (0.5, 0, 0.5, 1)}, "--crop=0.5,0,0.5,1 is not"),
-        ({"region": (0, 0, 1.1, 1)}, "--crop=0,0,1.1,1 is not"),
-        ({"region": (float("nan"), 0, 1, 1)}, "--crop=nan"),
-        ({"quality": 0}, "--quality=0"),
-    ],
-)
-def test_framing_impossible_ones_are_refused(change, message):
-    with pytest.raises(ValueError, match=message):
-        Framing(**({"size": (24, 24)} | change))
-
-
 def picture(size: int) -> Image.Image:
     """Shapes coarse and fine, as in photographs."""
     rng = np.random.default_rng(0)

@@ -34,7 +34,6 @@ def test_encode_matches_pillow_on_whole_pictures():
     buffer = io.BytesIO()
     resized.save(buffer, "JPEG", quality=92, subsampling=0)
     plain = simplejpeg.decode_jpeg(buffer.getvalue())
-    assert psnr(fit_one(source, size=(112, 112), quality=100), np.asarray(resized)) > 46
     assert psnr(fit_one(source, size=(112, 112)), plain) > 36
 
 
@@ -44,7 +43,7 @@ def test_encode_dct_scaling_does_not_shift_the_picture(shape, size):
     """A picture that is linear in x and y says where each of its points went."""
     y, x = np.mgrid[: shape[0], : shape[1]] + 0.5
     image = np.stack([x / shape[1], y / shape[0], x * 0 + 0.5], axis=-1)
-    result = fit_one(jpeg((image * 255).round().astype(np.uint8)), size=size, quality=100)
+    result = fit_one(jpeg((image * 255).round().astype(np.uint8)), size=size)
     y, x = np.mgrid[: size[0], : size[1]] + 0.5
     error = result[..., :2] / 255 - np.stack([x / size[1], y / size[0]], axis=-1)
     inner = error[size[0] // 8 : -size[0] // 8, size[1] // 8 : -size[1] // 8]
