@@ -8,15 +8,10 @@ from PIL import Image
 
 from data_prep import check
 from data_prep.checking import contact_sheet
-from data_prep.checking import folder as checking_folder
+from data_prep.checking.folder import open_folder
 from data_prep.writing import shards
 from tests.support.commands import refused
 from tests.support.shards_data import build, jpeg, make
-
-
-def folder_of(path):
-    return checking_folder.open_folder(path)
-
 
 SHARD = "clips-train.array_record-00001-of-00003"  # of recording b
 
@@ -118,8 +113,7 @@ def test_check_sheet_does_not_grow_with_the_data(tmp_path, capsys):
     build(tmp_path, splits={"train": names}, make=one)
     assert check.main([str(tmp_path)]) == 0
     assert "train: 7 recordings, 84 frames; states never seen: 2, 3" in capsys.readouterr().out
-    checked = folder_of(tmp_path)
-    strips = [*contact_sheet._completions(checked)]
+    strips = [*contact_sheet._completions(open_folder(tmp_path))]
     assert len(strips) == contact_sheet.COMPLETIONS
     assert (strips[0][0], strips[-1][0]) == (
         "train/r00 0:00.2 Install base",
@@ -151,7 +145,7 @@ def test_the_sheet_shows_boxes_of_each_state_with_its_parts_and_how_many_agree(t
     assert check.main([str(tmp_path)]) == 0
     line = "39 of 40 boxes agree with the step labels of their frames"
     assert f"\n{line}\n" in capsys.readouterr().out
-    strips = [*contact_sheet._states(folder_of(tmp_path))]
+    strips = [*contact_sheet._states(open_folder(tmp_path))]
     assert [title for title, _ in strips] == [
         "20 boxes of state 1: base",
         "1 boxes of state 2: all but lid",

@@ -11,8 +11,7 @@ from stormpsr_jax import procedure
 from stormpsr_jax.media import finding
 from tests.data_prep import test_impact, test_industreal_cad
 from tests.support import cad_files, refusals
-from tests.support.commands import refused
-from tests.support.own_data import FPS, PROCEDURE, make, words, write_pictures, write_video
+from tests.support.own_data import FPS, PROCEDURE, make, write_pictures, write_video
 
 # By command: the data, made by a fixture or a function, and what it is given as.
 SOURCES = {
@@ -49,14 +48,6 @@ def test_an_error_is_a_line_with_its_place(
     monkeypatch.chdir(data)
     refusals.check(capsys, messages, main, [*flags.split(), "--out=out", *more])
     assert not (data / "out").exists()
-
-
-def test_a_name_that_no_line_holds_is_shown(own_pictures, tmp_path, capsys):
-    data = shutil.copytree(own_pictures, tmp_path / "data", ignore=shutil.ignore_patterns("out"))
-    (data / "videos/bench\n3.mp4").touch()
-    said = refused(capsys, own.main, words(data, tmp_path / "out"))
-    assert r"bench\n3.mp4" in said
-    assert said.endswith("; rename it")
 
 
 def test_the_stretch_of_a_recording_of_another_shape_is_refused(own_pictures, tmp_path, caplog):

@@ -148,8 +148,8 @@ def test_evaluate_golden_wrong_parts(files, capsys, protocol, delay):
     assert result["streams"]["temporal"]["wrong"]["accepted"] == 0
     assert asd["recordings"]["02_assy_b"]["wrong"]["installations"] == []
     assert "incorrect installations\n" in capsys.readouterr().out
-    evaluate.main(["tables", str(files / "out.json"), "--table=installations", "--format=csv"])
-    assert f"asd,01_assy_a,{PROCEDURE.components[k]}," in capsys.readouterr().out
+    shown = show(capsys, "tables", files / "out.json", "--table=installations", "--format=csv")
+    assert f"asd,01_assy_a,{PROCEDURE.components[k]}," in shown
 
 
 def test_evaluate_nothing_is_known_of_wrong_parts_without_states(files, capsys):
@@ -185,6 +185,17 @@ def test_evaluate_a_delay_counts_from_when_a_render_shows_the_step(files, capsys
 # --- The learned fusion --------------------------------------------------------------------------
 
 
+def show(capsys, *words):
+    """What a command prints."""
+    capsys.readouterr()
+    evaluate.main(list(map(str, words)))
+    return capsys.readouterr().out
+
+
+def rows_shown(capsys, *words):
+    return list(csv.DictReader(show(capsys, *words, "--format=csv").splitlines()))
+
+
 def test_learned_scores_add_a_stream_and_change_no_other(scored):
     before = run_scored(scored)
     after = run_scored(scored, f"--scores={scored / 'scores'}")
@@ -216,34 +227,23 @@ def test_learned_says_what_was_seen_beside_what_is_right(scored, capsys):
     assert "Of 2 incorrect installations here " in said.err
 
 
-def rows_shown(capsys, *words):
-    """The rows of a table that a command prints."""
-    capsys.readouterr()
-    evaluate.main([*map(str, words), "--format=csv"])
-    return list(csv.DictReader(capsys.readouterr().out.splitlines()))
-
-
-def test_tables_have_what_was_seen_as_a_stream(scored, capsys):
-    found = run_scored(scored, f"--scores={scored / 'scores'}")["learned"]
+def test_tables_and_compare_have_what_was_seen_as_a_stream(scored, capsys):
+    found, result = run_scored(scored, f"--scores={scored / 'scores'}"), scored / "out.json"
+    learned = found["learned"]
     for table in ("summary", "recordings", "steps", "delays", "tolerance", "wrong"):
-        rows = rows_shown(capsys, "tables", scored / "out.json", f"--table={table}")
+        rows = rows_shown(capsys, "tables", result, f"--table={table}")
         seen, right = ([r for r in rows if r["stream"] == s] for s in ("learned (seen)", "learned"))
         assert len(seen) >= len(right) > 0, table
         if table == "steps":
-            assert sum(int(row["tp"]) for row in seen) == found["seen"]["tp"]
-            assert sum(int(row["tp"]) for row in right) == found["tp"]
-
-
-def test_compare_has_what_was_seen_as_a_stream(scored, capsys):
-    found = run_scored(scored, f"--scores={scored / 'scores'}")
-    result = scored / "out.json"
+            assert sum(int(row["tp"]) for row in seen) == learned["seen"]["tp"]
+            assert sum(int(row["tp"]) for row in right) == learned["tp"]
     streams = {row["stream"] for row in rows_shown(capsys, "compare", result, result)}
     assert streams == {*found, "learned (seen)"}
     rows = rows_shown(capsys, "compare", result, result, "--streams=learned (seen),asd")
     (row,) = (row for row in rows if row["metric"] == "f1")
     assert row["stream"] == "asd − learned (seen)"
     means = [float(row[key]) for key in ("a", "b")]
-    assert means == pytest.approx([found["learned"]["seen"]["f1"], found["asd"]["f1"]])
+    assert means == pytest.approx([learned["seen"]["f1"], found["asd"]["f1"]])
 
 
 def test_learned_of_detections_alone_has_weights_and_thresholds_of_its_own(scored, capsys):
@@ -277,14 +277,8 @@ def test_learned_errors_of_scores_that_are_missing_or_alone(scored, capsys):
 # --- What shows a result -------------------------------------------------------------------------
 
 
-def show(capsys, *arguments):
-    evaluate.main(list(map(str, arguments)))
-    return capsys.readouterr().out
-
-
 def test_tables_all_of_them_in_every_format(files, capsys):
     result = run(files, f"--visibility={files / 'visibility'}")
-    capsys.readouterr()
     text = show(capsys, "tables", files / "out.json")
     for name in "summary recordings steps delays tolerance occlusion reliability".split():
         assert f"\n{name}\nstream " in text
@@ -302,14 +296,11 @@ def test_compare_streams_and_files(files, capsys):
     run(files)
     late = files / "late.json"
     evaluate.main([*command(files, "--threshold=3"), f"--out={late}"])
-    capsys.readouterr()
-    text = show(capsys, "compare", files / "out.json", late)
-    assert text.count("common_delay_s") == 3
-    text = show(capsys, "compare", late, late, "--streams=asd,storm", "--format=csv")
-    rows = {row["metric"]: row for row in csv.DictReader(text.splitlines())}
+    assert show(capsys, "compare", files / "out.json", late).count("common_delay_s") == 3
+    rows = rows_shown(capsys, "compare", late, late, "--streams=asd,storm")
+    rows = {row["metric"]: row for row in rows}
     assert float(rows["delay_s"]["difference"]) < 0
-    evaluate.main(["compare", str(late), str(late), "--streams=asd"])
-    assert "f1_tolerant" in capsys.readouterr().out
+    assert "f1_tolerant" in show(capsys, "compare", late, late, "--streams=asd")
     for arguments, message in [
         (["compare", files / "out.json"], "required: b"),
         (["compare", files / "out.json", files / "nothing.json"], "nothing.json: cannot be read"),

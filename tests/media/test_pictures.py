@@ -135,19 +135,6 @@ def test_read_upright_matches_pillow(tmp_path, kind):
         np.testing.assert_array_equal(picture, np.asarray(saved.convert("RGB")))
 
 
-@pytest.mark.parametrize(
-    ("names", "message"),
-    [
-        (["1.jpg", "2.jpg", "4.jpg", "7.jpg"], r"frame 3 is missing \(3 of the frames 1…7 are\)"),
-        (["00001.jpg", "1.png"], "00001.jpg and 1.png are the same frame"),
-        (["00001.jpg", "cover 2.jpg"], "cover 2.jpg: not a frame's name"),
-    ],
-)
-def test_number_images_gaps_and_strangers_are_errors(tmp_path, names, message):
-    with pytest.raises(ValueError, match=message):
-        pictures.number_images(tmp_path, names)
-
-
 def test_fingerprint_tells_content(tmp_path):
     content = bytes(range(256)) * 1024  # four times what is read at either end
     changed = (content, b"!" + content[1:], content[:-1] + b"!", content + content[-(2**16) :])
