@@ -19,7 +19,6 @@ import pytest
 
 from stormpsr_jax.media import containers
 from tests.hostile import good_media
-from tests.hostile.mp4 import box
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="watches files by inotify")
 IN_OPEN = 0x20  # of inotify
@@ -28,10 +27,6 @@ PLAYLIST = (
     "#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXT-X-MEDIA-SEQUENCE:0\n#EXTINF:5,\n{}\n#EXT-X-ENDLIST\n"
 )
 FORMS = {"a playlist": PLAYLIST, "a list of files": "ffconcat version 1.0\nfile '{}'\n"}
-SESSION = (
-    "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\n"
-    "m=video {port} RTP/AVP 96\na=rtpmap:96 H264/90000\n"
-)
 
 
 class Place:
@@ -82,12 +77,6 @@ def elsewhere(place: Place) -> bytes:
     return bytes(grown)
 
 
-def reference_movie(place: Place) -> bytes:
-    url = place.filled(TARGETS["an address"]).encode() + b"\0"
-    reference = box(b"rdrf", bytes(4) + b"url " + struct.pack(">I", len(url)) + url)
-    return box(b"moov", box(b"rmra", box(b"rmda", reference)))
-
-
 def avi_with_subtitles(place: Place) -> bytes:
     """An AVI file without pictures whose subtitles are a playlist, which FFmpeg once followed."""
     text = PLAYLIST.format(place.bait).encode()
@@ -116,8 +105,6 @@ def text_of(form: str, to: str):
 
 SOURCES = {
     **{f"{form} of {to}": text_of(form, to) for form in FORMS for to in TARGETS},
-    "a description of a session": lambda place: place.filled(SESSION).encode(),
-    "a reference movie": reference_movie,
     "frames in another file": elsewhere,
     "subtitles that are a playlist": avi_with_subtitles,
 }

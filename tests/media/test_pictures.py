@@ -37,20 +37,6 @@ def test_encode_matches_pillow_on_whole_pictures():
     assert psnr(fit_one(source, size=(112, 112)), plain) > 36
 
 
-@pytest.mark.parametrize("size", [(24, 24), (200, 120)])
-@pytest.mark.parametrize("shape", [(54, 96), (61, 45)])
-def test_encode_dct_scaling_does_not_shift_the_picture(shape, size):
-    """A picture that is linear in x and y says where each of its points went."""
-    y, x = np.mgrid[: shape[0], : shape[1]] + 0.5
-    image = np.stack([x / shape[1], y / shape[0], x * 0 + 0.5], axis=-1)
-    result = fit_one(jpeg((image * 255).round().astype(np.uint8)), size=size)
-    y, x = np.mgrid[: size[0], : size[1]] + 0.5
-    error = result[..., :2] / 255 - np.stack([x / size[1], y / size[0]], axis=-1)
-    inner = error[size[0] // 8 : -size[0] // 8, size[1] // 8 : -size[1] // 8]
-    assert np.abs(inner.mean(axis=(0, 1))).max() < 0.004  # a quarter of a source pixel
-    assert np.abs(inner).max() < 0.03
-
-
 @pytest.mark.parametrize("region", [framing.WHOLE, (0.2, 0.05, 0.9, 0.8)])
 @pytest.mark.parametrize("aspect", framing.ASPECTS)
 @pytest.mark.parametrize("size", [(64, 64), (40, 90)])
