@@ -15,8 +15,6 @@ from array_record.python import array_record_module
 from tensorflow_datasets.proto import tf_example_pb2
 
 from data_prep.writing import output, recording_shard, shards
-from stormpsr_jax.recordings import labels
-from stormpsr_jax.recordings.steps import states_per_frame
 from tests.support import shards_data
 from tests.support.digests import digests
 from tests.support.processes import finish, start, wait_until
@@ -57,18 +55,6 @@ def test_build_readable_by_plain_array_record(built):
     examples = map(tf_example_pb2.Example.FromString, reader.read_all())
     clips = [example.features.feature["jpeg"].bytes_list.value for example in examples]
     assert [jpeg for clip in clips for jpeg in clip] == list(toy_recording("a").jpegs)
-
-
-def test_build_label_files_reproduce_the_states(built):
-    folder = built / "labels" / "train" / "a"
-    states = toy_recording("a").states
-    frames, rows = labels.read_states(folder / "PSR_labels_raw.csv", toy_procedure())
-    assert frames.tolist() == [1, 4, 6, 8]
-    np.testing.assert_array_equal(states_per_frame(frames, rows, 1, len(states)), states)
-    steps = labels.read_steps(folder / "PSR_labels.csv", toy_procedure())
-    assert steps == [(4, 0), (8, 3), (8, 6)]
-    with_errors = labels.read_steps(folder / "PSR_labels_with_errors.csv", toy_procedure())
-    assert sorted(with_errors) == [(4, 0), (6, 4), (8, 3), (8, 6)]
 
 
 @pytest.mark.usefixtures("system")  # workers
