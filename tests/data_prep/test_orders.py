@@ -24,23 +24,6 @@ def test_every_order_that_precedence_allows_comes_up_and_no_other():
     assert {tuple(orders.draw_order(LANTERN, variant, rng)) for _ in range(200)} == allowed
 
 
-@pytest.mark.parametrize(
-    ("variant", "message"),
-    [
-        ({"expected": [2, 0], "precedence": [[2, 0]]}, r"Remove a \(2\)"),
-        ({"initial_state": "1000", "expected": [0, 3]}, r"Install a \(0\)"),
-        ({"expected": []}, "expected: is empty"),
-    ],
-)
-def test_a_procedure_that_cannot_be_built_is_one_line(variant, message):
-    content = toy.content("a, b, c, d", "1111")
-    content["variants"]["all"] |= variant
-    with pytest.raises(ValueError, match=message) as error:
-        orders.check(Procedure.from_json(content))
-    assert "'toy': variants.all" in str(error.value)
-    assert "\n" not in str(error.value)
-
-
 def test_what_was_left_out_goes_in_once_what_covers_it_has_come_off(monkeypatch):
     monkeypatch.setattr(timelines, "UNDONE", 0.0)
     monkeypatch.setattr(timelines, "FORGOTTEN", 1.0)
