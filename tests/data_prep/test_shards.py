@@ -5,8 +5,6 @@ import shutil
 import signal
 import sys
 import threading
-import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +15,7 @@ from tensorflow_datasets.proto import tf_example_pb2
 from data_prep.writing import output, recording_shard, shards
 from tests.support import shards_data
 from tests.support.digests import digests
-from tests.support.processes import finish, start, wait_until
+from tests.support.processes import finish, is_gone, start, wait_until
 from tests.support.shards_data import SPLITS, build, make, toy_procedure, toy_recording
 
 
@@ -227,7 +225,8 @@ def test_build_interrupted_and_run_again_gives_the_same_bytes(built, tmp_path, s
     if sent == signal.SIGINT:
         assert "KeyboardInterrupt" in error
         assert not list(out.glob("unfinished/*"))
-    wait_until_gone(out)
+    begun = {int(path.suffix[1:]) for path in out.glob("unfinished/*[0-9]")}
+    wait_until(lambda: all(map(is_gone, begun)))
     assert sorted(path.name for path in out.glob("clips-*")) == finished  # workers died too
 
     log.unlink()
@@ -237,21 +236,6 @@ def test_build_interrupted_and_run_again_gives_the_same_bytes(built, tmp_path, s
     remaining = {name for shard, name in shards.items() if shard not in finished}
     assert sorted(log.read_text().split()) == sorted(remaining)
     assert digests(out) == digests(built)
-
-
-def wait_until_gone(out: Path) -> None:
-    deadline = time.monotonic() + 60
-    for pid in {int(path.suffix[1:]) for path in out.glob("unfinished/*[0-9]")}:
-        while is_running(pid):
-            assert time.monotonic() < deadline, "a worker outlived its parent"
-            time.sleep(0.02)
-
-
-def is_running(pid: int) -> bool:
-    try:
-        return bool(Path(f"/proc/{pid}/cmdline").read_bytes())  # empty for a zombie
-    except FileNotFoundError:
-        return False
 
 
 @pytest.mark.parametrize(
