@@ -17,8 +17,7 @@ from PIL import Image
 
 from data_prep.writing import shards
 from stormpsr_jax.data.annotation import EMPTY
-from stormpsr_jax.media.framing import Framing
-from stormpsr_jax.media.pictures import SUBSAMPLING
+from stormpsr_jax.media.pictures import QUALITY, SUBSAMPLING
 from stormpsr_jax.recordings.procedure import Procedure
 from stormpsr_jax.stages import order, temporal
 from stormpsr_jax.stages.context import Context
@@ -50,9 +49,9 @@ def smooth_picture(rng: np.random.Generator, width: int, height: int) -> Image.I
 
 def smooth_jpegs(count: int, size: int, seed: int = 0) -> list[bytes]:
     """JPEG files of different smooth pictures of size x size, as `data_prep` stores them."""
-    rng, quality = np.random.default_rng(seed), Framing((size, size)).quality
+    rng = np.random.default_rng(seed)
     pictures = (np.asarray(smooth_picture(rng, size, size)) for _ in range(count))
-    return [simplejpeg.encode_jpeg(p, quality, "RGB", SUBSAMPLING, fastdct=False) for p in pictures]
+    return [simplejpeg.encode_jpeg(p, QUALITY, "RGB", SUBSAMPLING, fastdct=False) for p in pictures]
 
 
 def make_folders(context: Context, recordings: int = 2) -> None:

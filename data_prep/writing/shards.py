@@ -37,6 +37,7 @@ from data_prep.writing import changes, output, parallel, recording_shard
 from data_prep.writing.recording_shard import Job, RecordingData, features
 from stormpsr_jax.data import folder
 from stormpsr_jax.data.clips import shard_name
+from stormpsr_jax.media import pictures
 from stormpsr_jax.media.framing import Framing
 from stormpsr_jax.recordings.procedure import Procedure
 
@@ -153,7 +154,7 @@ def build(
 def described(framing: Framing) -> dict[str, Any]:
     """Returns what a folder's settings say of what becomes of a picture, but for its size."""
     region = list(framing.region)
-    return {"aspect": framing.aspect, "crop": region, "quality": framing.quality}
+    return {"aspect": framing.aspect, "crop": region, "quality": pictures.QUALITY}
 
 
 def _matches(job: Job, glob: str) -> bool:

@@ -26,7 +26,6 @@ class Framing:
         aspect: "stretch" changes the aspect ratio, "pad" keeps it and adds black at two sides,
             "crop" keeps it and cuts off two sides, as much from each.
         region: x0, y0, x1, y1 in 0…1, the part of the picture that is used; comes before `aspect`.
-        quality: of the JPEG files.
 
     Raises:
         ValueError: one of them is out of range.
@@ -35,7 +34,6 @@ class Framing:
     size: tuple[int, int]
     aspect: str = "stretch"
     region: tuple[float, float, float, float] = WHOLE
-    quality: int = 92
 
     def __post_init__(self) -> None:
         if min(self.size) < 8:
@@ -48,8 +46,6 @@ class Framing:
                 f"--crop={x0:g},{y0:g},{x1:g},{y1:g} is not x0,y0,x1,y1 with 0 <= x0 < x1 <= 1 and "
                 "0 <= y0 < y1 <= 1"
             )
-        if not 1 <= self.quality <= 100:
-            raise ValueError(f"--quality={self.quality} is not in 1…100")
 
     def place(self, height: int, width: int) -> Placement:
         """Returns which part of a picture of that size goes where."""

@@ -35,7 +35,8 @@ _LOG = logging.getLogger(__name__)
 # Far above any real picture; what is larger is not read.
 MAX_FILE_BYTES = 128 * 2**20
 _ENDS = 2**16  # bytes at either end of a file that tell its content
-SUBSAMPLING = "444"  # small parts are told apart by colour
+# Of the JPEG files that are written; small parts are told apart by colour.
+QUALITY, SUBSAMPLING = 92, "444"
 # A picture of few bytes that is one pixel wide and very long would be huge in the middle of being
 # resized.
 MAX_PIXELS, MAX_SIDE = 2**25, 2**14
@@ -185,7 +186,7 @@ def encode(pictures: Iterable[tuple[str, Picture]], framing: Framing) -> Iterato
             yield picture
         else:
             result = _fit(place, picture, examined, placement)
-            yield simplejpeg.encode_jpeg(result, framing.quality, "RGB", SUBSAMPLING, fastdct=False)
+            yield simplejpeg.encode_jpeg(result, QUALITY, "RGB", SUBSAMPLING, fastdct=False)
 
 
 def read_upright(pictures: Pictures) -> Iterator[np.ndarray]:

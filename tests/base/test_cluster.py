@@ -1,7 +1,6 @@
 """Recordings on a Ray cluster of one machine, this one."""
 
 import functools
-import os
 import signal
 import sys
 from pathlib import Path
@@ -13,7 +12,7 @@ from tests.support import own_data, shards_data
 from tests.support.commands import refused
 from tests.support.digests import digests
 from tests.support.model_data import video, write
-from tests.support.processes import ROOT, environment, free_address, start, wait_until
+from tests.support.processes import ROOT, environment, free_address, is_gone, start, wait_until
 from tests.support.recognise_data import HEIGHT, WIDTH, run, write_pictures
 
 # Ray forks where it starts a node, and runs another program there at once.
@@ -78,19 +77,11 @@ def test_an_interrupted_command_ends_its_tasks_and_goes_on(head, tmp_path, sent)
     assert process.returncode == -sent, said
     assert (out / "unfinished").exists() == (sent == signal.SIGKILL), said
     assert begun
-    for task in begun:  # Ray ends those of a process that was killed
-        wait_until_gone(task)
+    wait_until(lambda: all(map(is_gone, begun)))  # Ray ends those of a process that was killed
     assert 0 < len(list(out.glob("clips-*"))) < 4
     shards_data.build(out)
     shards_data.build(tmp_path / "whole")
     assert digests(out) == digests(tmp_path / "whole")
-
-
-def wait_until_gone(process: int) -> None:
-    sleeper = start(["sleep", 120])
-    wait_until(lambda: not os.path.exists(f"/proc/{process}"), sleeper)
-    sleeper.kill()
-    sleeper.communicate()
 
 
 def test_recognise_gives_the_same_results(head, tmp_path, capsys):

@@ -66,11 +66,3 @@ def test_an_archive_in_place_of_a_folder_is_refused(tmp_path, name):
         assert str(raised.value) == f"--data={tmp_path / name}: {what}"
     (tmp_path / "folder" / name).mkdir(parents=True)
     assert folders.require(tmp_path / "folder" / name, "--data").is_dir()
-
-
-def test_what_is_no_folder_is_refused(tmp_path):
-    write(tmp_path, "a.csv")
-    assert folders.require(tmp_path / "a.csv", "--labels", "or a label file").is_file()
-    for name, also in (("a.csv", ""), ("none", ""), ("none", "or a label file")):
-        with pytest.raises(ValueError, match=rf"--labels=.*{name}: is not a folder ?{also}$"):
-            folders.require(tmp_path / name, "--labels", also)

@@ -9,7 +9,6 @@ from data_prep.worlds import rendered
 from stormpsr_jax.data.clips import ClipSource
 from tests.support import cad_files
 from tests.support.cad_files import PROCEDURE
-from tests.support.commands import refused
 from tests.support.digests import digests
 
 _make = functools.partial(cad.make_dataset, procedure=PROCEDURE, size=32, per_state=6)
@@ -103,22 +102,3 @@ def test_views_differ_and_hands_hide(meshes, tmp_path, monkeypatch):
     assert min(np.abs(a - b).mean() for a, b in itertools.combinations(images, 2)) > 5
     _make(tmp_path / "again", meshes=meshes, per_state=10)
     assert digests(tmp_path / "out") == digests(tmp_path / "again")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "expected"),
-    [
-        (["--size=4"], "--size: 4 is not in"),
-        (["--per_state=0"], "--per_state: 0 is less than 1"),
-        (["--wrong=-1"], "--wrong: -1 is less than 0"),
-        (["--wrong=1", "--turn=181"], "--turn=181.0 is not in 0…180"),
-        (["--turn=30"], "--turn=30.0 is for incorrect installations"),
-        (["--procedure=nothing"], "'nothing' is neither a file nor a packaged procedure"),
-        (["--meshes=nothing"], "--meshes=nothing: no such folder"),
-    ],
-)
-def test_a_wrong_flag_is_one_line(meshes, tmp_path, arguments, expected, capsys):
-    assert expected in refused(
-        capsys, cad.main, [*cad_files.arguments(meshes, tmp_path / "out"), *arguments]
-    )
-    assert not (tmp_path / "out").exists()

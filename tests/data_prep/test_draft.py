@@ -16,7 +16,6 @@ from data_prep import draft
 from stormpsr_jax import procedure as command
 from stormpsr_jax.recordings.procedure import load_procedure
 from tests.support.boxes import box, shell
-from tests.support.commands import refused
 
 PARTS = {
     "lid": box((0, 0, 30), (40, 40, 40)),
@@ -103,23 +102,3 @@ def test_a_page_shows_states_wrong_fittings_and_warnings(meshes, tmp_path, capsy
         wrong = [image for alt, image in shown if alt == f"{name}, incorrect"]
         assert min(np.abs(image - right).mean() for image in wrong) > 0.1
     assert "http" not in re.sub(r"base64,[^\"]+", "", text)
-
-
-@pytest.mark.parametrize(
-    ("flags", "expected"),
-    [
-        (["--meshes=nothing"], "--meshes=nothing: no such folder"),
-        (["--meshes=."], "holds no mesh (.stl, .obj"),
-        (["--meshes=old"], "old/order.json: is not read; remove it, and put the draft's parts in"),
-        (["--fps=0"], "fps: 0.0 is not in"),
-        (["--out=there.json"], "--out=there.json: is there already"),
-    ],
-)
-def test_what_is_wrong_is_one_line(meshes, tmp_path, flags, expected, capsys, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "there.json").touch()
-    (tmp_path / "old").mkdir()
-    (tmp_path / "old" / "order.json").touch()
-    arguments = ["--out=x.json", "--meshes=box", *flags]
-    assert expected in refused(capsys, draft.main, arguments)
-    assert not (tmp_path / "x.json").exists()

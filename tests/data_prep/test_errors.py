@@ -6,17 +6,27 @@ import shutil
 import numpy as np
 import pytest
 
-from data_prep import industreal, meccano, own
+from data_prep import cad, draft, impact, industreal, industreal_cad, meccano, own, parts, synthetic
 from stormpsr_jax.media import finding
-from tests.support import refusals
-from tests.support.commands import refused
-from tests.support.own_data import FPS, PROCEDURE, make, words, write_pictures, write_video
+from tests.data_prep import test_impact, test_industreal_cad
+from tests.support import cad_files, refusals
+from tests.support.own_data import FPS, PROCEDURE, make, write_pictures, write_video
 
-# By command: the data, made by a fixture, and what it is given as.
+# By command: the data, made by a fixture or a function, and what it is given as.
 SOURCES = {
     "own": (own.main, "own_pictures", "--videos=videos --labels=labels --procedure=pump.json"),
     "meccano": (meccano.main, "meccano_files", "--frames=frames --labels=psr --asd_labels=asd"),
     "industreal": (industreal.main, "industreal_files", "--data=."),
+    "impact": (impact.main, test_impact.make_data, "--videos=videos --labels=psr"),
+    "renders": (
+        industreal_cad.main,
+        test_industreal_cad.make_data,
+        "--data=. --size=8 --workers=1",
+    ),
+    "cad": (cad.main, cad_files.make_data, "--meshes=meshes --procedure=toy.json --size=16"),
+    "synthetic": (synthetic.main, cad_files.make_data, ""),
+    "parts": (parts.main, cad_files.make_data, ""),
+    "draft": (draft.main, cad_files.make_data, "--meshes=meshes"),
 }
 
 
@@ -25,22 +35,18 @@ def test_an_error_is_a_line_with_its_place(
     request, tmp_path, monkeypatch, capsys, given, files, messages
 ):
     command, *more = given.split()
-    main, fixture, flags = SOURCES[command]
-    data = shutil.copytree(request.getfixturevalue(fixture), tmp_path / "data")
+    main, source, flags = SOURCES[command]
+    data = tmp_path / "data"
+    if callable(source):
+        source(data)
+    else:
+        shutil.copytree(request.getfixturevalue(source), data)
     shutil.rmtree(data / "out", ignore_errors=True)
     (data / "pump.json").write_text(json.dumps(PROCEDURE.to_json()))
     refusals.write(files, data)
     monkeypatch.chdir(data)
-    refusals.check(capsys, messages, main, [*flags.split(), *more, "--out=out"])
+    refusals.check(capsys, messages, main, [*flags.split(), "--out=out", *more])
     assert not (data / "out").exists()
-
-
-def test_a_name_that_no_line_holds_is_shown(own_pictures, tmp_path, capsys):
-    data = shutil.copytree(own_pictures, tmp_path / "data", ignore=shutil.ignore_patterns("out"))
-    (data / "videos/bench\n3.mp4").touch()
-    said = refused(capsys, own.main, words(data, tmp_path / "out"))
-    assert r"bench\n3.mp4" in said
-    assert said.endswith("; rename it")
 
 
 def test_the_stretch_of_a_recording_of_another_shape_is_refused(own_pictures, tmp_path, caplog):

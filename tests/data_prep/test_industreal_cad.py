@@ -11,7 +11,6 @@ from data_prep import check, industreal_cad
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.media.framing import Framing
 from stormpsr_jax.recordings.procedure import load_procedure
-from tests.support.commands import refused
 
 PROCEDURE = load_procedure("industreal")
 NAMES = ["background", *("".join(map(str, s)) for s in PROCEDURE.states.tolist()), "error_state"]
@@ -61,6 +60,10 @@ def write(folder: Path, data: dict) -> Path:
         (folder / "images" / image["file_name"]).write_bytes(png(9 * image["id"]))
     (folder / "labels_coco.json").write_text(json.dumps(data))
     return folder
+
+
+def make_data(folder: Path) -> Path:
+    return write(folder, content())
 
 
 def expected(data: dict) -> dict:
@@ -114,47 +117,7 @@ def test_a_crop_moves_boxes_and_loses_some_and_what_is_missing_is_told(tmp_path,
         assert (recording.classes[np.isnan(recording.boxes[:, 0])] == -2).all()
         assert not all(outside) or (recording.classes == -2).all()
     assert lost == {True, False}
-
-
-def coco(key: str, **change):
-    def damage(folder: Path) -> None:
-        data = content()
-        write(folder, data)
-        data[key][3] |= change
-        (folder / "labels_coco.json").write_text(json.dumps(data))
-
-    return damage
-
-
-def twice(folder: Path) -> None:
-    for name in "ab":
-        write(folder / name, content())
-
-
-def no_states(folder: Path) -> None:
-    write(folder, content() | {"annotations": []})
-
-
-def other(folder: Path) -> None:
-    (folder / "images").mkdir(parents=True)
-    (folder / "labels.json").touch()
-
-
-ERRORS = {
-    "labels_coco.json: 'x.png' is no picture in": coco("images", file_name="x.png"),
-    "is 18x32 (HxW), labels_coco.json says 18x64": coco("images", width=64),
-    "annotations[3]: category_id: 24 is no class in 0…23": coco("annotations", category_id=24),
-    f"id 3 is '{NAMES[1]}', in the Unity scene {NAMES[2]}": coco("categories", name=NAMES[1]),
-    "none of its 0 pictures with a box shows a state of the catalogue": no_states,
-    "b; give one of them": twice,
-    "(zip and tar files and labels.json are not read)": other,
-    "no such folder; unpack the download": lambda path: path.with_suffix(".zip").touch(),
-}
-
-
-@pytest.mark.parametrize("message", ERRORS)
-def test_errors_name_the_place(tmp_path, message, capsys):
-    ERRORS[message](tmp_path / "data")
-    words = [f"--data={tmp_path / 'data'}", f"--out={tmp_path / 'out'}", "--size=8", "--workers=1"]
-    assert message in refused(capsys, industreal_cad.main, words, lines=None)
-    assert not (tmp_path / "out/dataset_info.json").exists()
+    for image in data["images"]:
+        image["width"] = 64
+    with pytest.raises(ValueError, match=r"is 18x32 \(HxW\), labels_coco.json says 18x64"):
+        make(write(tmp_path / "other", data), tmp_path / "none", lower)

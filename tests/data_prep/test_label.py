@@ -89,6 +89,19 @@ def test_any_frame_is_the_picture_that_own_stores(frozen, system, tmp_path, monk
     assert film.picture(7).tobytes() == stored[7]
 
 
+@pytest.fixture
+def film(tmp_path):
+    return opened(write_film(tmp_path / "bench.mp4"), 5.0)
+
+
+@pytest.fixture
+def kept(tmp_path):
+    """The folder of labels as the page has it."""
+    (tmp_path / "labels").mkdir()
+    with open_store(tmp_path / "labels") as kept:
+        yield kept
+
+
 def labels_in(folder, fps=PROCEDURE.fps):
     return LabelFolder(folder, PROCEDURE.at(fps), Terms(), ["bench3", "bench4"])
 
@@ -121,71 +134,59 @@ def test_own_reads_labels_at_the_frames_at_which_they_were_set(tmp_path, name, f
             assert changed.tolist() == [(1, -1, 0)[step % 3] for _, step in steps]
 
 
-def test_labels_of_others_stay_as_they_are_until_they_are_changed(tmp_path):
-    place = write_film(tmp_path / "bench.mp4")
-    film, root = opened(place, 5.0), tmp_path / "labels"
-    (root / "repair1").mkdir(parents=True)
+def test_labels_of_others_stay_as_they_are_until_they_are_changed(film, kept):
+    root = kept.folder
+    (root / "repair1").mkdir()
     table = "start;end;step;who\n0,1;1,0;Install seal;me\n"
     (root / "bench1.csv").write_text(table)
     (root / "repair1/PSR_labels.csv").write_text("00009.jpg,8,Remove screw\n")
     (root / "bench2.txt").write_text("step\ttime\nInstall seal\t1\n")
     (root / "all.xml").write_text(cvat_project(["bench3", "bench4"]))
     (root / "other.json").write_text("{}")
-    with open_store(root) as kept:
-        labels = labels_in(kept)
-        assert labels.unread[0].startswith(f"{root}/other.json is of no label format")
-        with pytest.raises(ValueError, match="has the labels of several recordings"):
-            write(labels, "bench3", film, [])
-        assert labels.read("bench1", film).steps == labels.read("bench2", film).steps == [(5, 0)]
-        assert labels.read("repair1", film).steps == [(9, 8)]
-        before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
-        for name in ("bench1", "bench2", "repair1"):
-            write(labels, name, film, labels.read(name, film).steps, done=True)
-        assert {path: path.read_bytes() for path in before if path.name != "lock"} == {
-            path: text for path, text in before.items() if path.name != "lock"
-        }
-        for name, step in (("bench1", 3), ("bench2", 3), ("repair1", 7)):
-            write(labels, name, film, [(11, step)])
-            write(labels, name, film, [(12, step)])  # a file of the page's own is just replaced
-        there = {str(path.relative_to(root)) for path in root.glob("*")}
-        assert there == {
-            ".label",
-            "all.xml",
-            "other.json",
-            "bench1.csv",
-            "bench2.csv",
-            "repair1.csv",
-        }
-        assert (root / "bench1.csv").read_text() == "time,step\n2.4,Install cover\n"
-        assert (root / ".label/before/bench1/1/bench1.csv").read_text() == table
-        assert (root / ".label/before/bench2/1/bench2.txt").exists()
-        assert (root / ".label/before/repair1/1/PSR_labels.csv").exists()
-        assert not list((root / ".label/before").glob("*/2"))
-        write(labels, "bench1", film, [])
-        assert not (root / "bench1.csv").exists()
-        write(labels, "bench1", film, [], done=True)
-        assert (root / "bench1.csv").read_text() == "time,step\n"
+    labels = labels_in(kept)
+    assert labels.unread[0].startswith(f"{root}/other.json is of no label format")
+    with pytest.raises(ValueError, match="has the labels of several recordings"):
+        write(labels, "bench3", film, [])
+    assert labels.read("bench1", film).steps == labels.read("bench2", film).steps == [(5, 0)]
+    assert labels.read("repair1", film).steps == [(9, 8)]
+    given = [path for path in root.rglob("*.*") if path.is_file()]
+    before = {path: path.read_bytes() for path in given}
+    for name in ("bench1", "bench2", "repair1"):
+        write(labels, name, film, labels.read(name, film).steps, done=True)
+    assert {path: path.read_bytes() for path in before} == before
+    for name, step in (("bench1", 3), ("bench2", 3), ("repair1", 7)):
+        write(labels, name, film, [(11, step)])
+        write(labels, name, film, [(12, step)])  # a file of the page's own is just replaced
+    there = {".label", "all.xml", "other.json", "bench1.csv", "bench2.csv", "repair1.csv"}
+    assert {path.name for path in root.iterdir()} == there
+    assert (root / "bench1.csv").read_text() == "time,step\n2.4,Install cover\n"
+    assert (root / ".label/before/bench1/1/bench1.csv").read_text() == table
+    assert (root / ".label/before/bench2/1/bench2.txt").exists()
+    assert (root / ".label/before/repair1/1/PSR_labels.csv").exists()
+    assert not list((root / ".label/before").glob("*/2"))
+    write(labels, "bench1", film, [])
+    assert not (root / "bench1.csv").exists()
+    write(labels, "bench1", film, [], done=True)
+    assert (root / "bench1.csv").read_text() == "time,step\n"
 
 
-def test_what_own_does_not_take_is_saved_and_told(tmp_path):
-    film = opened(write_film(tmp_path / "bench.mp4"), 5.0)
-    with open_store(tmp_path / "labels") as kept:
-        labels = labels_in(kept)
-        steps = [(0, 0), (4, 0), (9, 5)]
-        assert write(labels, "bench", film, steps).steps == steps
-        told = labels.warnings("bench", steps)
-        assert [frame for frame, _ in told] == [4, 9]
-        assert "changes nothing: it is installed since frame 0" in told[0][1]
-        quick = [(0, 0), (3, 3), (5, 6), (7, 7), (9, 6)]  # a rework within a clip is right
-        assert labels.warnings("bench", quick) == []
-        for wrong in ([(25, 0)], [(-1, 0)], [(1, 9)], [(1, 0), (1, 0)]):
-            with pytest.raises(ValueError, match=r"is not a whole number in|given twice"):
-                write(labels, "bench", film, wrong)
-        assert labels.read("bench", film).steps == steps
+def test_what_own_does_not_take_is_saved_and_told(film, kept):
+    labels = labels_in(kept)
+    steps = [(0, 0), (4, 0), (9, 5)]
+    assert write(labels, "bench", film, steps).steps == steps
+    told = labels.warnings("bench", steps)
+    assert [frame for frame, _ in told] == [4, 9]
+    assert "changes nothing: it is installed since frame 0" in told[0][1]
+    quick = [(0, 0), (3, 3), (5, 6), (7, 7), (9, 6)]  # a rework within a clip is right
+    assert labels.warnings("bench", quick) == []
+    for wrong in ([(25, 0)], [(-1, 0)], [(1, 9)], [(1, 0), (1, 0)]):
+        with pytest.raises(ValueError, match=r"is not a whole number in|given twice"):
+            write(labels, "bench", film, wrong)
+    assert labels.read("bench", film).steps == steps
 
 
-def test_a_kill_between_two_files_leaves_one_of_them(tmp_path, monkeypatch):
-    film, root = opened(write_film(tmp_path / "bench.mp4"), 5.0), tmp_path / "labels"
+def test_a_kill_between_two_files_leaves_one_of_them(film, tmp_path, monkeypatch):
+    root = tmp_path / "labels"
     root.mkdir()
     (root / "bench.txt").write_text("step\ttime\nInstall seal\t1\n")
     outside = tmp_path / "precious.csv"
@@ -215,8 +216,8 @@ def test_a_kill_between_two_files_leaves_one_of_them(tmp_path, monkeypatch):
     assert outside.exists()
 
 
-def test_nothing_is_written_through_a_link_out_of_the_folder(tmp_path):
-    film, elsewhere = opened(write_film(tmp_path / "bench.mp4"), 5.0), tmp_path / "elsewhere"
+def test_nothing_is_written_through_a_link_out_of_the_folder(film, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     (tmp_path / "one").mkdir()
     (tmp_path / "one/.label").symlink_to(elsewhere)
@@ -231,49 +232,45 @@ def test_nothing_is_written_through_a_link_out_of_the_folder(tmp_path):
     assert (elsewhere / "bench.csv").read_text() == "time,step\n1,0\n"
 
 
-def test_boxes_are_carried_between_drawn_ones_as_own_reads_them(tmp_path):
-    film = opened(write_film(tmp_path / "bench.mp4"), 5.0)
+def test_boxes_are_carried_between_drawn_ones_as_own_reads_them(film, kept):
     drawn = [Box(2, 10, 10, 20, 10), Box(6, 20, 14, 20, 10), Box(8, 0, 0, 0, 0)]
-    with open_store(tmp_path / "labels") as kept:
-        boxes = BoxFolder(kept, 5.0)
-        boxes.write("bench", film, [*reversed(drawn)])
-        assert boxes.read("bench", film)[0] == drawn
-        assert kept.folder.joinpath("boxes/bench.json").stat().st_size < 3000
-        found = matching.find_boxes(kept.folder / "boxes", ["bench"])["bench"]
-        read = found()
-        assert read.frames.tolist() == [2, 3, 4, 5, 6]
-        assert read.empty.tolist() == [8]
-        assert read.boxes[2].tolist() == [(15 + 10) / 64, (12 + 5) / 48, 20 / 64, 10 / 48]
-        assert labels_in(kept).errors == {}  # the folder of boxes is that of no recording
-        far = [Box(0, 1, 1, 9, 9), Box(24, 30, 30, 9, 9)]
-        BoxFolder(kept, 1.0).write("bench", film, far)  # 24 seconds apart
-        assert found().frames.tolist() == [0, 24]
-        # Those of others are all drawn, and kept.
-        data = json.loads((kept.folder / "boxes/bench.json").read_text())
-        del data["drawn"]
-        (kept.folder / "boxes/bench.json").write_text(json.dumps(data))
-        assert boxes.read("bench", film)[0] == far
-        boxes.write("bench", film, [])
-        assert not (kept.folder / "boxes/bench.json").exists()
-        assert (kept.own / "before/bench/1/bench.json").exists()
-        for wrong in (Box(25, 1, 1, 9, 9), Box(1, 100, 1, 9, 9), Box(1, 1, 1, 0, 9)):
-            with pytest.raises(ValueError, match="frame"):
-                boxes.write("bench", film, [wrong])
+    boxes = BoxFolder(kept, 5.0)
+    boxes.write("bench", film, [*reversed(drawn)])
+    assert boxes.read("bench", film)[0] == drawn
+    assert kept.folder.joinpath("boxes/bench.json").stat().st_size < 3000
+    found = matching.find_boxes(kept.folder / "boxes", ["bench"])["bench"]
+    read = found()
+    assert read.frames.tolist() == [2, 3, 4, 5, 6]
+    assert read.empty.tolist() == [8]
+    assert read.boxes[2].tolist() == [(15 + 10) / 64, (12 + 5) / 48, 20 / 64, 10 / 48]
+    assert labels_in(kept).errors == {}  # the folder of boxes is that of no recording
+    far = [Box(0, 1, 1, 9, 9), Box(24, 30, 30, 9, 9)]
+    BoxFolder(kept, 1.0).write("bench", film, far)  # 24 seconds apart
+    assert found().frames.tolist() == [0, 24]
+    # Those of others are all drawn, and kept.
+    data = json.loads((kept.folder / "boxes/bench.json").read_text())
+    del data["drawn"]
+    (kept.folder / "boxes/bench.json").write_text(json.dumps(data))
+    assert boxes.read("bench", film)[0] == far
+    boxes.write("bench", film, [])
+    assert not (kept.folder / "boxes/bench.json").exists()
+    assert (kept.own / "before/bench/1/bench.json").exists()
+    for wrong in (Box(25, 1, 1, 9, 9), Box(1, 100, 1, 9, 9), Box(1, 1, 1, 0, 9)):
+        with pytest.raises(ValueError, match="frame"):
+            boxes.write("bench", film, [wrong])
 
 
-def test_boxes_of_yolo_are_shown_and_kept_when_the_page_changes_them(tmp_path):
-    film = opened(write_film(tmp_path / "bench.mp4"), 5.0)
-    with open_store(tmp_path / "labels") as kept:
-        boxes, yolo = BoxFolder(kept, 5.0), kept.folder / "boxes/bench"
-        yolo.mkdir(parents=True)
-        (yolo / "000003.txt").write_text("0 0.5 0.5 0.25 0.5\n")
-        (yolo / "000007.txt").write_text("")
-        drawn = [Box(3, 24, 12, 16, 24), Box(7, 0, 0, 0, 0)]
-        assert boxes.read("bench", film)[0] == drawn
-        boxes.write("bench", film, drawn[:1])
-        assert boxes.read("bench", film)[0] == drawn[:1]
-        assert len([*kept.own.glob("before/bench/1/*.txt")]) == 2
-        assert not [*yolo.iterdir()]
+def test_boxes_of_yolo_are_shown_and_kept_when_the_page_changes_them(film, kept):
+    boxes, yolo = BoxFolder(kept, 5.0), kept.folder / "boxes/bench"
+    yolo.mkdir(parents=True)
+    (yolo / "000003.txt").write_text("0 0.5 0.5 0.25 0.5\n")
+    (yolo / "000007.txt").write_text("")
+    drawn = [Box(3, 24, 12, 16, 24), Box(7, 0, 0, 0, 0)]
+    assert boxes.read("bench", film)[0] == drawn
+    boxes.write("bench", film, drawn[:1])
+    assert boxes.read("bench", film)[0] == drawn[:1]
+    assert len([*kept.own.glob("before/bench/1/*.txt")]) == 2
+    assert not [*yolo.iterdir()]
 
 
 def test_each_set_of_videos_trains_in_folders_of_its_own():

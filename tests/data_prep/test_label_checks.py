@@ -7,7 +7,6 @@ import pytest
 from data_prep import labels
 from stormpsr_jax import procedure as procedure_command
 from tests.support import refusals, toy
-from tests.support.commands import refused
 
 CONTENT = toy.content("seal, cover, screw", name="pump", variant="assembly")
 CONTENT["variants"]["assembly"] |= {
@@ -56,8 +55,3 @@ def test_procedure_check_has_the_same_warnings_of_order_and_removals(folder, cap
         "pump.json: no errors",
         "labels: the labels of 2 recordings can be read, with warnings",
     ]
-
-
-def test_labels_with_errors_are_refused(folder, capsys):
-    (folder / "labels/bench_01.csv").write_text("time,step\n20,Install lid\n")
-    assert "bench_01.csv: line 2: step:" in refused(capsys, labels.main, CHECK)

@@ -129,19 +129,20 @@ def test_steps_labelled_by_keys_alone_are_read_at_the_very_frames(tab, tmp_path,
         opened(tab, server, name)
         film = video.open_resampled(tmp_path / f"videos/{name}.mp4", PROCEDURE.fps)
         pictures = [simplejpeg.encode_jpeg(picture, 97) for _, picture in film.read()]
-        for count, (frame, step) in enumerate(TRUTH, 1):
+        steps = TRUTH if plays else TRUTH[:4]  # the keys are the same, the pictures are not
+        for count, (frame, step) in enumerate(steps, 1):
             jump(tab, frame - 6)
             press(tab, "Shift+ArrowRight", "ArrowRight")
             tab.wait_for_selector(f'#picture[data-shown="{frame}"]')
             is_picture(tab.evaluate(CANVAS), pictures, frame)
             press(tab, *filter(None, [COMMANDS[step % 3], KEYS[step // 3]]))
             saved(tab)
-            assert labels(server, name) == sorted(TRUTH[:count])
+            assert labels(server, name) == sorted(steps[:count])
         (recording,) = own.find_recordings(
             tmp_path / "videos", tmp_path / "labels", PROCEDURE, splits="100/0/0"
         )
         read = recording.labels
-        frames, states = steps_to_states(TRUTH, VARIANT.initial_state, 0)
+        frames, states = steps_to_states(steps, VARIANT.initial_state, 0)
         assert read.frames.tolist() == frames.tolist()
         assert read.states.tolist() == states.tolist()
 
@@ -262,9 +263,7 @@ def test_two_tabs_other_programs_and_kills(tab, tmp_path):
             assert labels(again, "part2") == [(30, 0), (35, 6), (40, 3)]
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_contrast_room_and_pictures_of_parts(tab, tmp_path, scheme):
-    tab.emulate_media(color_scheme=scheme)
+def test_contrast_room_and_pictures_of_parts(tab, tmp_path):
     (tmp_path / "meshes").mkdir()
     product = toy_product(np.random.default_rng(0))
     for part, name in zip(product.parts, PROCEDURE.components, strict=True):
@@ -274,11 +273,14 @@ def test_contrast_room_and_pictures_of_parts(tab, tmp_path, scheme):
         opened(tab, server, "part2", 30)
         press(tab, "1", "2", "Shift+B", "Shift+W", "3", "4")
         saved(tab)
-        texts = tab.evaluate(CONTRASTS)
-        press(tab, "Shift+?")
-        texts += tab.evaluate(CONTRASTS)
-        assert len(texts) > 100
-        assert {text: contrast for text, contrast, _ in texts if contrast < 4.5} == {}
+        for scheme in ("light", "dark"):
+            tab.emulate_media(color_scheme=scheme)
+            texts = tab.evaluate(CONTRASTS)
+            press(tab, "Shift+?")
+            texts += tab.evaluate(CONTRASTS)
+            press(tab, "Escape")
+            assert len(texts) > 100
+            assert {text: contrast for text, contrast, _ in texts if contrast < 4.5} == {}
         assert not tab.evaluate("document.documentElement.scrollWidth > innerWidth")
         assert not tab.evaluate("document.documentElement.scrollHeight > innerHeight")
         unnamed = "[...document.querySelectorAll('button, input, summary')].filter((e) =>"

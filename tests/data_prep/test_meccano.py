@@ -1,15 +1,12 @@
 import functools
-import itertools
 
 import numpy as np
 import pytest
 
 from data_prep import check, matching, meccano
 from data_prep.notes import describe
-from data_prep.writing import from_files
 from stormpsr_jax.data.annotation import EMPTY, NOT_ANNOTATED
 from stormpsr_jax.data.clips import ClipSource
-from stormpsr_jax.media.framing import Framing
 from stormpsr_jax.media.pictures import ImageFiles
 from tests.support import videos
 from tests.support.meccano_data import (
@@ -17,7 +14,6 @@ from tests.support.meccano_data import (
     PROCEDURE,
     RAW,
     REPOSITORY,
-    SIZE,
     SPLITS,
     STEPS,
     WITH_ERRORS,
@@ -56,10 +52,11 @@ def test_boxes_and_their_classes(meccano_shards, tmp_path):
     expected[4] = [0.5, 0.5, 0.2, 0.4]
     expected[5] = [0.25, 0.5, 0.2, 0.4]  # the larger of two
     expected[6] = [0.925, 0.5, 0.15, 0.4]  # cut off at the picture's edge
-    expected[7] = [0.5, 0.5, 0.2, 0.4]
+    expected[7] = expected[9] = [0.5, 0.5, 0.2, 0.4]
     np.testing.assert_allclose(recordings["0001"].boxes, expected, atol=1e-6)
     classes = [EMPTY] * 14
     classes[4:8] = [0, 1, 1, 12]  # uncatalogued, state 1, error
+    classes[8:10] = [NOT_ANNOTATED, 1]  # one visible interval leaves the first out
     assert recordings["0001"].classes.tolist() == classes
     assert (recordings["0002"].classes == NOT_ANNOTATED).all()  # has no file of boxes
     assert check.check(meccano_shards, out=tmp_path / "page.html") == 0
@@ -104,11 +101,6 @@ def real():
     return {recording.name: recording for recording in recordings}
 
 
-def rows_of(name: str) -> list[tuple[int, int]]:
-    (path,) = (REAL / "meccano_asd_labels").glob(f"*/{name}_GT.csv")
-    return [(int(row[0]), int(row[2])) for row in np.loadtxt(path, delimiter=",")]
-
-
 @needs_real
 def test_real_labels_have_the_published_boxes_and_are_told(real):
     counts = dict.fromkeys(("train", "val", "test"), 0)
@@ -127,43 +119,3 @@ def test_real_labels_have_the_published_boxes_and_are_told(real):
     assert "recording 0016: " in lines[3]
     assert "steps without a change of state: Install headlamp at frame 1144, Remove" in lines[3]
     assert lines[4:] == ["no boxes (ASD labels) for recordings 0005"]
-
-
-def classes_of(recording, monkeypatch, framing=SIZE):
-    """Boxes and classes that the shards of a recording get, of state 1 throughout."""
-    monkeypatch.setattr(from_files.pictures, "picture_size", lambda _: (1080, 1920))
-    recording.states = np.tile(PROCEDURE.states[0], (NUM_FRAMES, 1))
-    return from_files._boxes(recording, framing)
-
-
-@needs_real
-def test_real_frames_without_a_box_are_empty_or_unknown(real, monkeypatch):
-    unsure = {}
-    for name, recording in real.items():
-        _, classes = classes_of(recording, monkeypatch)
-        if name == "0005":  # has no ASD file: nobody has looked at it
-            assert (classes == NOT_ANNOTATED).all()
-            continue
-        rows = rows_of(name)
-        boxed = {frame for frame, _ in rows}
-        assert set((np.flatnonzero(classes >= 0) + 1).tolist()) == boxed
-        # What one visible interval leaves out.
-        gaps = [
-            frame
-            for (start, interval), (end, other) in itertools.pairwise(rows)
-            if interval == other
-            for frame in range(start + 1, end)
-        ]
-        assert (np.flatnonzero(classes == NOT_ANNOTATED) + 1).tolist() == gaps
-        assert (classes == EMPTY).sum() == NUM_FRAMES - len(boxed) - len(gaps)
-        if gaps:
-            unsure[name] = len(gaps)
-    assert unsure == {"0015": 324}
-    # Boxes that a crop loses say nothing.
-    _, whole = classes_of(real["0002"], monkeypatch)
-    half = Framing((16, 16), region=(0, 0, 0.5, 1))
-    boxes, cropped = classes_of(real["0002"], monkeypatch, half)
-    lost = (whole >= 0) & np.isnan(boxes[:, 0])
-    assert 100 < lost.sum() < (whole >= 0).sum()
-    assert (cropped[lost] == NOT_ANNOTATED).all()
-    np.testing.assert_array_equal(cropped[~lost], whole[~lost])

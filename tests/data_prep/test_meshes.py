@@ -13,7 +13,7 @@ from data_prep import cad
 from data_prep.products import mesh_files
 from data_prep.products.meshes import read_inputs
 from data_prep.rendering.scene import Body
-from tests.support import cad_files, glb, refusals, toy
+from tests.support import cad_files, glb, toy
 from tests.support.boxes import box
 from tests.support.cad_files import PARTS
 from tests.support.commands import refused
@@ -213,16 +213,4 @@ def test_a_damaged_or_foreign_file_is_one_line(meshes, tmp_path, name, capsys):
     corrupt(meshes)
     out = tmp_path / "out"
     assert expected in refused(capsys, cad.main, cad_files.arguments(meshes, out))
-    assert not out.exists()
-
-
-@pytest.mark.parametrize(("without", "files", "messages"), refusals.cases("meshes.txt"))
-def test_what_is_wrong_with_files_is_a_line_each(
-    meshes, tmp_path, without, files, messages, capsys
-):
-    for name in without.split():
-        (meshes / name).unlink()
-    refusals.write(files, meshes)
-    out = tmp_path / "out"
-    refusals.check(capsys, messages, cad.main, cad_files.arguments(meshes, out))
     assert not out.exists()

@@ -84,6 +84,7 @@ def test_boxes_follow_the_picture_and_other_frames_are_not_annotated(
         "boxes/bench1.json": coco("bench1/000006.jpg", category_id=7),
         "boxes/bench2/000006.txt": ROW,
         "boxes/bench2/000007.txt": "",
+        "boxes/bench2/000009.txt": "0 0.9 0.5 0.1 0.5\n",  # outside the half: nobody knows
         "splits.csv": "recording,split\nbench1,train\nbench2,val\nbench3,test\n",
     }
     refusals.write(files, tmp_path)

@@ -69,6 +69,11 @@ def test_growth_leaves_recordings_as_they_are_in_the_splits_they_have(own_pictur
     after = {name: source.split for name, (_, source) in opened(out).items()}
     assert after == before | {"bench4": "train"}
     assert len({path.stat().st_ino for path in out.glob("clips-*")} - kept) == 1
+    rows = "".join(f"{name},{SPLITS[name == 'bench4']}\n" for name in after)
+    (folder / "splits.csv").write_text(f"recording,split\n{rows}")
+    (moved,) = (name for name, split in before.items() if split == "val")
+    with pytest.raises(ValueError, match=f"recording {moved}: is in split train now, and in val"):
+        make(folder, out, splits=str(folder / "splits.csv"))
     shutil.rmtree(folder / "videos/bench4")
     (folder / "labels/bench4.csv").unlink()
     with pytest.raises(ValueError, match=r"recording bench4: is in .* not given any more"):

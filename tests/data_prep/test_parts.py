@@ -87,15 +87,3 @@ def test_objects_of_an_obj_file_keep_their_names_and_colours(tmp_path, key):
         np.testing.assert_allclose(
             piece.mesh.colours, [colours[i % 3]] * len(piece.mesh.faces), atol=1e-6
         )
-
-
-@pytest.mark.parametrize(
-    ("model", "expected"),
-    [("nothing.glb", "nothing.glb: cannot be read"), ("x.dae", "x.dae: .dae is not read")],
-)
-def test_what_is_wrong_is_one_line_and_nothing_is_written(
-    tmp_path, model, expected, capsys, monkeypatch
-):
-    monkeypatch.chdir(tmp_path)
-    assert expected in refused(capsys, parts.main, [f"--model={model}", "--out=meshes"])
-    assert not any(tmp_path.iterdir())

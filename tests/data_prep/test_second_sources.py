@@ -48,7 +48,7 @@ def test_known_numbers_are_those_of_the_published_totals():
     assert [len(of_meccano[split]) for split in ("train", "val", "test")] == [11, 2, 7]
 
 
-def test_a_download_that_is_as_known_is_told_so():
+def test_a_download_that_is_as_known_is_told_so_and_what_is_other_is_named():
     recordings = as_known()
     lines = [
         "84 of 84 recordings are in the split that IndustReal has them in",
@@ -59,10 +59,6 @@ def test_a_download_that_is_as_known_is_told_so():
     assert compared(recordings) == lines
     recordings[LATE] = found(LATE, "train", 29, 2572, Video)  # whose video begins at 29
     assert compared(recordings) == lines
-
-
-def test_recordings_other_than_known_are_named():
-    recordings = as_known()
     recordings[LATE] = found(LATE, "train", 0, 2571)
     recordings["03_assy_0_1"] = found("03_assy_0_1", "train", 0, 2753)
     recordings["05_assy_0_1"] = found("05_assy_0_1", "val", 0, 7)

@@ -7,7 +7,6 @@ from types import SimpleNamespace
 import pytest
 
 from data_prep.writing import changes, output, recording_shard
-from stormpsr_jax.data.clips import ClipSource
 from tests.support import shards_data
 from tests.support.digests import digests
 
@@ -59,23 +58,6 @@ def test_changes_make_what_is_new_or_corrected_and_rename_the_rest(old, anew, tm
     after = inodes(old, NEW)
     assert {name for name in before if before[name] == after.get(name)} == {"c", "d"}
     assert digests(old) == anew
-    source = ClipSource(old, "val", shards_data.toy_procedure())
-    assert [*source.recordings] == ["c"]
-    assert len(source.frames("c", [1, 2])) == 2
-
-
-def test_changes_that_lose_something_are_named_and_need_the_flag(old):
-    before = digests(old)
-    sources = {name: {"labels": "first"} for names in NEW.values() for name in names}
-    sources["b"] = {"labels": "second"}
-    with pytest.raises(ValueError, match="--remake") as caught:
-        shards_data.build(old, splits=NEW, sources=sources)
-    assert str(caught.value).splitlines()[1:] == [
-        f"recording a: is in {old}, and not given any more",
-        f"recording b: its labels are not those that {old} has",
-        f"recording c: is in split val now, and in train of {old}",
-    ]
-    assert digests(old) == before
 
 
 def stopping_at(patch: pytest.MonkeyPatch, number: int) -> None:

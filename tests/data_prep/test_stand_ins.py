@@ -1,4 +1,4 @@
-"""Every layout of the downloads, as ../shared/make_stand_ins.py writes them, with its own classes.
+"""Layouts of the downloads, as ../shared/make_stand_ins.py writes them, with its own classes.
 
 That script was written from what is known of the real files, and not by who wrote the readers.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_prep import industreal, industreal_cad, matching, meccano
+from data_prep import industreal, industreal_cad, matching
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.recordings import predictions
 from stormpsr_jax.recordings.procedure import load_procedure
@@ -45,15 +45,10 @@ def stand_ins(tmp_path_factory) -> Path:
 
 @pytest.mark.parametrize(
     "layout",
-    [
-        *("industreal_zips", "industreal_zips_no11", "industreal_flat", "industreal_all"),
-        *("industreal_videos", "recordings"),
-    ],
+    ["industreal_zips", "industreal_zips_no11", "industreal_flat", "recordings"],
 )
 def test_every_box_of_industreal_has_the_expected_class(stand_ins, tmp_path, layout, caplog):
     caplog.set_level("INFO", logger="absl")
-    if layout == "industreal_videos":
-        pytest.importorskip("av")
     expected = json.loads((stand_ins / "expected.json").read_text())
     if layout in ("industreal_zips_no11", "industreal_flat"):
         del expected["11_assy_0_1"]
@@ -64,15 +59,12 @@ def test_every_box_of_industreal_has_the_expected_class(stand_ins, tmp_path, lay
     found, agreeing = {}, 0
     for split in ("train", "val", "test"):
         for name, recording in ClipSource(out, split, procedure).recordings.items():
-            first, num_frames = recording.first_frame, recording.num_frames
+            first = recording.first_frame
             boxed = np.flatnonzero(recording.classes >= 0)
             classes = {str(first + i): int(recording.classes[i]) for i in boxed}
-            if layout == "industreal_videos" and name == "11_assy_0_1":
-                # Its video has one frame more, before the first picture.
-                first, num_frames = first + 1, num_frames - 1
             found[name] = {
                 "first": first,
-                "frames": num_frames,
+                "frames": recording.num_frames,
                 "classes": classes,
                 "split": split,
             }
@@ -82,27 +74,6 @@ def test_every_box_of_industreal_has_the_expected_class(stand_ins, tmp_path, lay
         f"{agreeing} of {agreeing} boxes agree with the step labels (by the number of the "
         "category, which counts; by its name: 0)" in caplog.messages
     )
-
-
-def test_boxes_of_meccano_have_the_class_of_the_labelled_state(stand_ins, tmp_path):
-    downloads = stand_ins / "meccano"
-    flags = [
-        f"--frames={downloads / 'RGB_frames'}",
-        f"--labels={downloads / 'MECCANO_PSR_Annotations'}",
-        f"--asd_labels={downloads / 'MECCANO_ASD_Annotations'}",
-    ]
-    assert meccano.main([*flags, f"--out={tmp_path / 'out'}", "--size=32", "--workers=1"]) == 0
-    names = {"train": ["0001", "0002", "0005"], "val": ["0007"], "test": ["0008"]}
-    for split, of_split in names.items():
-        source = ClipSource(tmp_path / "out", split, load_procedure("meccano"))
-        assert list(source.recordings) == of_split
-        for name, recording in source.recordings.items():
-            assert (recording.first_frame, recording.num_frames) == (1, 48)
-            expected = np.full(48, -2 if name == "0005" else -1)
-            if name != "0005":
-                # Boxes in frames 10…24 and 33…48; from 15 on a part is incorrect.
-                expected[9:14], expected[14:24], expected[32:] = 0, 12, 12
-            assert recording.classes.tolist() == expected.tolist()
 
 
 @pytest.mark.usefixtures("system")

@@ -1,6 +1,5 @@
 import functools
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -96,19 +95,6 @@ def test_clean_renders_show_each_state_wholly():
         assert np.ptp(corners, axis=0).max() < 30
     colourful = [np.ptp(np.array(p), axis=-1).mean() for p in pictures]
     assert colourful[1] > 1.5 * colourful[0]
-
-
-@pytest.mark.parametrize(
-    ("flags", "expected"),
-    [
-        (["--seed=1000000000"], "--seed=1000000000 is not in [0, 1000000000)"),
-        (["--occlusion=none"], "--occlusion: invalid choice: 'none'"),
-    ],
-)
-def test_a_wrong_flag_is_one_line(tmp_path, flags, expected, capsys, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert expected in refused(capsys, synthetic.main, ["--out=out", *flags])
-    assert not Path("out").exists()
 
 
 @pytest.mark.parametrize("missing", ["trimesh", "numba"])

@@ -34,14 +34,6 @@ def test_published_detections_score_as_ours_of_the_same(files, outer):
     assert run(files, f"--asd={files / 'unpacked'}", streams=()) == expected
 
 
-@pytest.mark.parametrize("flag", ["asd", "labels"])
-def test_an_archive_is_refused(files, capsys, flag):
-    path = files / "downloaded.zip"
-    path.write_bytes(b"PK")
-    said = fails(files, capsys, f"--{flag}={path}")
-    assert f"--{flag}={path}: archives are not read; unpack it, and give the folder" in said
-
-
 def test_labels_of_other_splits_are_asked_for_unless_a_split_is_named(files, capsys):
     recordings = files / "all" / "recordings"
     shutil.copytree(files / "labels", recordings / "test")

@@ -39,11 +39,7 @@ def test_prepare_matches_pillow_on_the_part_that_is_used(aspect, region):
     ("change", "message"),
     [
         ({"size": (4, 4)}, "--size"),
-        ({"aspect": "zoom"}, "--aspect=zoom is not one of stretch, pad, crop"),
-        ({"region": (0.5, 0, 0.5, 1)}, "--crop=0.5,0,0.5,1 is not"),
-        ({"region": (0, 0, 1.1, 1)}, "--crop=0,0,1.1,1 is not"),
-        ({"region": (float("nan"), 0, 1, 1)}, "--crop=nan"),
-        ({"quality": 0}, "--quality=0"),
+        ({"aspect": "zoom"}, "--aspect=zoom is not one of stretch, pad"),
     ],
 )
 def test_framing_impossible_ones_are_refused(change, message):

@@ -34,17 +34,6 @@ def write_video(path: Path, times=None, count: int = 20) -> None:
     videos.write(path, shown, times, ticks=ticks, bit_rate=4_000_000)
 
 
-@pytest.mark.parametrize("ending", ["mp4", "mkv", "avi"])
-def test_video_frames_come_in_order(tmp_path, ending):
-    path = tmp_path / f"0001.{ending}"
-    write_video(path)
-    opened = video.open_constant_rate(path, 1, 12)
-    assert (opened.first_frame, opened.num_frames) == (1, 20)
-    columns = [image.mean(axis=(0, 2)).argmax() // 4 for _, image in opened.read()]
-    assert columns == list(range(20))
-    np.testing.assert_allclose(np.diff(containers.read_times(path)), 1 / 12, atol=1e-3)
-
-
 ONE = 0x10000
 # The matrix of a track (QuickTime format): x' = a x + c y, y' = b x + d y, y downwards.
 SEEN = {
@@ -194,17 +183,8 @@ def test_read_times_errors_an_mp4_without_its_end_is_told_so_and_not_to_be_conve
         containers.read_times(path)
 
 
-def test_video_unreadable_ones_are_errors(tmp_path, monkeypatch):
-    (tmp_path / "text.mkv").write_bytes(b"no video at all " * 100)
-    with pytest.raises(ValueError, match=r"text.mkv: is not a video that can be read"):
-        video.open_constant_rate(tmp_path / "text.mkv", 1, 12)
-    write_video(tmp_path / "whole.mkv", count=20)
-    data = (tmp_path / "whole.mkv").read_bytes()
-    (tmp_path / "cut.mp4").write_bytes(data[: len(data) // 3])
-    cut = video.Video(tmp_path / "cut.mp4", 20, np.arange(20) / 12)
-    with pytest.raises(ValueError, match=r"cut.mp4: "):
-        list(cut.read())
-
+def test_a_missing_library_is_a_line_that_says_what_to_install(tmp_path, monkeypatch):
+    write_video(tmp_path / "whole.mkv")
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(ValueError, match=r"whole.mkv: .* pip install '\.\[video\]'"):
         video.open_constant_rate(tmp_path / "whole.mkv", 1, 12)

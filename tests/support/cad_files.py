@@ -20,11 +20,17 @@ COLOURS = {"base": "#ff0000", "front wheel": "#00ff00", "lid": [0, 0, 1]}
 
 
 def write(folder):
-    folder.mkdir()
+    folder.mkdir(parents=True)
     for name, mesh in PARTS.items():
         mesh.export(folder / name)
     (folder / "poses.json").write_text(json.dumps({"colors": COLOURS}))
     return folder
+
+
+def make_data(folder):
+    """Meshes and their procedure, as the commands are given them."""
+    write(folder / "meshes")
+    (folder / "toy.json").write_text(json.dumps(CONTENT))
 
 
 def product(folder, y_up=False):

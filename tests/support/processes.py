@@ -46,10 +46,20 @@ def finish(*processes: subprocess.Popen, code: int = 0, timeout: float = 300) ->
     return outputs
 
 
-def wait_until(condition: Callable[[], object], process: subprocess.Popen, seconds=120) -> None:
-    """Returns once the condition holds; the process has to go on until then."""
+def is_gone(process: int) -> bool:
+    """A zombie is."""
+    try:
+        return not Path(f"/proc/{process}/cmdline").read_bytes()
+    except OSError:
+        return True
+
+
+def wait_until(
+    condition: Callable[[], object], process: subprocess.Popen | None = None, seconds=120
+) -> None:
+    """Returns once the condition holds; a process has to go on until then."""
     deadline = time.monotonic() + seconds
     while not condition():
-        assert process.poll() is None, process.communicate()[0]
+        assert process is None or process.poll() is None, process.communicate()[0]
         assert time.monotonic() < deadline
         time.sleep(0.005)

@@ -58,7 +58,7 @@ def check(capsys, messages, command, *arguments):
     """
     said = refused(capsys, command, *arguments, lines=len(messages))
     for line, message in zip(said.splitlines(), messages, strict=True):
-        assert message in line
+        assert message in line, said
         assert line.isprintable()
         assert len(line) < 1200
     return said

@@ -59,11 +59,6 @@ def test_an_error_is_one_line_with_its_place(toy_file, capsys, files, messages):
     assert not (toy_file.parent / "out").exists()
 
 
-def test_a_link_to_nothing_is_named(toy_file, capsys):
-    (toy_file.parent / "labels/d.json").symlink_to(toy_file.parent / "gone")
-    assert "d.json: is a link to" in refused(capsys, labels, toy_file)
-
-
 @pytest.mark.parametrize("file", OTHERS, ids=lambda row: f"{row[0]}-{row[1][:12]!r}")
 def test_another_export_is_refused_in_a_line_that_names_what_is_read(toy_file, capsys, file):
     name, text, says = file

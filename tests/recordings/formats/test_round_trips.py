@@ -42,21 +42,21 @@ def kept(steps):
     return states_to_steps(frames, states, with_errors=True)
 
 
-@pytest.mark.parametrize("name", [*label_formats.TIMED, *label_formats.FRAMED])
+EVERY_FORMAT = label_formats.TIMED | label_formats.FRAMED | label_formats.PICTURED
+
+
+@pytest.mark.parametrize("name", EVERY_FORMAT)
 def test_labels_by_hand_are_exact_to_the_frame(tmp_path, name):
-    write = (label_formats.TIMED | label_formats.FRAMED)[name]
+    path = tmp_path / name
     for fps, steps in recordings(40):
-        write(tmp_path / name, [(f / fps, f, PROCEDURE.step_name(s)) for f, s in steps], fps)
-        assert read(tmp_path / name, PROCEDURE, fps) == kept(steps)
-
-
-def test_pictures_of_a_constant_rate_are_exact_to_the_frame(tmp_path):
-    path = tmp_path / "a.xml"
-    for fps, steps in recordings(40):
-        label_formats.cvat_tracks(path, [(0, f, PROCEDURE.step_name(s)) for f, s in steps], fps)
-        with pytest.raises(ValueError, match=r"counts the pictures of the video.* --labels_fps=F"):
-            read(path, PROCEDURE, fps)
-        assert read(path, PROCEDURE, fps, Terms(fps=fps)) == kept(steps)
+        events = [(f / fps, f, PROCEDURE.step_name(s)) for f, s in steps]
+        EVERY_FORMAT[name](path, events, fps)
+        terms = None
+        if name in label_formats.PICTURED:  # of a video of a constant rate
+            with pytest.raises(ValueError, match=r"counts the pictures .* --labels_fps=F"):
+                read(path, PROCEDURE, fps)
+            terms = Terms(fps=fps)
+        assert read(path, PROCEDURE, fps, terms) == kept(steps)
 
 
 @pytest.mark.parametrize("name", [*label_formats.TIMED, *label_formats.PICTURED])
