@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 import simplejpeg
@@ -175,9 +174,7 @@ def lower(
         for name, array in first_batch(definition).items()
     }
     state, optimizer = abstract_state(definition)
-    loss_fn, weights = definition.loss_fn, (state.params, state.batch_stats)
-    _, (metrics, _) = jax.eval_shape(loss_fn, *weights, batch, jax.random.key(0))
-    zero = jax.ShapeDtypeStruct((), jnp.float32)
-    sums = dict.fromkeys(("count", "loss", "grad_norm", *metrics), zero)
-    jitted = step.jit_step(loss_fn, optimizer, state_shardings(state, mesh), mesh)
+    names = step.sum_names(definition.loss_fn, state, batch)
+    sums = dict.fromkeys(names, jax.ShapeDtypeStruct((), np.float32))
+    jitted = step.jit_step(definition.loss_fn, optimizer, state_shardings(state, mesh), mesh)
     return jitted.trace(state, sums, batch).lower(lowering_platforms=platforms)

@@ -129,10 +129,12 @@ class Stage:
 
 def train_stage(context: Context, name: str, definition: Definition) -> dict[str, Any]:
     """Trains a stage in WORKDIR/name by the section of the config of that name."""
+    section = context.config[name]
     return loop.train(
         context.workdir / name,
         definition,
-        config=context.config[name],
+        steps=section.steps,
+        eval_every=section.eval_every,
         mesh=context.devices,
         rng=context.key(f"{name}/steps"),
         log_every=context.config.log_every,

@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from ml_collections import ConfigDict
 
 from stormpsr_jax.networks.spatial import SpatialEncoder
 from stormpsr_jax.networks.vit import ViT
@@ -20,7 +19,7 @@ from stormpsr_jax.training.optimizer import (
 
 def config(**fields):
     defaults = {"name": "sgd", "lr": 0.1, "weight_decay": 0.0, "warmup_steps": 0, "clip_norm": 0.0}
-    return ConfigDict(defaults | fields)
+    return defaults | fields
 
 
 PARAMS = {

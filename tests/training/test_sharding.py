@@ -13,7 +13,7 @@ from jax.sharding import AxisType, PartitionSpec
 
 from stormpsr_jax.networks.spatial import SpatialEncoder
 from stormpsr_jax.networks.vit import ViT
-from stormpsr_jax.training import loop
+from stormpsr_jax.training import step
 from stormpsr_jax.training.sharding import batch_sharding, make_mesh, put, state_shardings
 from tests.support.processes import environment, finish, start
 
@@ -90,14 +90,14 @@ def _check_step_moves_no_activations(mesh):
     optimizer = optax.sgd(0.1, momentum=0.9)
     rng = jax.ShapeDtypeStruct((2,), "uint32")
     state = jax.eval_shape(
-        functools.partial(loop.new_state, optimizer),
+        functools.partial(step.new_state, optimizer),
         variables["params"],
         variables["batch_stats"],
         rng,
     )
-    step = loop.jit_step(loss_fn, optimizer, state_shardings(state, mesh), mesh)
+    jitted = step.jit_step(loss_fn, optimizer, state_shardings(state, mesh), mesh)
     sums = {name: jax.ShapeDtypeStruct((), "float32") for name in ("count", "loss", "grad_norm")}
-    compiled = step.lower(state, sums, batch).compile()
+    compiled = jitted.lower(state, sums, batch).compile()
     parts = zip(jax.tree.leaves(state), jax.tree.leaves(state_shardings(state, mesh)), strict=True)
     state_bytes = sum(4 * math.prod(s.shard_shape(leaf.shape)) for leaf, s in parts)
     assert compiled.memory_analysis().alias_size_in_bytes >= state_bytes  # updated in place
