@@ -12,7 +12,6 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -67,19 +66,15 @@ class Checkpoints:
         step = self._manager.latest_step()
         return None if step is None else self.directory / str(step)
 
-    def restore(
-        self, abstract_state: Any, check: Callable[[dict], None] = lambda values: None
-    ) -> tuple[int, Any, dict] | None:
+    def restore(self, abstract_state: Any) -> tuple[int, Any, dict] | None:
         """Restores the newest readable checkpoint.
 
         A damaged checkpoint is named in a warning, moved aside (`STEP.damaged`), and the one before
-        it is used.
+        it is used; so is one whose best weights are damaged or gone.
 
         Args:
             abstract_state: tree of jax.ShapeDtypeStruct with the shardings wanted now, which may
                 differ from those it was saved with.
-            check: raises ValueError for the values of a checkpoint from which nothing can go on, as
-                what it needs beside itself is damaged.
 
         Returns:
             (step, state, values), or None if there is no readable checkpoint.
@@ -88,11 +83,10 @@ class Checkpoints:
             ValueError: the checkpoint is sound but holds other arrays (another architecture or
                 optimiser).
         """
-        for step in sorted(self._manager.all_steps(), reverse=True):
+        for step in sorted(map(int, self._manager.all_steps()), reverse=True):
             error = None
             try:
                 state, values = self._read(step, abstract_state)
-                check(values)
             except Exception as any_error:  # a damaged file surfaces as almost any type
                 if isinstance(any_error, _MismatchError) or _is_of_the_machine(any_error):
                     raise
@@ -122,7 +116,12 @@ class Checkpoints:
         # The manager's own restore waits for the other processes, also where one has failed.
         args = ocp.args.StandardRestore(abstract_state)
         state = ocp.StandardCheckpointHandler().restore(folder / "state", args=args)
-        return state, ocp.JsonCheckpointHandler().restore(folder / "values")
+        values = ocp.JsonCheckpointHandler().restore(folder / "values")
+        if values.get("best_step") is not None:
+            wanted = _shapes((abstract_state.params, abstract_state.batch_stats))
+            if _shapes(load_best(folder.parents[1])) != wanted:
+                raise ValueError(f"{folder.parents[1] / BEST} holds weights of another network")
+        return state, values
 
     def _set_aside(self, step: int, error: Exception) -> None:
         folder = self.directory / str(step)

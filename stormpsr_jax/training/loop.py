@@ -18,8 +18,9 @@ from jax.sharding import Mesh
 
 from stormpsr_jax.base import interruption
 from stormpsr_jax.base.progress import Bar
+from stormpsr_jax.data.pipelines import BatchIterator
 from stormpsr_jax.training import hosts, sharding
-from stormpsr_jax.training.checkpoint import BEST, Checkpoints, load_best, save_best
+from stormpsr_jax.training.checkpoint import Checkpoints, save_best
 from stormpsr_jax.training.definition import Definition
 from stormpsr_jax.training.metrics import MetricWriter, Pace
 from stormpsr_jax.training.step import (
@@ -37,10 +38,6 @@ from stormpsr_jax.training.step import (
 LAG = 2
 # Errors of a disk that has no room for this user, and what to say of them.
 _FULL = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the quota of the disk is used up"}
-
-
-class NonFiniteLossError(FloatingPointError):
-    """The loss or its gradient was NaN or infinite."""
 
 
 def train(
@@ -77,7 +74,8 @@ def train(
         "steps", "best_step" and "metrics" of the last evaluation.
 
     Raises:
-        NonFiniteLossError: names the step and the last good checkpoint.
+        FloatingPointError: the loss or its gradient is NaN or infinite; names the step and the last
+            good checkpoint.
         MemoryError: no memory for the batch; names the field to lower.
         OSError: the disk, or this user's quota of it, is full.
         SystemExit: after SIGTERM or Ctrl-C, once everything is saved, with the status of
@@ -94,8 +92,8 @@ def train(
         ExitStack() as parts,
     ):
         begun = time.monotonic()
-        step, state, sums, found, jitted = _begin(workdir, definition, mesh, rng, checkpoints)
-        feed = parts.enter_context(closing(Feed(definition, step, mesh)))
+        step, state, sums, found, jitted = _begin(definition, mesh, rng, checkpoints)
+        feed = Feed(definition, parts.enter_context(closing(definition.data(step))), mesh)
         pace = Pace(step, mesh, dtype, definition.unit)
         writer = parts.enter_context(closing(MetricWriter(workdir, step)))
         losses, best = Losses(name, checkpoints), Best(workdir, definition.best, writer, found)
@@ -175,7 +173,7 @@ def train(
 
 
 def _begin(
-    workdir: Path, definition: Definition, mesh: Mesh, rng: jax.Array, checkpoints: Checkpoints
+    definition: Definition, mesh: Mesh, rng: jax.Array, checkpoints: Checkpoints
 ) -> tuple[int, TrainState, dict[str, jax.Array] | None, dict[str, Any], jax.stages.Wrapped]:
     """Returns step, state, sums (None: before the first), `Best.found`, and the jitted step."""
     params, batch_stats = jax.tree.map(np.asarray, definition.init())
@@ -190,20 +188,12 @@ def _begin(
     shardings = sharding.state_shardings(abstract, mesh)
     jitted = jit_step(definition.loss_fn, optimizer, shardings, mesh, several=definition.several)
 
-    def check_best(values: dict[str, Any]) -> None:
-        """Raises ValueError if the best weights, which the rest counts on, are damaged or gone."""
-        if values["best_step"] is None:
-            return
-        wanted = abstract.params, abstract.batch_stats
-        if len({str(jax.tree.map(np.shape, tree)) for tree in (load_best(workdir), wanted)}) > 1:
-            raise ValueError(f"{workdir / BEST} holds the weights of another network")
-
     # Restore precedence: this workdir's newest readable checkpoint; else what `init` made, that is
     # init_from where the config names weights, and scratch otherwise.
     wanted = jax.tree.map(
         lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), abstract, shardings
     )
-    if restored := checkpoints.restore(wanted, check_best):
+    if restored := checkpoints.restore(wanted):
         step, state, found = restored
         return step, state, _put_sums(found.pop("sums"), mesh), found, jitted
     state = jax.jit(create, out_shardings=shardings)(*start)
@@ -223,14 +213,13 @@ def _floats(sums: dict[str, jax.Array]) -> dict[str, float]:
 class Feed:
     """Draws the batches of each dispatch and puts them on the devices; `rows`: of a global one."""
 
-    def __init__(self, definition: Definition, step: int, mesh: Mesh):
-        """Begins after `step`."""
-        self._data, self._several = definition.data(step), definition.several
+    def __init__(self, definition: Definition, data: BatchIterator, mesh: Mesh):
+        """`data`: of the definition, from a step on."""
+        self._data, self._several = data, definition.several
         held = definition.held() if definition.held else {}
         self._held = sharding.put(held, sharding.replicated(mesh))
         self._most = definition.steps_per_dispatch
         self._sharding = sharding.batch_sharding(mesh, axis=int(self._several))
-        self.close = self._data.close
 
     def take(self, most: int, stop_asked: list) -> tuple[tuple, int]:
         """Returns the step's arguments after state and sums, and of how many steps they are.
@@ -246,10 +235,9 @@ class Feed:
             return (sharding.put(drawn[0], self._sharding),), 1
         # Always as many, of which the last ones may be empty: there is one program for all.
         room = max(self._most, 2)  # XLA may compile one in another way
-        whole = {n: np.zeros((room, *a.shape), a.dtype) for n, a in drawn[0].items()}
-        for i, arrays in enumerate(drawn):
-            for name, array in arrays.items():
-                whole[name][i] = array
+        empty = {name: np.zeros_like(array) for name, array in drawn[0].items()}
+        padded = drawn + [empty] * (room - len(drawn))
+        whole = {name: np.stack([batch[name] for batch in padded]) for name in empty}
         return (self._held, sharding.put(whole, self._sharding), np.int32(len(drawn))), len(drawn)
 
     def example(self, arguments: tuple) -> Batch:
@@ -260,11 +248,7 @@ class Feed:
 
 
 class Losses:
-    """The losses of dispatches in flight.
-
-    Attributes:
-        last: of the steps looked at.
-    """
+    """The losses of dispatches in flight; `last`: of the steps looked at."""
 
     def __init__(self, stage: str, checkpoints: Checkpoints):
         """Of a stage; `checkpoints` tell which is the last good one."""
@@ -279,7 +263,7 @@ class Losses:
         """Looks at all but those of the last `in_flight` dispatches.
 
         Raises:
-            NonFiniteLossError: one of them is NaN or infinite.
+            FloatingPointError: one of them is NaN or infinite.
         """
         while len(self._pending) > in_flight:
             before, count, losses = self._pending.popleft()
@@ -288,7 +272,7 @@ class Losses:
             if not np.isfinite(found).all():
                 step = before + 1 + int(np.flatnonzero(~np.isfinite(found))[0])
                 good = self._checkpoints.latest()
-                raise NonFiniteLossError(
+                raise FloatingPointError(
                     f"stage {self._stage!r}: the loss or its gradient is not finite at step "
                     f"{step}; last good checkpoint: {good or 'none yet'}. Lower "
                     f"--config.{self._stage}.optimizer.lr or set .clip_norm; on a GPU with "

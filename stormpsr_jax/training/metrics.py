@@ -32,9 +32,8 @@ class MetricWriter:
         """Opens all, in the stage's folder."""
         self._writes = jax.process_index() == 0
         if self._writes:
-            self._rows, self._pace = (
-                _open(workdir / f"{n}.jsonl", step) for n in ("metrics", "pace")
-            )
+            self._rows = _open(workdir / "metrics.jsonl", step)
+            self._pace = _open(workdir / "pace.jsonl", step)
             self._board = TensorBoard(workdir, step)
 
     def write(

@@ -68,13 +68,9 @@ def jit_step(
     They are plain scalars, which a checkpoint keeps; a collection of clu.metrics would need a
     class for the names of each stage. The loss is NaN also where only the gradient is not finite.
 
-    Args:
-        loss_fn, optimizer: see `Definition`.
-        shardings: of the state.
-        mesh: of `make_mesh`.
-        several: returns steps (state, sums, held, batches, count) -> (state, sums, losses (n,)),
-            for the first `count` of n batches, whose arrays are (n, B, …). `held` are arrays that
-            are in every batch besides. How many steps are taken is no part of the program.
+    With `several`, it is (state, sums, held, batches, count) -> (state, sums, losses (n,)): steps
+    for the first `count` of n batches, whose arrays are (n, B, …). `held` are arrays that are in
+    every batch besides. How many steps are taken is no part of the program.
     """
     whole = sharding.replicated(mesh)
 
