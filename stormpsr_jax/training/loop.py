@@ -133,10 +133,12 @@ def train(
             del batches  # on CPU they still are the loaders' shared memory
             losses.add(step, count, of_steps)
             step += count
-            losses.look(LAG if step < end else 0)
+            losses.look(LAG)
             if not math.isnan(losses.last):  # there is one to show
                 bar.set_postfix(loss=f"{losses.last:.4g}", refresh=False)
             bar.update(count)
+            if step == end:
+                losses.look()
             if step in (last, steps):
                 profile.close()
             overdue = False

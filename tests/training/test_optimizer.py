@@ -31,11 +31,6 @@ PARAMS = {
     },
     "head": {"kernel": jnp.full((3, 2), 2.0), "bias": jnp.ones(2)},
 }
-ONES = jax.tree.map(jnp.ones_like, PARAMS)
-
-
-def update(optimizer, grads=ONES, params=PARAMS):
-    return optimizer.update(grads, optimizer.init(params), params)[0]
 
 
 @pytest.mark.parametrize("warmup", [0, 10])
@@ -52,7 +47,8 @@ def test_make_schedule_matches_the_formula(warmup):
 @pytest.mark.parametrize("name", ["sgd", "adamw"])
 def test_make_optimizer_weight_decay_moves_kernels_alone(name):
     zeros = jax.tree.map(jnp.zeros_like, PARAMS)
-    updates = update(make_optimizer(config(name=name, weight_decay=0.5), 10, PARAMS), zeros)
+    optimizer = make_optimizer(config(name=name, weight_decay=0.5), 10, PARAMS)
+    updates, _ = optimizer.update(zeros, optimizer.init(PARAMS), PARAMS)
     for path, value in jax.tree_util.tree_leaves_with_path(updates):
         # lr 0.1 × decay 0.5 × kernel 2.0
         expected = -0.1 if path[-1].key == "kernel" else 0.0
