@@ -8,19 +8,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 import simplejpeg
 from jax.sharding import Mesh
 from PIL import Image
+from stormpsr_jax.stages.context import Context
 
 from data_prep.writing import shards
 from stormpsr_jax.data.annotation import EMPTY
 from stormpsr_jax.media.pictures import QUALITY, SUBSAMPLING
 from stormpsr_jax.recordings.procedure import Procedure
 from stormpsr_jax.stages import order, temporal
-from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training import checkpoint, step
 from stormpsr_jax.training.definition import Definition
 from stormpsr_jax.training.sharding import state_shardings
@@ -174,9 +173,7 @@ def lower(
         for name, array in first_batch(definition).items()
     }
     state, optimizer = abstract_state(definition)
-    loss_fn, weights = definition.loss_fn, (state.params, state.batch_stats)
-    _, (metrics, _) = jax.eval_shape(loss_fn, *weights, batch, jax.random.key(0))
-    zero = jax.ShapeDtypeStruct((), jnp.float32)
-    sums = dict.fromkeys(("count", "loss", "grad_norm", *metrics), zero)
-    jitted = step.jit_step(loss_fn, optimizer, state_shardings(state, mesh), mesh)
+    names = step.sum_names(definition.loss_fn, state, batch)
+    sums = dict.fromkeys(names, jax.ShapeDtypeStruct((), np.float32))
+    jitted = step.jit_step(definition.loss_fn, optimizer, state_shardings(state, mesh), mesh)
     return jitted.trace(state, sums, batch).lower(lowering_platforms=platforms)

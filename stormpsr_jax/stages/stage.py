@@ -242,7 +242,8 @@ class Training(Stage):
         return loop.train(
             run.workdir / self.name,
             self.build(run),
-            config=self.learning,
+            steps=self.learning.steps,
+            eval_every=self.learning.eval_every,
             mesh=run.devices,
             rng=run.key(f"{self.name}/steps"),
             log_every=run.log_every,

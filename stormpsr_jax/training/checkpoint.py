@@ -5,12 +5,13 @@ STAGE_DIR/best.safetensors    parameters and batch statistics of the best evalua
 """
 
 import errno
+import functools
 import itertools
 import logging
 import os
 import sys
+import time
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from stormpsr_jax.training import hosts
 from stormpsr_jax.weights.parameters import load_params, save_params
 
 BEST = "best.safetensors"
+SECONDS = 600.0  # after which a checkpoint is overdue
 
 
 class Checkpoints:
@@ -34,6 +36,7 @@ class Checkpoints:
     def __init__(self, workdir: Path):
         _quieten_orbax()
         self.directory = workdir.absolute() / "checkpoints"
+        self._saved = time.monotonic()
         self._manager = _Manager(
             self.directory,
             options=ocp.CheckpointManagerOptions(
@@ -49,13 +52,13 @@ class Checkpoints:
 
     def save(self, step: int, state: Any, values: dict) -> None:
         """Starts saving and returns; the state may be donated at once, `values` are for JSON."""
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(state),
-                values=ocp.args.JsonSave(values),
-            ),
-        )
+        both = {"state": ocp.args.StandardSave(state), "values": ocp.args.JsonSave(values)}
+        self._manager.save(step, args=ocp.args.Composite(**both))
+        self._saved = time.monotonic()
+
+    def overdue(self) -> bool:
+        """Whether the last one, or the start, is SECONDS ago; all processes ask together."""
+        return bool(hosts.of_process_0(time.monotonic() - self._saved > SECONDS))
 
     def latest(self) -> Path | None:
         """Returns the folder of the newest complete checkpoint, None without any."""
@@ -63,19 +66,15 @@ class Checkpoints:
         step = self._manager.latest_step()
         return None if step is None else self.directory / str(step)
 
-    def restore(
-        self, abstract_state: Any, check: Callable[[dict], None] = lambda values: None
-    ) -> tuple[int, Any, dict] | None:
+    def restore(self, abstract_state: Any) -> tuple[int, Any, dict] | None:
         """Restores the newest readable checkpoint.
 
         A damaged checkpoint is named in a warning, moved aside (`STEP.damaged`), and the one before
-        it is used.
+        it is used; so is one whose best weights are damaged or gone.
 
         Args:
             abstract_state: tree of jax.ShapeDtypeStruct with the shardings wanted now, which may
                 differ from those it was saved with.
-            check: raises ValueError for the values of a checkpoint from which nothing can go on, as
-                what it needs beside itself is damaged.
 
         Returns:
             (step, state, values), or None if there is no readable checkpoint.
@@ -88,30 +87,19 @@ class Checkpoints:
             error = None
             try:
                 state, values = self._read(step, abstract_state)
-                check(values)
-            except _MismatchError as mismatch:
-                raise ValueError(str(mismatch)) from None
             except Exception as any_error:  # a damaged file surfaces as almost any type
-                if _is_of_the_machine(any_error):
+                if isinstance(any_error, _MismatchError) or _is_of_the_machine(any_error):
                     raise
                 error = any_error
             # Each process reads its own part, and all must come to the same step.
-            if hosts.where(error is not None):
-                self._set_aside(step, error or ValueError("another process cannot read it"))
-            else:
+            if not hosts.where(error is not None):
                 return step, state, values
+            self._set_aside(step, error or ValueError("another process cannot read it"))
         return None
 
     def _read(self, step: int, abstract_state: Any) -> tuple[Any, dict]:
         """Reads this process's part of a checkpoint."""
-        # The manager's own restore waits for the other processes, also where one has failed.
-        self._check_structure(step, abstract_state)
         folder = self.directory / str(step)
-        handler = ocp.StandardCheckpointHandler()
-        state = handler.restore(folder / "state", args=ocp.args.StandardRestore(abstract_state))
-        return state, ocp.JsonCheckpointHandler().restore(folder / "values")
-
-    def _check_structure(self, step: int, abstract_state: Any) -> None:
         saved = _shapes(self._manager.item_metadata(step)["state"].tree)
         wanted = _shapes(abstract_state)
         differing = [
@@ -121,10 +109,19 @@ class Checkpoints:
         ]
         if differing:
             raise _MismatchError(
-                f"checkpoint {self.directory / str(step)} is of another model or optimiser "
+                f"checkpoint {folder} is of another model or optimiser "
                 f"({len(differing)} arrays differ: {'; '.join(differing[:4])}); use another "
                 "--workdir, or the config that this one was started with"
             )
+        # The manager's own restore waits for the other processes, also where one has failed.
+        args = ocp.args.StandardRestore(abstract_state)
+        state = ocp.StandardCheckpointHandler().restore(folder / "state", args=args)
+        values = ocp.JsonCheckpointHandler().restore(folder / "values")
+        if values.get("best_step") is not None:
+            wanted = _shapes((abstract_state.params, abstract_state.batch_stats))
+            if _shapes(load_best(folder.parents[1])) != wanted:
+                raise ValueError(f"{folder.parents[1] / BEST} holds weights of another network")
+        return state, values
 
     def _set_aside(self, step: int, error: Exception) -> None:
         folder = self.directory / str(step)
@@ -152,7 +149,7 @@ class _Manager(ocp.CheckpointManager):
         return False
 
 
-class _MismatchError(Exception):
+class _MismatchError(ValueError):
     pass
 
 
@@ -165,45 +162,34 @@ def _is_of_the_machine(error: Exception) -> bool:
     return any(code in str(error) for code in ("RESOURCE_EXHAUSTED", "PERMISSION_DENIED"))
 
 
+@functools.cache
 def _quieten_orbax() -> None:
     """Leaves out what orbax reports: every phase of a save, and, with tracebacks, what it raises.
 
-    Its threads go on for a moment after an error such as a full disk, and report that as well.
+    Its threads go on for a moment after an error such as a full disk, and report that as well; C++
+    reports writes that end after orbax has given up, one by one.
     """
-    logging.getLogger("absl").addFilter(_not_from_orbax)
-    logging.getLogger("asyncio").addFilter(_not_of_a_full_disk)
-    if not isinstance(sys.unraisablehook, _QuietHook):
-        sys.unraisablehook = _QuietHook(sys.unraisablehook)
+    full = [os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)]
+    report = sys.unraisablehook
 
+    def says(record: logging.LogRecord) -> bool:
+        error = record.exc_info and record.exc_info[1]
+        return not any(what in str(error) for what in full)
 
-def _not_from_orbax(record: logging.LogRecord) -> bool:
-    return "orbax" not in record.pathname
-
-
-def _not_of_a_full_disk(record: logging.LogRecord) -> bool:
-    full = map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
-    return not (record.exc_info and any(what in str(record.exc_info[1]) for what in full))
-
-
-class _QuietHook:
-    """Leaves out writes that end after orbax has given up, which C++ reports one by one."""
-
-    def __init__(self, other: Callable):
-        self._other = other
-
-    def __call__(self, unraisable: Any) -> None:
+    def hook(unraisable: Any) -> None:
         if str(unraisable.exc_value) != "Event loop is closed":
-            self._other(unraisable)
+            report(unraisable)
+
+    logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname)
+    logging.getLogger("asyncio").addFilter(says)
+    sys.unraisablehook = hook
 
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
-    leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda leaf: hasattr(leaf, "shape"))
     # Orbax hands tuples and dataclasses back as dicts and lists: only the names survive.
     return {
-        "/".join(str(getattr(k, "key", getattr(k, "name", getattr(k, "idx", k)))) for k in path): (
-            tuple(leaf.shape)
-        )
-        for path, leaf in leaves
+        jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape)
+        for path, leaf in jax.tree.leaves_with_path(tree, is_leaf=lambda a: hasattr(a, "shape"))
     }
 
 

@@ -4,7 +4,6 @@ None of it changes what is computed, but for the last digits.
 """
 
 import functools
-import math
 from typing import Any
 
 import flax.linen as nn
@@ -55,7 +54,9 @@ def attention(asked: str, dtype: Any, device: jax.Device) -> str:
     Raises:
         ValueError: cuDNN is asked for and has no kernel for this device or dtype.
     """
-    there = _has_fused_attention(device) and np.dtype(dtype).itemsize == 2
+    nvidia = device.platform == "gpu" and device.device_kind.startswith("NVIDIA")
+    capable = nvidia and float(getattr(device, "compute_capability", 0)) >= 8
+    there = capable and np.dtype(dtype).itemsize == 2
     if asked == "cudnn" and not there:
         raise ValueError(
             f"attention=cudnn with dtype {np.dtype(dtype).name} on {device.device_kind}: cuDNN's "
@@ -65,40 +66,27 @@ def attention(asked: str, dtype: Any, device: jax.Device) -> str:
     return asked if asked != AUTO else "cudnn" if there else "xla"
 
 
-def _has_fused_attention(device: jax.Device) -> bool:
-    if device.platform != "gpu" or not device.device_kind.startswith("NVIDIA"):
-        return False
-    capability = getattr(device, "compute_capability", "0")
-    return tuple(map(int, str(capability).split("."))) >= (8,)
-
-
 def remat(asked: str, backbone: nn.Module, image_size: tuple[int, int], pictures: float) -> str:
     """What of a backbone's activations is computed again in the backward pass, a key of REMAT.
 
     Args:
-        asked: that, or "auto": as little as the devices' memory allows. On a CPU nothing, as XLA
-            for CPU undoes it.
+        asked: that, or "auto": the first of REMAT with which a step fits into the devices' memory,
+            or the last. On a CPU nothing, as XLA for CPU undoes it.
         image_size: (H, W) in pixels.
         pictures: that a device encodes at once.
     """
     if asked != AUTO:
         return asked
-    memory = device_memory()
-    return "none" if memory is None else fitting_remat(backbone, image_size, pictures, memory)
-
-
-def fitting_remat(
-    backbone: nn.Module, image_size: tuple[int, int], pictures: float, memory: float
-) -> str:
-    """The first of REMAT with which a step fits into a device's bytes; the last if none does."""
+    if (room := device_memory()) is None:
+        return "none"
     for name in REMAT:
-        fixed, each = kept_bytes(backbone.clone(remat=name), image_size)
-        if fixed + pictures * each <= _SHARE * memory:
+        fixed, each = _kept_bytes(backbone.clone(remat=name), image_size)
+        if fixed + pictures * each <= _SHARE * room:
             break
     return name
 
 
-def kept_bytes(backbone: nn.Module, image_size: tuple[int, int]) -> tuple[float, float]:
+def _kept_bytes(backbone: nn.Module, image_size: tuple[int, int]) -> tuple[float, float]:
     """Bytes that training keeps: of parameters and their like, and of each picture.
 
     The second is the size of what JAX hands from the forward to the backward pass. Nothing is
@@ -109,7 +97,7 @@ def kept_bytes(backbone: nn.Module, image_size: tuple[int, int]) -> tuple[float,
         return jax.vjp(lambda v: backbone.apply(v, images, True), variables)[1]
 
     def size(tree: Any) -> float:
-        return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+        return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
     one, two = (jax.ShapeDtypeStruct((rows, *image_size, 3), np.float32) for rows in (1, 2))
     variables = jax.eval_shape(backbone.init, jax.random.key(0), one)

@@ -47,3 +47,8 @@ class Definition:
     unit: str = "pictures"
     steps_per_dispatch: int = 1
     held: Callable[[], dict[str, np.ndarray]] | None = None
+
+    @property
+    def several(self) -> bool:
+        """Whether its steps are compiled to run several in a dispatch, see `step.jit_step`."""
+        return self.steps_per_dispatch > 1 or self.held is not None

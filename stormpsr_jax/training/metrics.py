@@ -1,18 +1,21 @@
-"""The metrics of a stage: metrics.jsonl and pace.jsonl, and a file for TensorBoard."""
+"""What a stage logs: metrics.jsonl, pace.jsonl, a file for TensorBoard, and how fast it trains."""
 
+import collections
 import contextlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
 import jax
+from jax.sharding import Mesh
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
 
 from stormpsr_jax.base import files
+from stormpsr_jax.base.devices import peak_flops
 
 
 class MetricWriter:
@@ -27,38 +30,28 @@ class MetricWriter:
 
     def __init__(self, workdir: Path, step: int = 0):
         """Opens all, in the stage's folder."""
-        self._rows: TextIO | None = None
-        if jax.process_index() != 0:
-            return
-        self._rows = _open(workdir / "metrics.jsonl", step)
-        self._pace = _open(workdir / "pace.jsonl", step)
-        self._board = TensorBoard(workdir, step)
+        self._writes = jax.process_index() == 0
+        if self._writes:
+            self._rows = _open(workdir / "metrics.jsonl", step)
+            self._pace = _open(workdir / "pace.jsonl", step)
+            self._board = TensorBoard(workdir, step)
 
     def write(
-        self,
-        step: int,
-        scalars: Mapping[str, float],
-        timings: Mapping[str, float] | None = None,
+        self, step: int, scalars: Mapping[str, float], timings: Mapping[str, float] | None = None
     ) -> None:
         """Writes one row {"step": step, **scalars}, and another of `timings`."""
-        if self._rows is None:
+        if not self._writes:
             return
-        # Rows reach the file before the checkpoint of the same step is made.
-        print(json.dumps({"step": step, **scalars}), file=self._rows, flush=True)
-        if timings:
-            print(json.dumps({"step": step, **timings}), file=self._pace, flush=True)
-        known = {n: v for n, v in {**scalars, **(timings or {})}.items() if v is not None}
-        self._board.write(step, known)
+        for file, row in ((self._rows, scalars), (self._pace, timings or {})):
+            if row:  # it reaches the file before the checkpoint of the same step is made
+                print(json.dumps({"step": step, **row}), file=file, flush=True)
+        self._board.write(step, {**scalars, **(timings or {})})
 
     def close(self) -> None:
-        """Closes all."""
-        if self._rows is None:
-            return
-        for file in (self._rows, self._pace):
-            # All rows are out already, except those that there was no room for.
+        """Closes all: all rows are out already, except those that there was no room for."""
+        for part in (self._rows, self._pace, self._board) if self._writes else ():
             with contextlib.suppress(OSError):
-                file.close()
-        self._board.close()
+                part.close()
 
 
 class TensorBoard:
@@ -75,19 +68,19 @@ class TensorBoard:
         start = SessionLog(status=SessionLog.SessionStatus.Value("START"))
         self._add(step=step + 1, session_log=start)
 
-    def write(self, step: int, scalars: Mapping[str, float]) -> None:
-        """Takes the scalars of a step; OSError if there is no room for them."""
+    def write(self, step: int, scalars: Mapping[str, float | None]) -> None:
+        """Takes the scalars of a step, without None; OSError if there is no room for them."""
         for name, value in scalars.items():
-            self._add(step=step, summary=scalar(name, value))
+            if value is not None:
+                self._add(step=step, summary=scalar(name, value))
         self._file.flush()
 
     def _add(self, **content: Any) -> None:
         self._file.write_event(Event(wall_time=time.time(), **content))
 
     def close(self) -> None:
-        """Ends it: all rows are out already, except those that there was no room for."""
-        with contextlib.suppress(OSError):
-            self._file.close()
+        """Ends it."""
+        self._file.close()
 
 
 def _open(path: Path, step: int) -> TextIO:
@@ -117,3 +110,52 @@ def read_metrics(path: Path) -> list[dict]:
             ) from error
         rows.append(row)
     return rows
+
+
+class Pace:
+    """The clock of a stage, which is set back at each log row.
+
+    Its figures differ from run to run, so they are no part of metrics.jsonl.
+
+    Attributes:
+        operations: multiplications and additions of matrix products and convolutions in a step, on
+            all devices; what is computed twice to save memory counts twice.
+        rows: of a global batch.
+    """
+
+    def __init__(self, step: int, mesh: Mesh, dtype: str, unit: str):
+        """Begins at a step; `unit`: what a row of a batch is, "pictures" or "clips"."""
+        self._peak = (peak_flops(mesh.devices.flat[0].device_kind, dtype) or 0) * mesh.size
+        self._unit, self.operations, self.rows = unit, 0.0, 0
+        self._begin(step)
+
+    def _begin(self, step: int) -> None:
+        self._step, self._since = step, time.monotonic()
+        self._spent: dict[str, float] = collections.defaultdict(float)  # seconds
+
+    @contextlib.contextmanager
+    def spent(self, what: str) -> Iterator[None]:
+        """While the loop is "waiting" for a batch, or does what is no part of a step: "apart"."""
+        begun = time.monotonic()
+        yield
+        self._spent[what] += time.monotonic() - begun
+
+    def lap(self, step: int) -> dict[str, float]:
+        """Returns the figures since the last lap, for the log row of `step`.
+
+        steps_per_second; pictures_per_second or clips_per_second; data_wait_share, of the time;
+        flops_per_second, of all devices; and peak_share, what part that is of what they can compute
+        at most, where this is known.
+        """
+        seconds = time.monotonic() - self._since - self._spent["apart"]
+        rate = (step - self._step) / seconds
+        found = {
+            "steps_per_second": rate,
+            f"{self._unit}_per_second": rate * self.rows,
+            "data_wait_share": self._spent["waiting"] / seconds,
+            "flops_per_second": rate * self.operations,
+        }
+        if self._peak:
+            found["peak_share"] = found["flops_per_second"] / self._peak
+        self._begin(step)
+        return found

@@ -6,12 +6,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from ml_collections import ConfigDict
+
+from stormpsr_jax.configs.default import Optimizer
 
 MOMENTUM = 0.9  # of sgd (P and C)
 
 
-def make_schedule(config: ConfigDict, num_steps: int) -> optax.Schedule:
+def make_schedule(config: Optimizer, num_steps: int) -> optax.Schedule:
     """Returns step -> learning rate, for the update that follows `step` earlier ones.
 
     The rate rises linearly over `warmup_steps` updates, the last of which has the peak rate `lr`,
@@ -34,7 +35,7 @@ def decay_mask(params: Any) -> Any:
     Biases, normalisation scales, positional embeddings and [CLS] are not kernels; pulling them
     towards zero would regularise nothing.
     """
-    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)
+    return jax.tree.map_with_path(lambda path, _: path[-1].key == "kernel", params)
 
 
 def lr_factors(params: Any, lr_scale: Mapping[str, float]) -> Any:
@@ -48,11 +49,10 @@ def lr_factors(params: Any, lr_scale: Mapping[str, float]) -> Any:
 
     def factor(path: tuple[jax.tree_util.DictKey, ...], _: Any) -> float:
         names = [key.key for key in path]
-        prefixes = ["/".join(names[: i + 1]) for i in range(len(names))]
-        matching = [p for p in prefixes if p in lr_scale]
-        return float(lr_scale[matching[-1]]) if matching else 1.0
+        prefixes = ["/".join(names[:end]) for end in range(len(names), 0, -1)]
+        return float(next((lr_scale[p] for p in prefixes if p in lr_scale), 1))
 
-    return jax.tree_util.tree_map_with_path(factor, params)
+    return jax.tree.map_with_path(factor, params)
 
 
 def layer_lr_scale(
@@ -62,7 +62,7 @@ def layer_lr_scale(
 
     Layer-wise decay (Clark et al. 2020; Bao et al. 2022): the last of its layers, the norm, has
     `scale`, each layer below once more decay, and what is in front of the first layer scale ·
-    decay^(number of layers). decay = 1 gives every layer `scale`.
+    decay^(number of layers).
 
     Args:
         prefix: path of the backbone's parameters.
@@ -70,49 +70,45 @@ def layer_lr_scale(
         scale: factor of the topmost layer.
         decay: in (0, 1].
     """
-    if decay == 1:
-        return {prefix: scale}
     factors = {prefix: scale * decay ** len(layers)}
     for below, names in enumerate(reversed(layers)):
         factors |= {f"{prefix}/{name}": scale * decay**below for name in names.split()}
     return factors
 
 
-def optimisation(config: ConfigDict, lr_scale: Mapping[str, float] | None = None) -> dict:
-    """Returns the fields `optimizer` and `schedule` of a `definition.Definition`."""
+def optimisation(config: Any, lr_scale: Mapping[str, float] | None = None) -> dict:
+    """Returns the fields `optimizer` and `schedule` of a `Definition`, by a stage's section."""
+    fields, steps = config.optimizer, config.steps
     return {
-        "optimizer": lambda params: make_optimizer(
-            config.optimizer, config.steps, params, lr_scale
-        ),
-        "schedule": make_schedule(config.optimizer, config.steps),
+        "optimizer": lambda params: make_optimizer(fields, steps, params, lr_scale),
+        "schedule": make_schedule(fields, steps),
     }
 
 
 def make_optimizer(
-    config: ConfigDict, num_steps: int, params: Any, lr_scale: Mapping[str, float] | None = None
+    config: Optimizer,
+    num_steps: int,
+    params: Any,
+    lr_scale: Mapping[str, float] | None = None,
 ) -> optax.GradientTransformation:
     """Returns clipping, momentum or Adam, weight decay and the schedule as one transformation.
 
     Args:
-        config: name, lr, weight_decay, warmup_steps, clip_norm.
-            Weight decay is decoupled for adamw and L2 for sgd, and acts on kernels alone.
+        config: Weight decay is decoupled for adamw and L2 for sgd, and acts on kernels alone.
             clip_norm bounds the global norm of the gradient; 0 does not clip.
         num_steps: length of the stage.
         params: nested dict (or its shapes), for the paths.
         lr_scale: path prefix -> factor on the learning rate. Factor 0 freezes: no optimiser state,
             no part in the gradient norm, no weight decay.
     """
-    factors = lr_factors(params, lr_scale or {})
+    factors, clip = lr_factors(params, lr_scale or {}), config.clip_norm
     decay = optax.add_decayed_weights(config.weight_decay, decay_mask)
-    rule = (
-        [optax.scale_by_adam(), decay] if config.name == "adamw" else [decay, optax.trace(MOMENTUM)]
-    )
-
+    adam = config.name == "adamw"
     trained = optax.chain(
         # The loop logs this; measured here, a frozen part needs no backward pass.
         optax.snapshot("grad_norm", optax.global_norm),
-        optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity(),
-        *rule,
+        optax.clip_by_global_norm(clip) if clip else optax.identity(),
+        *([optax.scale_by_adam(), decay] if adam else [decay, optax.trace(MOMENTUM)]),
         optax.scale_by_learning_rate(make_schedule(config, num_steps)),
     )
     return optax.chain(

@@ -71,11 +71,10 @@ def free_bytes(mesh: Mesh) -> int:
 
     Devices that do not say so, CPUs among them, share that of the machine.
     """
-    local = [d for d in mesh.devices.flat if d.process_index == jax.process_index()]
-    known = [device.memory_stats() for device in local]
+    known = [device.memory_stats() for device in mesh.local_devices]
     if all(stats and "bytes_limit" in stats for stats in known):
         return min(stats["bytes_limit"] - stats.get("bytes_in_use", 0) for stats in known)
-    return memory.available_bytes() // len(local)
+    return memory.available_bytes() // len(known)
 
 
 def put(arrays: Mapping[str, np.ndarray], sharding: NamedSharding) -> dict[str, jax.Array]:

@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from ml_collections import ConfigDict
 
 from stormpsr_jax.data import pipelines
 from stormpsr_jax.training import loop
@@ -78,7 +77,8 @@ def run(workdir, *, steps=STEPS, profile_steps=None, **changes):
     return loop.train(
         Path(workdir),
         dataclasses.replace(DEFINITION, **changes),
-        config=ConfigDict({"steps": steps, "eval_every": 8}),
+        steps=steps,
+        eval_every=8,
         mesh=make_mesh(),
         rng=jax.random.key(7),
         log_every=5,

@@ -35,13 +35,10 @@ def test_checkpoints_damage_is_named_and_the_one_before_used(saved, part, damage
     folder = saved / "checkpoints" / "3"
     files = [p for p in [folder / part, *(folder / part).rglob("*")] if p.is_file()]
     for path in files:
+        half = path.stat().st_size // 2
+        path.write_bytes(path.read_bytes()[:half] if damage == "truncated" else bytes(2 * half))
         if damage == "removed":
             path.unlink()
-        else:
-            size = path.stat().st_size
-            path.write_bytes(
-                path.read_bytes()[: size // 2] if damage == "truncated" else b"\0" * size
-            )
     with pytest.warns(UserWarning, match=r"checkpoints/3 is damaged .*3\.damaged"):
         step, restored, _ = restore(saved)
     assert step == 2

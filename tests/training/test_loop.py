@@ -1,5 +1,6 @@
 """The training loop on a toy stage; run as a script, it is a process that tests stop or starve."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -16,7 +17,7 @@ import pytest
 
 from stormpsr_jax.base import interruption
 from stormpsr_jax.training import loop
-from stormpsr_jax.training.checkpoint import load_best
+from stormpsr_jax.training.checkpoint import BEST, load_best
 from stormpsr_jax.training.metrics import read_metrics
 from tests.support.loop_toy import (
     STEPS,
@@ -90,18 +91,26 @@ def test_train_matches_a_plain_loop_and_compiles_once(tmp_path):
 
 
 def test_train_profiles_the_steps_asked_for(tmp_path, undisturbed, monkeypatch):
-    calls = []
-    for name in ("start_trace", "stop_trace"):
-        call = getattr(jax.profiler, name)
-        monkeypatch.setattr(
-            jax.profiler, name, lambda *a, n=name, c=call: (calls.append(n), c(*a))[1]
-        )
-    run(tmp_path / "toy", profile_steps=(3, 5))
-    assert calls == ["start_trace", "stop_trace"]
+    seen, trace = [], jax.profiler.trace
+
+    @contextlib.contextmanager
+    def noted(folder):
+        seen.append("begin")
+        with trace(folder):
+            yield
+        seen.append("end")
+
+    def note(step, batch):
+        seen.append(step)
+
+    monkeypatch.setattr(jax.profiler, "trace", noted)
+    run(tmp_path / "toy", profile_steps=(3, 5), data=acting(note))
+    assert seen == [1, 2, "begin", 3, 4, 5, "end", *range(6, STEPS + 1)]
     assert list((tmp_path / "toy" / "profile").rglob("*.xplane.pb"))
     assert_same(tmp_path / "toy", undisturbed)
-    run(tmp_path / "late", steps=4, profile_steps=(3, 50))
-    assert calls[2:] == ["start_trace", "stop_trace"]
+    seen.clear()
+    run(tmp_path / "late", steps=4, profile_steps=(3, 50), data=acting(note))
+    assert seen == [1, 2, "begin", 3, 4, "end"]
 
 
 @pytest.mark.parametrize("most", [5, 50])
@@ -113,13 +122,19 @@ def test_train_results_do_not_depend_on_the_steps_in_a_dispatch(tmp_path, undist
     assert_same(workdir, undisturbed)
 
 
-def test_train_a_dispatch_says_in_which_step_the_loss_was_not_finite(tmp_path):
+def test_train_a_dispatch_says_in_which_step_the_loss_was_not_finite(tmp_path, undisturbed):
+    """What goes on from there needs the best weights too, and else goes on from further back."""
+
     def poison(step, batch):
         return batch | {"x": batch["x"] * np.nan} if step == 11 else batch
 
     with pytest.raises(FloatingPointError, match=r"'toy'.* at step 11; .*toy/checkpoints/8"):
         run(tmp_path / "toy", data=acting(poison), steps_per_dispatch=50)
     assert steps_saved(tmp_path / "toy") == [4, 8]
+    (tmp_path / "toy" / BEST).write_bytes(b"damaged")
+    with pytest.warns(UserWarning, match="checkpoints/8 is damaged"):
+        run(tmp_path / "toy")
+    assert_same(tmp_path / "toy", undisturbed)
 
 
 def test_train_arrays_that_are_held_on_the_devices_are_in_every_batch(tmp_path, undisturbed):

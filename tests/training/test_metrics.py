@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 
-from stormpsr_jax.training import pace
-from stormpsr_jax.training.metrics import MetricWriter, read_metrics
+from stormpsr_jax.training import metrics
+from stormpsr_jax.training.metrics import MetricWriter, Pace, read_metrics
 from tests.support.loop_toy import BATCH, run
 
 
@@ -71,14 +71,14 @@ def test_read_metrics_errors_name_the_line(tmp_path, line):
 
 def test_pace_rates_are_those_of_the_time_that_steps_take(monkeypatch):
     clock = types.SimpleNamespace(now=100.0, monotonic=lambda: clock.now)
-    monkeypatch.setattr(pace, "time", clock)
+    monkeypatch.setattr(metrics, "time", clock)
     device = types.SimpleNamespace(device_kind="NVIDIA H100 80GB HBM3")
     mesh = types.SimpleNamespace(devices=np.array([device] * 8), size=8)
-    found = pace.Pace(10, mesh, "bfloat16", "clips")
+    found = Pace(10, mesh, "bfloat16", "clips")
     found.rows, found.operations = 256, 989 * 10**12
-    with found.apart():
+    with found.spent("apart"):
         clock.now += 50  # compilation
-    with found.waiting():
+    with found.spent("waiting"):
         clock.now += 1
     clock.now += 3
     assert found.lap(18) == {
@@ -88,7 +88,7 @@ def test_pace_rates_are_those_of_the_time_that_steps_take(monkeypatch):
         "flops_per_second": 2 * 989e12,
         "peak_share": 2 / 8,
     }
-    with found.apart():
+    with found.spent("apart"):
         clock.now += 9  # evaluation
     clock.now += 2
     assert found.lap(20)["steps_per_second"] == 1.0

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from ml_collections import ConfigDict
 
+from stormpsr_jax.configs.default import Optimizer
 from stormpsr_jax.networks.spatial import SpatialEncoder
 from stormpsr_jax.networks.vit import ViT
 from stormpsr_jax.training.optimizer import (
@@ -19,8 +19,7 @@ from stormpsr_jax.training.optimizer import (
 
 
 def config(**fields):
-    defaults = {"name": "sgd", "lr": 0.1, "weight_decay": 0.0, "warmup_steps": 0, "clip_norm": 0.0}
-    return ConfigDict(defaults | fields)
+    return Optimizer(**{"lr": 0.1} | fields)
 
 
 PARAMS = {
@@ -32,11 +31,6 @@ PARAMS = {
     },
     "head": {"kernel": jnp.full((3, 2), 2.0), "bias": jnp.ones(2)},
 }
-ONES = jax.tree.map(jnp.ones_like, PARAMS)
-
-
-def update(optimizer, grads=ONES, params=PARAMS):
-    return optimizer.update(grads, optimizer.init(params), params)[0]
 
 
 @pytest.mark.parametrize("warmup", [0, 10])
@@ -53,7 +47,8 @@ def test_make_schedule_matches_the_formula(warmup):
 @pytest.mark.parametrize("name", ["sgd", "adamw"])
 def test_make_optimizer_weight_decay_moves_kernels_alone(name):
     zeros = jax.tree.map(jnp.zeros_like, PARAMS)
-    updates = update(make_optimizer(config(name=name, weight_decay=0.5), 10, PARAMS), zeros)
+    optimizer = make_optimizer(config(name=name, weight_decay=0.5), 10, PARAMS)
+    updates, _ = optimizer.update(zeros, optimizer.init(PARAMS), PARAMS)
     for path, value in jax.tree_util.tree_leaves_with_path(updates):
         # lr 0.1 × decay 0.5 × kernel 2.0
         expected = -0.1 if path[-1].key == "kernel" else 0.0

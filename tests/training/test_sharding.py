@@ -13,7 +13,7 @@ from jax.sharding import AxisType, PartitionSpec
 
 from stormpsr_jax.networks.spatial import SpatialEncoder
 from stormpsr_jax.networks.vit import ViT
-from stormpsr_jax.training import loop
+from stormpsr_jax.training import step
 from stormpsr_jax.training.sharding import batch_sharding, make_mesh, put, state_shardings
 from tests.support.processes import environment, finish, start
 
@@ -88,16 +88,11 @@ def _check_step_moves_no_activations(mesh):
     }
     variables = jax.eval_shape(model.init, jax.random.key(0), batch["image"])
     optimizer = optax.sgd(0.1, momentum=0.9)
-    rng = jax.ShapeDtypeStruct((2,), "uint32")
-    state = jax.eval_shape(
-        functools.partial(loop.new_state, optimizer),
-        variables["params"],
-        variables["batch_stats"],
-        rng,
-    )
-    step = loop.jit_step(loss_fn, optimizer, state_shardings(state, mesh), mesh)
+    start = variables["params"], variables["batch_stats"], jax.ShapeDtypeStruct((2,), "uint32")
+    state = jax.eval_shape(functools.partial(step.new_state, optimizer), *start)
+    jitted = step.jit_step(loss_fn, optimizer, state_shardings(state, mesh), mesh)
     sums = {name: jax.ShapeDtypeStruct((), "float32") for name in ("count", "loss", "grad_norm")}
-    compiled = step.lower(state, sums, batch).compile()
+    compiled = jitted.lower(state, sums, batch).compile()
     parts = zip(jax.tree.leaves(state), jax.tree.leaves(state_shardings(state, mesh)), strict=True)
     state_bytes = sum(4 * math.prod(s.shard_shape(leaf.shape)) for leaf, s in parts)
     assert compiled.memory_analysis().alias_size_in_bytes >= state_bytes  # updated in place
@@ -107,15 +102,8 @@ def _check_step_moves_no_activations(mesh):
         for result in moved
         for text in re.findall(r"\w\[([\d,]+)\]", result)
     ]
-    split = [
-        tuple(sorted(leaf.shape))
-        for leaf, s in zip(
-            jax.tree.leaves(state.params),
-            jax.tree.leaves(state_shardings(state.params, mesh)),
-            strict=True,
-        )
-        if s.spec
-    ]
+    of_params = (jax.tree.leaves(t) for t in (state.params, state_shardings(state.params, mesh)))
+    split = [tuple(sorted(leaf.shape)) for leaf, s in zip(*of_params, strict=True) if s.spec]
     assert split
     assert sorted(shapes) == sorted(split)
 
