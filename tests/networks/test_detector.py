@@ -225,16 +225,6 @@ def plain_iou(a, b, generalised=False):
     return inner / union - generalised * (outer - union) / outer
 
 
-@pytest.mark.parametrize("generalised", [False, True])
-@pytest.mark.parametrize("convert", [np.asarray, jnp.asarray])
-def test_box_iou_matches_scalar_transcription(generalised, convert):
-    rng = np.random.default_rng(0)
-    a, b = random_boxes(rng, 50), random_boxes(rng, 50)
-    expected = [plain_iou(p, q, generalised) for p, q in zip(a, b, strict=True)]
-    result = box_iou(convert(a), convert(b), generalised)
-    np.testing.assert_allclose(result, expected, atol=1e-4)
-
-
 def test_zoom_boxes_follow_the_picture():
     rng = np.random.default_rng(9)
     images, boxes = np.zeros((40, 64, 96, 1), np.float32), np.empty((40, 4), np.float32)

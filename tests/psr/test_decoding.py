@@ -242,16 +242,3 @@ def test_arrays_without_a_procedure_give_what_predictions_give(data, s, stream, 
     )
     events = decode(PROCEDURE, variant, stream, s, *arrays(*data))
     assert found == [event[:3] for event in events]
-
-
-@pytest.mark.parametrize(
-    ("arrays", "message"),
-    [
-        (([2, 1], ["10"] * 2, [1, 1]), "frames do not ascend"),
-        (([1, 2], ["10"] * 2), r"confidences are not numbers in 0…1 of shape \(2,\)"),
-        (([1], None, None, [[2, 0]]), r"changes are not numbers in 0…1 of shape \(1, 2\)"),
-    ],
-)
-def test_arrays_that_do_not_fit_are_named(arrays, message):
-    with pytest.raises(ValueError, match=message):
-        accumulate("00", *arrays)

@@ -3,7 +3,6 @@
 import dataclasses
 
 import numpy as np
-import pytest
 
 from stormpsr_jax.psr import learned_stream
 from stormpsr_jax.psr.events import Event
@@ -130,17 +129,3 @@ def test_reporter_right_needs_evidence_of_the_part_itself():
     assert reports(UP, others_say_so, settings=LearnedSettings()) == [[0]]
     # What was reported as incorrect does not become right because all else is.
     assert reports(UP, WRONG, others_say_so, itself, settings=careful) == [[1], [], [0]]
-
-
-@pytest.mark.parametrize("sure", [None, 4.0])
-def test_reporter_a_whole_recording_gives_the_events_of_its_frames_one_by_one(sure):
-    rng = np.random.default_rng(0)
-    frames = np.cumsum(rng.integers(1, 4, size=3000))
-    steps = rng.normal(size=(4, 3000, 3)) * (rng.random((4, 3000, 1)) < 0.1)
-    belief = Belief(*(8 * np.sin(steps.cumsum(axis=1))))
-    settings = LearnedSettings(install=2.0, sure=sure, unexpected=-5.0)
-    one, expected = Reporter(PUMP, UP, settings, None), []
-    for frame, *logits in zip(frames.tolist(), *belief, strict=True):
-        expected += one.update(frame, Belief(*logits))
-    assert len(expected) > 100
-    assert Reporter(PUMP, UP, settings, None).whole(frames, belief) == expected

@@ -121,41 +121,20 @@ def test_score_recording_matches_a_walk_over_frames(recording):
     assert len(alarms) == found["false_alarms"]
 
 
-def test_no_verdict_counts_those_that_are_not_sure_and_those_of_which_nothing_was_said():
-    states = [[0] * 6, [1] * 6]
-    events = [(30, 0), (35, 6), (60, 8), (50, 12), (55, 13)]  # c comes off again, e is incorrect
-    unsure = [(40, 3)]
-    scores = wrong_parts.score_recording([0, 20], states, events, FPS, unsure)
-    assert scores["right_installations"] == 6
-    assert (scores["right_unsure"], scores["no_verdict"]) == (1, 5)  # all but the first
-    # Taken off, which is reported, and put on again.
-    states = [[0], [1], [0], [1]]
-    scores = wrong_parts.score_recording([0, 20, 40, 60], states, [(30, 0), (45, 2)], FPS)
-    assert (scores["right_installations"], scores["no_verdict"]) == (2, 1)
-    # It stands at the end of the interval, whatever comes at that frame.
-    scores = wrong_parts.score_recording([0, 20, 40, 60], states, [(30, 0), (40, 2), (70, 0)], FPS)
-    assert scores["no_verdict"] == 0
-
-
-@pytest.mark.parametrize(
-    ("events", "expected"),
-    [
+def test_early_reports_are_those_of_parts_that_are_not_there():
+    states = [[0, 0, 0], [1, 0, 0], [1, -1, 0], [0, -1, 0]]
+    for events, expected in (
         ([(0, 0)], 0),  # a is there after two seconds, not later
         ([(11, 3)], 1),  # b after more than that
         ([(12, 3)], 0),
-        ([(50, 3)], 0),
         ([(30, 6)], 1),  # c never
-        ([(30, 7)], 0),
         ([(30, 6), (30, 7)], 0),  # the last of a frame stands
         ([(30, 6), (31, 8), (32, 6)], 2),
         ([(61, 0)], 0),  # late: a is off again
         ([(20, 0), (61, 2), (62, 0)], 1),
-    ],
-)
-def test_early_reports_are_those_of_parts_that_are_not_there(events, expected):
-    states = [[0, 0, 0], [1, 0, 0], [1, -1, 0], [0, -1, 0]]
-    scores = wrong_parts.score_recording([0, 8, 20, 60], states, events, FPS)
-    assert scores["early"] == expected
+    ):
+        scores = wrong_parts.score_recording([0, 8, 20, 60], states, events, FPS)
+        assert scores["early"] == expected, events
 
 
 def test_how_many_were_accepted_is_said_without_a_word_on_what_chose_the_bar():
