@@ -1,12 +1,9 @@
-from unittest import mock
-
 import numpy as np
 import pytest
 import safetensors.numpy
 from PIL import Image
 
 from stormpsr_jax.networks.vit_published import resize_position_embedding
-from stormpsr_jax.stages import pretrain
 from stormpsr_jax.weights import parameters, torch_layout
 from tests.support.weights_data import random_state, tiny_encoder
 
@@ -33,28 +30,6 @@ def test_resize_position_embedding_matches_pillow_on_random_fields(old, new):
         np.testing.assert_allclose(out[0, 1:, channel].reshape(new), expected, atol=1e-5)
 
 
-def test_initialise_from_pictures_need_not_be_square(tmp_path, monkeypatch):
-    """A square ViT is fitted to a run's oblong pictures; the grid follows from their size."""
-    path = tmp_path / "vit.safetensors"
-    state = random_state("vit")
-    parameters.save_params(path, *torch_layout.from_state_dict(state, "vit"))
-    params, stats = tiny_encoder()
-    params = params | {"encoder": params["encoder"] | {"pos_embed": np.zeros((1, 11, 8))}}
-    model = mock.Mock(patch_size=4)
-    variables = {"params": params, "batch_stats": stats}
-    monkeypatch.setattr(pretrain.networks, "spatial_encoder", lambda context: model)
-    monkeypatch.setattr(pretrain.networks, "fresh", lambda *_: variables)
-    context = mock.Mock(**{"config.init_from": str(path)})
-    got, _ = pretrain.starting_point(context, (8, 20))
-    expected = resize_position_embedding(state["pos_embed"], (2, 5))
-    np.testing.assert_allclose(got["encoder"]["pos_embed"], expected, atol=1e-6)
-    # A file of oblong pictures does not tell its grid.
-    oblong = random_state("vit") | {"pos_embed": np.zeros((1, 13, 8), np.float32)}
-    parameters.save_params(path, *torch_layout.from_state_dict(oblong, "vit"))
-    with pytest.raises(ValueError, match="12 patches make no square grid; only that of square"):
-        pretrain.starting_point(context, (8, 20))
-
-
 def of(*shape):
     return np.zeros(shape, np.float32)
 
@@ -68,6 +43,8 @@ def of(*shape):
             {"projection_head": {"kernel": of(7, 4), "bias": of(5)}},
             r"projection_head/kernel has shape \(7, 4\).*\(7, 5\)",
         ),
+        # A file of oblong pictures does not tell its grid.
+        ({"encoder": {"pos_embed": of(1, 13, 8)}}, "12 patches make no square grid; only that of"),
         (None, "weights import"),  # a state dict as it is published
     ],
 )
@@ -77,6 +54,8 @@ def test_initialise_from_what_does_not_fit_is_named(tmp_path, changes, message):
         safetensors.numpy.save_file(state, path)
     else:
         params, stats = torch_layout.from_state_dict(state, "spatial")
+        if "encoder" in changes:
+            changes = {"encoder": params["encoder"] | changes["encoder"]}
         params = {name: value for name, value in (params | changes).items() if value is not None}
         parameters.save_params(path, params, stats)
     with pytest.raises(ValueError, match=message):
