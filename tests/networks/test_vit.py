@@ -102,7 +102,7 @@ def test_vit_tokens_that_fill_up_for_the_fused_kernel_change_nothing(monkeypatch
     """Features and gradients; the kernel's part is computed by XLA here."""
     by_xla = functools.partial(attention.fused_attention, implementation="xla")
     monkeypatch.setattr(attention, "fused_attention", by_xla)
-    plain = vit.ViT(patch_size=4, width=16, depth=1, num_heads=2, dtype=jnp.bfloat16, **fields)
+    plain = vit.ViT(patch_size=4, width=16, depth=2, num_heads=2, dtype=jnp.bfloat16, **fields)
     images = images_of(0, 2, 8, 12, 3)  # 7 or 9 tokens: filled up to 8 or 16
     variables = random_variables(plain, images)
     filled = plain.clone(attention="cudnn")

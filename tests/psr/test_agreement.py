@@ -62,21 +62,20 @@ def test_check_no_false_alarms_on_golden_inputs(name):
     labels = golden / "labels"
     if name == "meccano":
         labels = SHARED / "data" / "meccano_psr_labels"
-    for profile in (golden / "clean", golden / "noisy"):
-        recordings = {}
-        for path in sorted((profile / "asd").glob("*_results_pred.csv")):
-            key = path.name.removesuffix("_results_pred.csv")
-            (folder,) = labels.glob(f"**/{key}")
-            recordings[key] = LabelledPredictions(
-                key,
-                procedure.variant_for(key),
-                read_steps(folder / "PSR_labels.csv", procedure),
-                np.zeros((0, procedure.num_components), np.int8),
-                read_detections(path, procedure),
-                read_temporal(profile / "temporal" / path.name, procedure),
-            )
-        settings = Settings(threshold=1.0)
-        assert evaluation.evaluate_recordings(procedure, recordings, settings)["warnings"] == []
+    recordings, profile = {}, golden / "noisy"
+    for path in sorted((profile / "asd").glob("*_results_pred.csv")):
+        key = path.name.removesuffix("_results_pred.csv")
+        (folder,) = labels.glob(f"**/{key}")
+        recordings[key] = LabelledPredictions(
+            key,
+            procedure.variant_for(key),
+            read_steps(folder / "PSR_labels.csv", procedure),
+            np.zeros((0, procedure.num_components), np.int8),
+            read_detections(path, procedure),
+            read_temporal(profile / "temporal" / path.name, procedure),
+        )
+    settings = Settings(threshold=1.0)
+    assert evaluation.evaluate_recordings(procedure, recordings, settings)["warnings"] == []
 
 
 @pytest.mark.parametrize(
