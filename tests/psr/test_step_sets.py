@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import pathlib
 import random
 
 import numpy as np
@@ -11,8 +12,10 @@ from hypothesis import strategies as st
 
 from stormpsr_jax.psr import analysis, comparison, evaluation, metrics, step_sets
 from stormpsr_jax.psr.accumulation import Settings
-from stormpsr_jax.recordings.evaluation_set import LabelledPredictions
+from stormpsr_jax.psr.batch_decoding import decode
+from stormpsr_jax.recordings.evaluation_set import LabelledPredictions, load_recordings
 from stormpsr_jax.recordings.predictions import Detections
+from stormpsr_jax.recordings.procedure import load_procedure
 from tests.support import toy
 
 # Frames that are no step ids: columns that look exchanged are refused.
@@ -49,6 +52,25 @@ def test_pos_sets_is_undefined_without_steps_and_where_the_search_would_take_too
 def test_pos_sets_is_pos_where_no_two_steps_share_a_frame(truth, found):
     truth, found = list(enumerate(truth, 7)), list(enumerate(found, 7))
     assert step_sets.order_similarity(truth, found) == metrics.order_similarity(truth, found)
+
+
+REAL = pathlib.Path(__file__).parents[3] / "shared" / "data" / "industreal_real"
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="the real labels are not here")
+def test_pos_sets_of_real_detections_is_that_of_the_page_however_components_are_numbered():
+    procedure, pairs = load_procedure("industreal"), []
+    for r in load_recordings(procedure, REAL / "labels", REAL / "asd").values():
+        events = decode(procedure, r.variant, "asd", Settings(), r.detections)
+        pairs.append((r.truth, metrics.scored_steps([event[:2] for event in events])))
+    numbers = range(procedure.num_components)
+    for order in (numbers, numbers[::-1]):
+        others = [
+            [[(frame, 3 * order[step // 3] + step % 3) for frame, step in of] for of in pair]
+            for pair in pairs
+        ]
+        found = np.mean([step_sets.order_similarity(*pair) for pair in others])
+        assert found == pytest.approx(0.864, abs=5e-4)
 
 
 PROCEDURE = toy.procedure("a, b, c", "100 110 101 111", fps=10)
