@@ -196,16 +196,13 @@ def test_every_module_that_can_be_run_is_listed():
             assert stem == "__main__" or re.search(rf"[` ]{folder}\.{stem}`", pages), path
 
 
-def test_layout_lists_every_room():
-    """In CONTRIBUTING.md, every folder with Python files, but for those of data and examples."""
+def test_contributing_lists_every_room_and_the_files_that_each_addition_touches():
+    """Every folder with Python files is a room, but for those of data and examples."""
     folders = {f"{Path(path).parent}/" for path in SOURCES if not path.startswith("tests/")}
     folders = {folder for folder in folders if not folder.startswith("stormpsr_jax/configs")}
     assert folders <= set(
         re.findall(r"^\| `((?:\w+/)+)` \|", read("CONTRIBUTING.md"), re.MULTILINE)
     )
-
-
-def test_contributing_says_which_files_each_addition_touches():
     listed = additions()
     assert len(listed) == 11
     for addition, (number, paths) in listed.items():
@@ -253,21 +250,14 @@ def test_pages_can_be_read(page):
     assert [lines[0] for lines in paragraphs(text) if len(lines) > 6] == []
 
 
-def test_pages_together_can_be_finished():
+def test_readme_is_short_leads_to_every_page_and_has_its_commands_and_pages_can_be_finished():
     assert sum(len(read(page).splitlines()) for page in PAGES if page.startswith("docs/")) <= 2_600
-
-
-def test_readme_short_and_with_its_two_commands():
     text = read("README.md")
     assert len(text.splitlines()) <= 110
+    assert {*GUIDES} - {"README.md"} <= set(re.findall(r"\]\(([^)\s#]+)", text))
     for name in ("run", "test", "demo"):
         (block,) = re.findall(rf"^<!-- command: {name} -->\n```bash\n(.*?)^```$", text, re.M | re.S)
         assert block.count("\n") == 1
-
-
-def test_readme_leads_to_every_page():
-    links = set(re.findall(r"\]\(([^)\s#]+)", read("README.md")))
-    assert {*GUIDES} - {"README.md"} <= links
 
 
 def test_no_page_notebook_or_message_installs_the_package_by_its_name():

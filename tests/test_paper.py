@@ -6,7 +6,6 @@ Small here; at full size, two steps a stage, with
 """
 
 import ast
-import dataclasses
 import importlib
 import importlib.util
 import json
@@ -22,9 +21,6 @@ import pytest
 
 from stormpsr_jax.configs import industreal, meccano
 from stormpsr_jax.experiments.paper_plan import TABLES
-from stormpsr_jax.psr.accumulation import Settings
-from stormpsr_jax.psr.streams import ASD
-from stormpsr_jax.recordings.procedure import load_procedure
 from stormpsr_jax.stages.provenance import flat_config
 from stormpsr_jax.training.optimizer import MOMENTUM
 from tests.support import downloads
@@ -216,12 +212,3 @@ def test_configs_budgets_are_those_of_the_paper(name):
     losses = ("pretrain.state_loss", "temporal.state_loss", "detector.part_loss")
     ours = (*losses, "detector.pose_loss", "augment.occluders")
     assert not any(flat_config(config)[field] for field in ours)
-
-
-def test_configs_settings_of_the_paper_are_fixed():
-    base = Settings(window=256)
-    for name, threshold in (("meccano", 1.0), ("industreal", 6.0)):
-        assert CONFIGS[name].get_config().evaluate.threshold == threshold
-        (settings,) = ASD.candidates.fixed_settings(load_procedure(name), base)
-        assert settings == dataclasses.replace(base, threshold=threshold)
-        assert (settings.weight, settings.decay, settings.decoder) == (0.5, 0.75, "expected")

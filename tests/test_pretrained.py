@@ -15,6 +15,7 @@ from stormpsr_jax.stages.context import Context
 from stormpsr_jax.stages.pretrain import packaged_or_path
 from stormpsr_jax.training.sharding import make_mesh
 from stormpsr_jax.weights.parameters import initialise_from
+from tests.support.drawn import random_variables
 from tools import general_networks as tool
 
 FILE = Path(stormpsr_jax.__file__).parent / "pretrained" / "general_encoder.safetensors"
@@ -32,8 +33,7 @@ def test_pretrained_its_seeds_and_those_of_runs_are_disjoint(tmp_path):
 
 def fresh_encoder(config, folder, side):
     encoder = networks.spatial_encoder(Context(config, folder, make_mesh(1, 1)))
-    images = np.zeros((2, side, side, 3), np.float32)
-    return encoder.init(jax.random.key(0), images, train=False)
+    return random_variables(encoder, np.zeros((2, side, side, 3), np.float32))
 
 
 @pytest.mark.usefixtures("system")
@@ -83,9 +83,7 @@ def test_pretrained_detector_has_what_finds_a_product(tmp_path):
 
 TINY = {
     "detector": {"detector.width": 8, "detector.grid": 4},
-    "encoder": {
-        **{"encoder.width": 16, "encoder.depth": 1, "encoder.num_heads": 2, "encoder.stem": (8,)},
-    },
+    "encoder": {"encoder.width": 16, "encoder.depth": 1, "encoder.num_heads": 2},
 }
 
 
@@ -96,7 +94,8 @@ def test_general_networks_their_files_are_starting_points(tmp_path, monkeypatch,
     monkeypatch.setitem(tool.BATCH, network, (2, 2, 2) if network == "encoder" else 4)
     config, name = tool.config_of(network), tool.SECTIONS[network]
     steps = {f"{name}.steps": 2, f"{name}.eval_every": 2, "log_every": 1}
-    config.update_from_flattened_dict({"data.synthetic.size": 32, **steps, **TINY[network]})
+    small = {"data.synthetic.size": 32, "encoder.stem": (8,)}
+    config.update_from_flattened_dict(small | steps | TINY[network])
     path = tool.train(network, config, tmp_path)
     with safe_open(path, "numpy") as file:
         about = {key: json.loads(file.metadata()[key]) for key in ("data_seed", "objects", "steps")}

@@ -158,27 +158,24 @@ def from_timm(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def resize_position_embedding(
-    pos_embed: np.ndarray,
-    grid: tuple[int, int],
-    old_grid: tuple[int, int] | None = None,
-    antialias: bool = True,
+    pos_embed: np.ndarray, grid: tuple[int, int], antialias: bool = True, name: str = "pos_embed"
 ) -> np.ndarray:
-    """Resizes a ViT's position embedding (1, 1 + h w, D) to another patch grid (h, w), bicubically.
+    """Resizes a ViT's position embedding (1, 1 + n², D) to another patch grid (h, w), bicubically.
 
     The kernel is Keys's with a = -0.5, widened where the grid shrinks (`antialias`), as in Pillow
     and in PyTorch with antialias=True, which timm uses. PyTorch without it, which transformers uses
     for most models, has a = -0.75 and repeats the border. The row of [CLS] is kept.
 
     Raises:
-        ValueError: without `old_grid`, which is a square then, of patches that make none.
+        ValueError: patches that make no square, with the `name` of what has them.
     """
-    h, w = old_grid or square(pos_embed.shape[1] - 1, "pos_embed")
+    side, _ = square(pos_embed.shape[1] - 1, name)
     D = pos_embed.shape[-1]
-    patches = np.asarray(pos_embed[0, 1:], np.float32).reshape(h, w, D)
+    patches = np.asarray(pos_embed[0, 1:], np.float32).reshape(side, side, D)
     if antialias:
         resized = jax.image.resize(jnp.asarray(patches), (*grid, D), "bicubic", antialias=True)
     else:
-        rows, columns = _cubic(h, grid[0]), _cubic(w, grid[1])
+        rows, columns = _cubic(side, grid[0]), _cubic(side, grid[1])
         resized = np.einsum("ih,jw,hwd->ijd", rows, columns, patches, optimize=True)
     resized = np.asarray(resized, np.float32).reshape(1, -1, D)
     return np.concatenate([pos_embed[:, :1], resized], axis=1)
@@ -226,7 +223,7 @@ def fit_positions(
     if same and (library is None or grid[0] == grid[1] or round(patches**0.5) ** 2 != patches):
         return positions
     antialias = library != "transformers" or "registers" in params
-    return resize_position_embedding(positions, grid, square(patches, name), antialias)
+    return resize_position_embedding(positions, grid, antialias, name)
 
 
 _BLOCK = (

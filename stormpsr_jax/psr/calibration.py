@@ -8,11 +8,6 @@ parameters, so that 20 events are enough, and its smoothed targets leave nothing
 wrong parts are right much less often than installations and removals: they have a map of their own.
 The beliefs of the learned fusion are probabilities to begin with, of hundreds of recordings, which
 what a dozen say does not make better: they are taken as they are (`STATED`).
-
-How far stated confidences and what came true lie apart is the expected calibration error (Naeini et
-al., Obtaining well calibrated probabilities using Bayesian binning, AAAI 2015): the mean over bins
-of |mean confidence − share of right events|, weighted with the events of the bin. The bins hold
-equally many events (`reliability`).
 """
 
 import dataclasses

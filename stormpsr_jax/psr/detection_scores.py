@@ -56,11 +56,11 @@ def overlaps(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
     return np.divide(inner, union, out=np.zeros_like(inner), where=union > 0)
 
 
-def average_precisions(found: Detections, true: TrueBoxes, iou: float = IOU) -> dict[int, float]:
+def average_precisions(found: Detections, true: TrueBoxes) -> dict[int, float]:
     """Returns the average precision, in 0…1, of each class that occurs among the true boxes.
 
     Both are of all recordings, whose frames have numbers of their own; class 0 is none. `left_out`
-    is left to the caller; `iou` is that of a detection and the true box of its class, at least.
+    is left to the caller. A detection overlaps the true box of its class by `IOU` at least.
     """
     result, rows_of = {}, _rows_by_frame(true)
     for label in np.unique(true.classes).tolist():
@@ -73,7 +73,7 @@ def average_precisions(found: Detections, true: TrueBoxes, iou: float = IOU) -> 
                 for row in rows_of.get(int(found.frames[detection]), ())
                 if true.classes[row] == label and row not in taken
             ]
-            best = _best(found.boxes[detection], true.boxes, free, iou)
+            best = _best(found.boxes[detection], true.boxes, free)
             if best is not None:
                 hits[i] = True
                 taken.add(best)
@@ -94,13 +94,13 @@ def _rows_by_frame(true: TrueBoxes) -> dict[int, list[int]]:
     return rows
 
 
-def _best(box: np.ndarray, boxes: np.ndarray, rows: list[int], iou: float) -> int | None:
-    """The one of `rows` whose box overlaps most, from `iou` on."""
+def _best(box: np.ndarray, boxes: np.ndarray, rows: list[int]) -> int | None:
+    """The one of `rows` whose box overlaps most, from `IOU` on."""
     if not rows:
         return None
     shares = overlaps(box[None], boxes[rows])[0]
     best = len(rows) - 1 - int(shares[::-1].argmax())  # of equals the last, as in pycocotools
-    return rows[best] if shares[best] >= iou else None
+    return rows[best] if shares[best] >= IOU else None
 
 
 def confusion(
@@ -108,7 +108,6 @@ def confusion(
     true: TrueBoxes,
     num_classes: int,
     confidence: float = 0.5,
-    iou: float = IOU,
 ) -> np.ndarray:
     """Counts what was said of each true box: the surest detection on it, of whatever class.
 
@@ -123,7 +122,7 @@ def confusion(
     sure = np.flatnonzero((found.confidences > confidence) & (found.classes > 0))
     for detection in sure[np.argsort(-found.confidences[sure], kind="stable")].tolist():
         free = left.get(int(found.frames[detection]), [])
-        best = _best(found.boxes[detection], true.boxes, free, iou)
+        best = _best(found.boxes[detection], true.boxes, free)
         if best is not None:
             free.remove(best)
         counts[0 if best is None else true.classes[best], found.classes[detection]] += 1
@@ -136,7 +135,6 @@ def score(
     procedure: Procedure,
     recordings: Mapping[str, tuple[Detections, TrueBoxes]],
     confidence: float = 0.5,
-    iou: float = IOU,
 ) -> dict[str, Any]:
     """Scores the detections of a set of recordings.
 
@@ -146,7 +144,6 @@ def score(
         procedure: says what the classes are.
         recordings: by name, detections and true boxes in one unit.
         confidence: floor of the confusion matrix.
-        iou: from which on a box is found.
 
     Returns:
         The content of detections.json: `iou`, `confidence`, names of the `recordings`, number of
@@ -156,14 +153,13 @@ def score(
         `boxes`, `ap` and `ap_all` (None where it does not occur), and `right`, the share of its
         boxes of which the class was said; `confusion`, lists of `confusion`, and its `names`.
     """
-    for name, value in (("confidence", confidence), ("iou", iou)):
-        if not 0 <= value <= 1:
-            raise ValueError(f"{name}={value} is not in 0…1")
+    if not 0 <= confidence <= 1:
+        raise ValueError(f"confidence={confidence} is not in 0…1")
     found, true = _joined(recordings)
     boxed = np.isin(found.frames, true.frames)
-    near = average_precisions(predictions.take_rows(found, boxed), true, iou)
-    everywhere = average_precisions(found, true, iou)
-    counts = confusion(found, true, procedure.error_class, confidence, iou)
+    near = average_precisions(predictions.take_rows(found, boxed), true)
+    everywhere = average_precisions(found, true)
+    counts = confusion(found, true, procedure.error_class, confidence)
     names = ["none", *procedure.to_json()["states"], "error state"]
     classes = []
     for label in range(1, procedure.error_class + 1):
@@ -179,7 +175,7 @@ def score(
             }
         )
     return {
-        "iou": iou,
+        "iou": IOU,
         "confidence": confidence,
         "recordings": sorted(recordings),
         "boxes": len(true.frames),

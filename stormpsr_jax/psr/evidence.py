@@ -11,14 +11,9 @@ seconds, so a clear picture for more than a half-hidden one, however long the lo
 no more than LOOK seconds. What comes into view again renews the look: where g rises by r above what
 it was of late, the share falls to its exp(−RENEWAL · r).
 
-What is kept for or against a part is the sum.
-
-* It begins once the part was absent: in a picture that shows so, or by what is believed after the
-  first second, in which nothing is known yet. A part that seems to be there from the first picture
-  on is never right by itself.
-* What speaks for a part goes where it is believed absent, or incorrect. What speaks against it goes
-  where P(present) is below the threshold of its removal, and so does what a person has said of it.
-* It is cut to ±`CAP`, which no bar of `learned_stream.BARS` reaches.
+What is kept for or against a part is the sum, cut to ±`CAP`, which no bar of `learned_stream.BARS`
+reaches. Where it begins and when it goes is in docs/psr.md#right-wrong-or-not-sure; within the
+first second nothing is known yet.
 
 Scores that say nothing of parts (kinds "detections" and "clips") have no such sum. There the logit
 of being right before the projection takes its place, once the part was absent.

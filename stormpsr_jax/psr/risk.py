@@ -1,23 +1,13 @@
 """How high the bar for installations has to be, so that few incorrect ones are accepted.
 
-The loss of a recording is the share of its incorrect installations that are reported as installed
-(`wrong_parts`), in 0…1; it falls as the bar rises. Of n recordings with an incorrect installation
-the mean loss at bar λ is R̂(λ). What other products lost at it, p₀(λ), counts as A recordings more
-(the plainest form of few-shot conformal prediction, Fisch et al., arXiv 2102.08898), and the bar is
-the lowest with
+The rule and what it promises are in docs/psr.md#right-wrong-or-not-sure. The loss of a recording is
+the share of its incorrect installations that are reported as installed (`wrong_parts`), in 0…1; it
+falls as the bar rises. R̂(λ) is the mean over recordings with an incorrect installation.
 
-    (A · p₀(λ) + n · R̂(λ)) / (A + n) ≤ R.
-
-`PRIOR` has p₀ by kind of the weights, and A = `PRIOR_RECORDINGS`. For streams without weights p₀ is
-1 and A is 1, which is conformal risk control (Angelopoulos et al., arXiv 2208.02814).
-
-The expected loss of a further recording is at most R, if it is drawn as those n were, where
-
-    (n · R̂(λ) + 1) / (n + 1) ≤ R
-
-holds at the bar that was chosen; otherwise nothing guarantees R for this product. It is no bound
-for other people, light or products, nor for a part that goes wrong in a new way; and it holds
-approximately alone where the same recordings have chosen thresholds or when to stop training.
+`PRIOR` has p₀ by kind of the weights, and `PRIOR_RECORDINGS` says for how many recordings it counts
+(the plainest form of few-shot conformal prediction, Fisch et al., arXiv 2102.08898). For streams
+without weights p₀ is 1 and counts as one, which is conformal risk control (Angelopoulos et al.,
+arXiv 2208.02814).
 """
 
 from __future__ import annotations

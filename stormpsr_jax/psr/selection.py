@@ -1,34 +1,22 @@
 """Thresholds, floor, gate and fusion weight, chosen on the validation split by one rule.
 
-A setting's score on a recording is
+The score of a setting on a recording is in docs/psr.md#decoding. F1 alone picks late, sure
+thresholds; with POS and the delay in it, no stream is chosen by other wishes than another. Of a few
+recordings many settings differ by chance. So the one with the best mean is not taken, but the
+fastest that is hardly worse: of those whose mean is within so many standard errors of the best
+(`Candidates.within`), taken over the recordings' differences to it, the one with the least mean
+delay (the rule of Breiman et al., Classification and Regression Trees, 1984, in pairs; theirs is a
+whole standard error, and benchmarks/results/psr-protocols.md has what that costs). Whatever is
+worse than the best somewhere and better nowhere is a whole standard error off or more: one
+recording that goes wrong is never taken for chance.
 
-    F1 + POS − DELAY_PRICE · delay / window − WRONG_PRICE · accepted
-
-with delay and window in seconds and the number of false acceptances (`wrong_parts`), which are
-worse than any other false step. F1 alone picks late, sure thresholds; with POS and the delay in it,
-no stream is chosen by other wishes than another. Of a few recordings many settings differ by
-chance. So the one with the best mean is not taken, but the fastest that is hardly worse: of those
-whose mean is within so many standard errors of the best (`Candidates.within`), taken over the
-recordings' differences to it, the one with the least mean delay (the rule of Breiman et al.,
-Classification and Regression Trees, 1984, in pairs; theirs is a whole standard error, and
-benchmarks/results/psr-protocols.md has what that costs). Whatever is worse than the best somewhere
-and better nowhere is a whole standard error off or more: one recording that goes wrong is never
-taken for chance.
-
-A stream that reads what stream `asd` reads, and more, is there to do better. So it gets no setting
-that is worse than the chosen one of `asd` in F1, POS and delay together; if all are, it has the
-fixed ones.
+A stream that reads what stream `asd` reads, and more, is there to do better than it; if all of its
+settings are worse than the chosen one of `asd`, it has the fixed ones.
 
 Each stream says what it is chosen from (`Candidates.grid`, `Candidates.refinements`). Of sums of
 evidence, floor, gate and weight are chosen without removals, then the thresholds of installations
 and of removals together. The beliefs that a fitted stream has of a recording have to be those of
 weights that have not seen it.
-
-Of fitted streams, and of others where that is asked for, the bar for installations is then raised
-to what the risk of accepting an incorrect one asks for (`risk`).
-
-With the settings goes what their confidences mean, learnt from the events that they find on the
-same recordings (`calibration.fit`).
 
 Fewer than MIN_RECORDINGS recordings give no standard error to go by, and without a true positive
 there is no delay: then they are fixed ones (`Candidates.fixed_settings`). They are those of the

@@ -1,13 +1,7 @@
 """POS where the steps of one frame are a set: which of them comes first does not count.
 
-Labels and detectors put several steps into one frame. POS breaks such ties by the id of the step,
-so that its value hangs on how components are numbered. Here each order of the steps of one frame is
-as good as any other, in the labels and in what was recognised. With L(Y) the orders of Y that
-differ inside frames alone,
-
-    pos_sets = max over Y' in L(Y), Ŷ' in L(Ŷ) of 1 − min(DamLev(Y', Ŷ') / |Y|, 1).
-
-It is never below POS, and equals it where no two steps share a frame.
+docs/psr.md#steps-of-one-frame says why, and defines it. It is never below POS, and equals it where
+no two steps share a frame.
 """
 
 import collections

@@ -33,12 +33,15 @@ def timeline(*runs):
 
 
 def test_kcas_draws_follow_the_density_of_the_paper():
-    """Chi-square of 20,000 draws against an independent transcription of p(x)."""
+    """Chi-square of 20,000 draws against an independent transcription of p(x).
+
+    The released code loses events of components with a large index; ours must not.
+    """
     events, n, delta, sigma = [150, 400, 410], 600, 40.0, 20.0
     state = np.zeros((n, 17), np.int8)
     state[150:, 0] = 1
     state[150:, 5] = 1  # two components in one frame are one event
-    state[400:, 1] = 1
+    state[400:, 16] = 1
     state[410:, 2] = 1
     sampler = sampling.ClipSampler({"a": recording(state)}, delta=delta, sigma=sigma)
     rng = np.random.default_rng(0)
@@ -67,19 +70,6 @@ def test_clips_that_end_at_every_so_manieth_frame_stand_for_those_up_to_the_next
     expected = [density[end : end + every].sum() for end in ends]
     found = [(draws == end).mean() for end in ends]
     np.testing.assert_allclose(found, expected, atol=0.03)
-
-
-def test_clip_density_every_event_has_the_same_weight_whatever_its_component():
-    """The released code loses events of components with a large index; ours must not."""
-    first, last = np.zeros((2, 1000, 17), np.int8)
-    first[500:, 0] = 1
-    last[500:, 16] = 1
-    a, b = (sampling.ClipSampler({"a": recording(s)}) for s in (first, last))
-    draws = [
-        [s.draw(rng) for _ in range(50)]
-        for s, rng in ((a, np.random.default_rng(1)), (b, np.random.default_rng(1)))
-    ]
-    assert draws[0] == draws[1]
 
 
 @settings(max_examples=50, deadline=None)

@@ -16,6 +16,7 @@ from stormpsr_jax.networks.detection import (
 )
 from stormpsr_jax.networks.detector import Detector, anchor_points, crop, straighten
 from stormpsr_jax.training.losses import condition_bce
+from tests.support.drawn import apply, random_variables
 
 
 @functools.cache  # compiling is what takes time
@@ -35,16 +36,8 @@ def test_crop_keeps_linear_ramps(extent, size):
     result = crop(features, jnp.array([[x, y, extent / 1.2, extent / 1.2]]), size, margin=1.2)[0]
     at = (np.arange(size) + 0.5) / size - 0.5
     inside = slice(1, -1) if extent == 0.8 else slice(None)
-    np.testing.assert_allclose(
-        result[inside, inside, 0],
-        np.tile(40 * (x + extent * at), (size, 1))[inside, inside],
-        rtol=0.02,
-    )
-    np.testing.assert_allclose(
-        result[inside, inside, 1].T,
-        np.tile(40 * (y + extent * at), (size, 1))[inside, inside],
-        rtol=0.02,
-    )
+    expected = 40 * np.stack(np.meshgrid(x + extent * at, y + extent * at), -1)
+    np.testing.assert_allclose(result[inside, inside], expected[inside, inside], rtol=0.02)
 
 
 def test_straighten_any_pose_of_a_linear_ramp():
@@ -72,8 +65,8 @@ def test_detector_refuses_sides_that_are_no_multiples_of_4():
 
 @pytest.mark.parametrize(("height", "width", "levels"), [(48, 48, 1), (44, 72, 3)])
 def test_detector_one_box_around_each_anchor_point(height, width, levels):
-    apply, _, images = build((3, height, width, 3), levels)
-    out = apply(10 * images)
+    run, _, images = build((3, height, width, 3), levels)
+    out = run(10 * images)
     points, _ = anchor_points(height, width, levels)
     assert {k: v.shape for k, v in out.items()} == {
         "boxes": (3, len(points), 4),
@@ -86,11 +79,11 @@ def test_detector_one_box_around_each_anchor_point(height, width, levels):
 
 
 def test_detector_bfloat16_keeps_float32_parameters_and_outputs():
-    apply, params, images = build((3, 48, 48, 3))
+    run, params, images = build((3, 48, 48, 3))
     model = Detector(num_classes=4, width=8, dtype=jnp.bfloat16)
     own = jax.eval_shape(model.init, jax.random.key(0), images)["params"]
     assert {x.dtype for x in jax.tree.leaves(own)} == {jnp.dtype("float32")}
-    full, half = apply(images), jax.jit(model.apply)({"params": params}, images)
+    full, half = run(images), apply(model, {"params": params}, images)
     for name in full:
         assert half[name].dtype == jnp.float32
         np.testing.assert_allclose(half[name], full[name], atol=0.1)
@@ -173,10 +166,10 @@ def test_detector_upright_learns_place_and_state_and_how_the_product_lies_and_re
 def test_corrections_are_in_units_of_the_axes_of_the_pose_before():
     model = Detector(num_classes=3, width=8, upright=True, corrections=2)
     images = np.random.default_rng(0).normal(size=(2, 48, 48, 3)).astype(np.float32)
-    params = model.init(jax.random.key(0), images)["params"]
+    params = random_variables(model, images)["params"]
     by = np.array([0.2, -0.1, 0.3, 0.1, -0.2, 0.4], np.float32)
     params["correction"]["Dense_1"] = {"kernel": jnp.zeros((128, 6)), "bias": jnp.asarray(by)}
-    first, second, third = model.apply({"params": params}, images)["pose"]
+    first, second, third = apply(model, {"params": params}, images)["pose"]
     for before, after in ((first, second), (second, third)):
         for (cx, cy, xx, xy, yx, yy), moved in zip(before, after, strict=True):
             for i, start in enumerate(((cx, cy), (xx, xy), (yx, yy))):
@@ -223,16 +216,6 @@ def plain_iou(a, b, generalised=False):
     union = (aX - ax) * (aY - ay) + (bX - bx) * (bY - by) - inner
     outer = (max(aX, bX) - min(ax, bx)) * (max(aY, bY) - min(ay, by))
     return inner / union - generalised * (outer - union) / outer
-
-
-@pytest.mark.parametrize("generalised", [False, True])
-@pytest.mark.parametrize("convert", [np.asarray, jnp.asarray])
-def test_box_iou_matches_scalar_transcription(generalised, convert):
-    rng = np.random.default_rng(0)
-    a, b = random_boxes(rng, 50), random_boxes(rng, 50)
-    expected = [plain_iou(p, q, generalised) for p, q in zip(a, b, strict=True)]
-    result = box_iou(convert(a), convert(b), generalised)
-    np.testing.assert_allclose(result, expected, atol=1e-4)
 
 
 def test_zoom_boxes_follow_the_picture():

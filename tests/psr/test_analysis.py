@@ -168,10 +168,6 @@ def test_a_file_that_no_table_can_be_made_of_is_one_line(tmp_path):
             analysis.load_result(path)
         assert str(error.value).startswith(f"{path}: is no result of this version's evaluate (")
         assert "\n" not in str(error.value)
-
-
-def test_a_file_scored_with_a_flag_that_is_gone_is_refused(tmp_path):
-    path = tmp_path / "m.json"
     path.write_text(json.dumps({**GOLDEN, "certain": 0.5}))
     with pytest.raises(ValueError, match="was scored with --certain, which is gone; run evaluate"):
         analysis.load_result(path)

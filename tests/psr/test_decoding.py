@@ -29,6 +29,9 @@ POSSIBLE = {"up": range(9), "down": range(9), "mend": [6, 5, 3, 8]}
 CLASSES = range(len(PROCEDURE.states) + 2)
 # Multiples of 1/8 as confidences are exact in binary; thresholds are no sums of decayed ones.
 CONFIDENCE = st.integers(0, 8).map(lambda n: n / 8)
+T = st.integers(0, 24).map(lambda n: n / 8)
+PAIRS = st.lists(st.tuples(T, st.none() | T), max_size=6)
+STREAM, VARIANT = st.sampled_from(["asd", "temporal", "storm"]), st.sampled_from(sorted(POSSIBLE))
 
 
 @st.composite
@@ -128,12 +131,7 @@ def steps(events):
 
 
 @settings(max_examples=80, deadline=None)
-@given(
-    streams(),
-    all_settings(),
-    st.sampled_from(["asd", "temporal", "storm"]),
-    st.sampled_from(["up", "down", "mend"]),
-)
+@given(streams(), all_settings(), STREAM, VARIANT)
 def test_decode_matches_literal_transcription(data, s, stream, variant):
     variant = PROCEDURE.variants[variant]
     events = decode(PROCEDURE, variant, stream, s, *arrays(*data))
@@ -148,7 +146,7 @@ def test_decode_matches_literal_transcription(data, s, stream, variant):
 
 
 @settings(max_examples=50, deadline=None)
-@given(streams(), st.sampled_from([0.0, 0.5, 0.7]), st.sampled_from(["up", "down"]))
+@given(streams(), st.sampled_from([0.0, 0.5, 0.7]), VARIANT)
 def test_naive_matches_literal_transcription(data, floor, name):
     detections, _ = data
     variant = PROCEDURE.variants[name]
@@ -167,13 +165,7 @@ def test_naive_matches_literal_transcription(data, floor, name):
 
 
 @settings(max_examples=50, deadline=None)
-@given(
-    streams(),
-    all_settings(),
-    st.sampled_from(["asd", "temporal", "storm"]),
-    st.sampled_from(["up", "mend"]),
-    st.integers(0, 60),
-)
+@given(streams(), all_settings(), STREAM, VARIANT, st.integers(0, 60))
 def test_decoder_online_and_saved_and_batch_agree(data, s, stream, name, split):
     detections, temporal = data
     variant = PROCEDURE.variants[name]
@@ -192,17 +184,7 @@ def test_decoder_online_and_saved_and_batch_agree(data, s, stream, name, split):
 
 @settings(max_examples=50, deadline=None)
 @given(
-    streams(),
-    all_settings(),
-    st.lists(
-        st.tuples(
-            st.integers(0, 24).map(lambda n: n / 8),
-            st.none() | st.integers(0, 24).map(lambda n: n / 8),
-        ),
-        max_size=6,
-    ),
-    st.sampled_from(["asd", "temporal", "storm"]),
-    st.sampled_from(["down", "mend"]),
+    streams(), all_settings(), st.lists(st.tuples(T, st.none() | T), max_size=6), STREAM, VARIANT
 )
 def test_settings_tried_together_give_what_each_gives(data, s, pairs, stream, name):
     variant = PROCEDURE.variants[name]
@@ -214,13 +196,7 @@ def test_settings_tried_together_give_what_each_gives(data, s, pairs, stream, na
 
 
 @settings(max_examples=50, deadline=None)
-@given(
-    streams(),
-    all_settings(),
-    st.sampled_from(["asd", "temporal", "storm"]),
-    st.sampled_from(["down", "mend"]),
-    st.booleans(),
-)
+@given(streams(), all_settings(), STREAM, VARIANT, st.booleans())
 def test_arrays_without_a_procedure_give_what_predictions_give(data, s, stream, name, naive):
     (detections, temporal), variant = data, PROCEDURE.variants[name]
     s = dataclasses.replace(s, removal=None, unseen_decay=None)
@@ -242,16 +218,3 @@ def test_arrays_without_a_procedure_give_what_predictions_give(data, s, stream, 
     )
     events = decode(PROCEDURE, variant, stream, s, *arrays(*data))
     assert found == [event[:3] for event in events]
-
-
-@pytest.mark.parametrize(
-    ("arrays", "message"),
-    [
-        (([2, 1], ["10"] * 2, [1, 1]), "frames do not ascend"),
-        (([1, 2], ["10"] * 2), r"confidences are not numbers in 0…1 of shape \(2,\)"),
-        (([1], None, None, [[2, 0]]), r"changes are not numbers in 0…1 of shape \(1, 2\)"),
-    ],
-)
-def test_arrays_that_do_not_fit_are_named(arrays, message):
-    with pytest.raises(ValueError, match=message):
-        accumulate("00", *arrays)

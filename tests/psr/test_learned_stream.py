@@ -111,9 +111,13 @@ def test_filter_counts_seconds_and_not_pictures():
 # --- Beliefs and events ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("at", "sure"), [(1, None), (333, None), (333, 5.0)])
-def test_decoder_restored_anywhere_it_goes_on_as_if_never_stopped(recording, at, sure):
-    rows, settings = list(recording.scores.per_frame()), dataclasses.replace(SETTINGS, sure=sure)
+# With which parts are asked for, and taken off before anybody is sure.
+CAREFUL = dataclasses.replace(SETTINGS, sure=5.9, remove=0.0, install=0.0)
+
+
+@pytest.mark.parametrize(("at", "settings"), [(1, SETTINGS), (333, SETTINGS), (333, CAREFUL)])
+def test_decoder_restored_anywhere_it_goes_on_as_if_never_stopped(recording, at, settings):
+    rows = list(recording.scores.per_frame())
     whole = learned_stream.LearnedDecoder(PROCEDURE, VARIANT, settings, WEIGHTS)
     expected = online(whole, rows)
     assert expected == decoded(recording, settings)

