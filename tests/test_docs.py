@@ -19,7 +19,6 @@ from stormpsr_jax import __main__ as command
 from stormpsr_jax.configs import default
 from stormpsr_jax.psr.cli import OneLineParser
 from stormpsr_jax.stages import config_flag
-from stormpsr_jax.stages.provenance import flat_config
 from tests.support import evaluate_data
 from tests.support.guide import additions
 
@@ -35,7 +34,7 @@ SOURCES = {
     for folder in FOLDERS
     for path in (ROOT / folder).rglob("*.py")
 }
-FIELDS = flat_config(default.get_config()).keys()
+FIELDS = config_flag.flat(default.get_config()).keys()
 COMPARISONS = ("tables", "compare", "detections")  # of `evaluate`
 # What a path on a page may begin at: the repository, the page's own folder, or the package.
 BEGINNINGS = ("", "stormpsr_jax")

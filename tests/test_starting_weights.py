@@ -6,8 +6,10 @@ import safetensors.numpy
 from PIL import Image
 
 from stormpsr_jax.networks.vit_published import resize_position_embedding
-from stormpsr_jax.stages import pretrain
+from stormpsr_jax.stages import learning
+from stormpsr_jax.stages.pretrain import Pretraining
 from stormpsr_jax.weights import parameters, torch_layout
+from tests.support.tiny import tiny_run
 from tests.support.weights_data import random_state, tiny_encoder
 
 
@@ -41,19 +43,18 @@ def test_initialise_from_pictures_need_not_be_square(tmp_path, monkeypatch):
     parameters.save_params(path, *torch_layout.from_state_dict(state, "vit"))
     params, stats = tiny_encoder()
     params = params | {"encoder": params["encoder"] | {"pos_embed": np.zeros((1, 11, 8))}}
-    model = mock.Mock(patch_size=4)
     variables = {"params": params, "batch_stats": stats}
-    monkeypatch.setattr(pretrain.networks, "spatial_encoder", lambda context: model)
-    monkeypatch.setattr(pretrain.networks, "fresh", lambda *_: variables)
-    context = mock.Mock(**{"config.init_from": str(path)})
-    got, _ = pretrain.starting_point(context, (8, 20))
+    monkeypatch.setattr(Pretraining, "network", mock.Mock())
+    monkeypatch.setattr(learning, "fresh", lambda *_: variables)
+    run, stages = tiny_run(tmp_path, init_from=str(path))
+    got, _ = stages["pretrain"].starting_point(run, (8, 20))
     expected = resize_position_embedding(state["pos_embed"], (2, 5))
     np.testing.assert_allclose(got["encoder"]["pos_embed"], expected, atol=1e-6)
     # A file of oblong pictures does not tell its grid.
     oblong = random_state("vit") | {"pos_embed": np.zeros((1, 13, 8), np.float32)}
     parameters.save_params(path, *torch_layout.from_state_dict(oblong, "vit"))
     with pytest.raises(ValueError, match="12 patches make no square grid; only that of square"):
-        pretrain.starting_point(context, (8, 20))
+        stages["pretrain"].starting_point(run, (8, 20))
 
 
 def of(*shape):
