@@ -21,6 +21,7 @@ WORKDIR/seed_N/VARIANT.log, results in WORKDIR/claims.md and claims.json.
 from __future__ import annotations
 
 import argparse
+import functools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -39,7 +40,7 @@ RECIPE = "recipe"
 
 def _finetuned(config: ConfigDict, is_so: bool) -> dict[str, Any]:
     chosen = set(config.stages) - {"finetune"} | ({"finetune"} if is_so else set())
-    return {"stages": tuple(sorted(chosen, key=order.names().index))}
+    return {"stages": tuple(sorted(chosen, key=order.NAMES.index))}
 
 
 def _without_cad(config: ConfigDict) -> dict[str, Any]:
@@ -65,6 +66,13 @@ VARIANTS: dict[str, Changes] = {
     "scratch": {"init_from": ""},
     "uniform": {"temporal.sampling": "uniform"},
 }
+
+
+def _seeded(variant: str, config: ConfigDict) -> dict[str, Any]:
+    """What differs in the config of a seed, with recordings of this seed."""
+    changes = VARIANTS[variant]
+    changes = changes(config) if callable(changes) else changes
+    return {"data.synthetic.seed": config.seed, **changes}
 
 
 class Claim(NamedTuple):
@@ -115,9 +123,8 @@ def plan(args: argparse.Namespace) -> command.Plan:
         if LEARNED.name in CLAIMS[name].streams and "fuse" not in args.config.stages:
             raise ValueError(f"claim {name} needs fuse, which --config.stages leaves out")
     wanted = {RECIPE, *(side for name in names for side in CLAIMS[name][1:3])}
-    variants = {name: changes for name, changes in VARIANTS.items() if name in wanted}
-    seeded = ("seed", "data.synthetic.seed")
-    runs = planned(args.config, variants, args.root, args.seeds, seeded)
+    variants = {name: functools.partial(_seeded, name) for name in VARIANTS if name in wanted}
+    runs = planned(args.config, variants, args.root, args.seeds)
     for name in names:
         _, before, after, (stream, other) = CLAIMS[name]
         if stream == other and runs[before, args.config.seed] is runs[after, args.config.seed]:

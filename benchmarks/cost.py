@@ -22,7 +22,6 @@ side by side, each on a device of its own, as in the command.
 
 import argparse
 import dataclasses
-import fnmatch
 import heapq
 import importlib
 import math
@@ -40,11 +39,10 @@ import stage_loops
 
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.experiments import paper_plan
-from stormpsr_jax.experiments.runs import Run
+from stormpsr_jax.experiments.runs import Run, changed
 from stormpsr_jax.networks import backbones
 from stormpsr_jax.networks.temporal_baselines import TemporalLSTM
-from stormpsr_jax.stages import order, provenance
-from stormpsr_jax.stages.context import Context
+from stormpsr_jax.stages import config_flag, order
 from stormpsr_jax.stages.validation import BOXED_FRAMES, EMPTY_FRAMES, KEY_FRAMES
 from stormpsr_jax.training import hosts
 from stormpsr_jax.training.sharding import make_mesh
@@ -64,7 +62,8 @@ PARTS = ("pretrain", "embed", "temporal", "finetune", "detector", "predict")
 # Of the tables: in so many places, each on such a device.
 SIDE_BY_SIDE = (("1 A100", 1), ("1 H100", 1), ("1 H100", 8))
 # What says how many steps there are and which rows are drawn, and not what a step computes.
-SAME_STEP = ("seed", "*.steps", "pretrain.t_f", "temporal.sampling")
+SAME_STEP = {f"{name}.steps": 1 for name in TRAINED}
+SAME_STEP |= {"pretrain.t_f": 2.0, "temporal.sampling": "kcas"}
 # Rows that a stage asks for at once.
 SINGLE, WINDOW, IN_ORDER = np.arange(1), 4 * np.arange(65), np.arange(64)
 
@@ -140,10 +139,8 @@ class Counter:
             folder: for the data.
         """
         self._frames, self._mesh, self._folder = frames, make_mesh(1, 1), folder
-        context = self._context(config)
-        stage_loops.make_folders(context)
-        self._detector_dir = context.config.data.detector_dir
-        small, large = context.source("train"), context.detector_source("train")
+        data = self._opened(config)[0].data
+        small, large = data.source("train"), data.detector_source("train")
         self._rates = {
             "pretrain": _decoding(small, SINGLE),
             "finetune": _decoding(small, WINDOW),
@@ -153,19 +150,14 @@ class Counter:
         }
         self.stored = [(s.image_size[0], _mean_bytes(s)) for s in (small, large)]
 
-    def _context(self, config) -> Context:
-        """Of a copy of a config: without what would be computed twice, and on the made-up data."""
-        config = config.copy_and_resolve_references()
-        config.encoder.remat, config.data.workers = "none", 0
-        config.attention = "xla"
-        config.data.dir = str(self._folder / "data")
-        return Context(config, self._folder, self._mesh)
+    def _opened(self, config):
+        """A config's stages without what would be computed twice, on the made-up data."""
+        config = changed(config, {"encoder.remat": "none", "attention": "xla"})
+        return stage_loops.opened(config, self._folder, self._mesh)
 
     def trained(self, config, name: str) -> Stage:
         """What a stage that trains takes."""
-        context = self._context(config)
-        context.config.data.detector_dir = self._detector_dir
-        definition = stage_loops.definitions(context, [name])[name]
+        definition = stage_loops.definitions(*self._opened(config), [name])[name]
         rows = len(next(iter(stage_loops.first_batch(definition).values())))
         flops = stage_loops.lower(definition, self._mesh).cost_analysis()["flops"]
         if name == "temporal" and config.temporal_model.backbone == "lstm":
@@ -257,15 +249,10 @@ class Costs:
         return self._counter.every_frame(name, flops)
 
     def _trained(self, config, name: str) -> Stage:
-        fields = tuple(
-            (field, repr(value))
-            for field, value in provenance.flat_config(config).items()
-            if field.startswith(order.STAGES[order.names().index(name)].fields)
-            and not any(fnmatch.fnmatchcase(field, same) for same in SAME_STEP)
-        )
-        if (name, fields) not in self._known:
-            self._known[name, fields] = self._counter.trained(config, name)
-        return dataclasses.replace(self._known[name, fields], steps=config[name].steps)
+        step = order.stages(config_flag.typed(changed(config, SAME_STEP)))[name]
+        if step not in self._known:
+            self._known[step] = self._counter.trained(config, name)
+        return dataclasses.replace(self._known[step], steps=config[name].steps)
 
 
 class Plan:
@@ -282,7 +269,7 @@ class Plan:
 
     def _parts(self, run: Run, platform: Platform) -> dict[str, float]:
         found = dict.fromkeys((*PARTS, "evaluations"), 0.0)
-        for name in (stage.name for stage in order.chosen(run.context)):
+        for name in run.config.stages:
             stage = self._costs.stage(run.config, name) if name in PARTS else None
             if stage is not None:
                 found[name] = hours(stage, platform, self._args)

@@ -43,17 +43,16 @@ from stormpsr_jax.media import sources
 from stormpsr_jax.psr import STREAMS, Settings
 from stormpsr_jax.psr.cli import OneLineParser
 from stormpsr_jax.serving import model
-from stormpsr_jax.serving.content import Content, Pictures, StreamRecord, Window
+from stormpsr_jax.serving.content import Content, Pictures, StreamRecord
 from stormpsr_jax.serving.files import recording
 from stormpsr_jax.serving.files.unit import Reset
 from stormpsr_jax.serving.functions import FlaxNetworks, Network
 from stormpsr_jax.serving.model import load_model
 from stormpsr_jax.serving.recogniser import stack
 from stormpsr_jax.serving.writing import write_model
-from stormpsr_jax.stages import config_flag, networks
-from stormpsr_jax.stages.context import Context
-from stormpsr_jax.training.sharding import make_mesh
-from tests.support.tiny import TINY
+from stormpsr_jax.stages import config_flag
+from stormpsr_jax.stages.detector import MAX_DETECTIONS
+from tests.support.tiny import TINY, opened
 
 PARTS = ("windows", "latency", "files", "memory")
 HEIGHT, WIDTH, FPS = 480, 640, 10.0
@@ -65,31 +64,32 @@ GROWTH, SLOWER = 16.0, 1.25  # MiB, and times, that a day of frames may cost
 
 def untrained(config, size: int, folder: Path) -> None:
     """Writes a model of the config's networks with random weights."""
-    context = Context(config, Path(), make_mesh())
-    window, data = context.window, config.data
+    run, stages = opened(config, Path())
+    window, data = stages["temporal"].clip, config.data
     large = config.detector.image_size or size
     images = np.zeros((2, size, size, 3), np.float32)
     embeddings = np.zeros((1, window.num_frames, config.encoder.hidden), np.float32)
     found = {}
-    for role, module, x in (
-        ("encoder", networks.spatial_encoder(context), images),
-        ("temporal", networks.temporal_encoder(context), embeddings),
-        ("detector", networks.detector(context), images),
+    for role, name, x in (
+        ("encoder", "pretrain", images),
+        ("temporal", "temporal", embeddings),
+        ("detector", "detector", images),
     ):
+        module = stages[name].network(run)
         found[role] = Network(module, dict(jax.jit(module.init)(jax.random.key(0), x)))
     record = StreamRecord(Settings(window=window.frames), {}, {}, None)
     content = Content(
-        procedure=context.procedure,
-        fps=context.procedure.fps,
+        procedure=run.procedure,
+        fps=run.procedure.fps,
         pictures=Pictures(
             (size, size),
             tuple(data.mean),
             tuple(data.std),
             detector_size=(large, large) if large != size else None,
         ),
-        window=Window(window.frames, window.stride),
+        window=window,
         networks=FlaxNetworks(found, "float32"),
-        max_detections=networks.MAX_DETECTIONS,
+        max_detections=MAX_DETECTIONS,
         streams=dict.fromkeys(STREAMS, record),
         origin={"config": "untrained"},
         batch=config.predict.batch,

@@ -4,22 +4,29 @@ For the benchmarks that measure the real models, losses, optimisers and pipeline
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 import optax
 import simplejpeg
 from jax.sharding import Mesh
+from ml_collections import ConfigDict
 from PIL import Image
-from stormpsr_jax.stages.context import Context
 
 from data_prep.writing import shards
 from stormpsr_jax.data.annotation import EMPTY
+from stormpsr_jax.data.folder import MARKER
 from stormpsr_jax.media.pictures import QUALITY, SUBSAMPLING
 from stormpsr_jax.recordings.procedure import Procedure
-from stormpsr_jax.stages import order, temporal
+from stormpsr_jax.stages import config_flag, order
+from stormpsr_jax.stages.data import SPLITS
+from stormpsr_jax.stages.embed import path_of
+from stormpsr_jax.stages.run import run_of
+from stormpsr_jax.stages.stage import Run, Training
+from stormpsr_jax.stages.temporal import TemporalTraining
 from stormpsr_jax.training import checkpoint, step
 from stormpsr_jax.training.definition import Definition
 from stormpsr_jax.training.sharding import state_shardings
@@ -53,16 +60,28 @@ def smooth_jpegs(count: int, size: int, seed: int = 0) -> list[bytes]:
     return [simplejpeg.encode_jpeg(p, QUALITY, "RGB", SUBSAMPLING, fastdct=False) for p in pictures]
 
 
-def make_folders(context: Context, recordings: int = 2) -> None:
-    """The data of a run: pictures of the encoder's size, and in another folder the detector's."""
-    config, procedure = context.config, context.procedure
-    rendered = config.data.synthetic.size if "data" in config.stages else 224
-    size = config.encoder.image_size or rendered
-    make_data(context.data_dir, procedure, size, recordings)
+def opened(
+    config: ConfigDict, workdir: Path, mesh: Mesh, recordings: int = 2
+) -> tuple[Run, dict[str, Any]]:
+    """What the stages of a config work in, on made-up data and random weights; stages by name.
+
+    The data are made where they are not there: pictures of the encoder's size, and in another
+    folder the detector's.
+    """
+    config = config.copy_and_resolve_references()
+    size = config.data.synthetic.size if "data" in config.stages else 224
+    size = config.encoder.image_size or size
     large = config.detector.image_size or size
-    if large != size:
-        config.data.detector_dir = str(context.workdir / "pictures_of_detector")
-        make_data(context.detector_dir, procedure, large, recordings)
+    folders = {"data": size} if large == size else {"data": size, "pictures_of_detector": large}
+    config.init_from, config.data.workers = "", 0
+    config.data.dir, *others = (str(workdir / name) for name in folders)
+    config.data.detector_dir = "".join(others)
+    values = config_flag.typed(config)
+    run = run_of(values, workdir, mesh)
+    for name, side in folders.items():
+        if not (workdir / name / MARKER).is_file():
+            make_data(workdir / name, run.procedure, side, recordings)
+    return run, order.stages(values)
 
 
 def make_data(folder: Path, procedure: Procedure, size: int, recordings: int = 2) -> None:
@@ -111,28 +130,29 @@ def _recording(
     )
 
 
-def definitions(context: Context, names: Sequence[str] = STAGES) -> dict[str, Definition]:
+def definitions(
+    run: Run, stages: Mapping[str, Any], names: Sequence[str] = STAGES
+) -> dict[str, Definition]:
     """What trained stages would train, from random embeddings and parameters."""
-    context.config.init_from = ""
     rng = np.random.default_rng(0)
-    for split in ("train", "val"):
-        for name, recording in context.source(split).recordings.items():
-            shape = (recording.num_frames, context.config.encoder.hidden)
-            path = context.embedding_path(split, name)
+    for split in SPLITS:
+        for name, recording in run.data.source(split).recordings.items():
+            shape = (recording.num_frames, stages["embed"].width(run))
+            path = path_of(run, split, name)
             path.parent.mkdir(parents=True, exist_ok=True)
             np.save(path, rng.normal(size=shape).astype(np.float32))
-    found = {name: build(context, name) for name in names}
+    found = {name: build(run, stages[name]) for name in names}
     for name in ("pretrain", "temporal") if "finetune" in names else ():  # what it starts from
-        (context.workdir / name).mkdir(exist_ok=True)
-        checkpoint.save_best(context.workdir / name, *build(context, name).init())
+        (run.workdir / name).mkdir(exist_ok=True)
+        checkpoint.save_best(run.workdir / name, *build(run, stages[name]).init())
     return found
 
 
-def build(context: Context, name: str) -> Definition:
+def build(run: Run, stage: Training) -> Definition:
     """What one stage would train."""
-    if name == "temporal":
-        return temporal.build(context, on_device=False)  # the clips themselves are the batch
-    return order.STAGES[order.names().index(name)].build(context)
+    if isinstance(stage, TemporalTraining):
+        return stage.build(run, on_device=False)  # the clips themselves are the batch
+    return stage.build(run)
 
 
 def abstract_state(definition: Definition) -> tuple[step.TrainState, optax.GradientTransformation]:

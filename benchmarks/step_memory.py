@@ -25,7 +25,6 @@ import stage_loops
 from jax.experimental import topologies
 from jax.sharding import AxisType, Mesh
 
-from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training.sharding import AXES
 
 # GiB of a device; a GPU's is what its driver reports, XLA takes 75 % of it unless
@@ -99,14 +98,14 @@ def table(config, target: str, args) -> None:
         with tempfile.TemporaryDirectory() as folder:
             copy = config.copy_and_resolve_references()
             copy.encoder.width, copy.encoder.num_heads = SIZES[size]
-            copy.encoder.remat, copy.attention, copy.data.workers = remat, args.attention, 0
+            copy.encoder.remat, copy.attention = remat, args.attention
             copy.finetune.batch = 1
-            context = Context(copy, Path(folder), make_mesh(target, 1, 1))
-            stage_loops.make_folders(context, recordings=1)
-            for stage, definition in stage_loops.definitions(context, args.stages).items():
+            mesh = make_mesh(target, 1, 1)
+            run, stages = stage_loops.opened(copy, Path(folder), mesh, recordings=1)
+            for stage, definition in stage_loops.definitions(run, stages, args.stages).items():
                 rows = len(next(iter(stage_loops.first_batch(definition).values())))
                 each = (1, 3) if stage == "finetune" else (rows,)
-                lowered = [stage_loops.lower(definition, context.mesh, n) for n in each]
+                lowered = [stage_loops.lower(definition, mesh, n) for n in each]
                 gib = [device_gib(step.compile()) for step in lowered]
                 row = [stage, f"{size}/16", remat, str(each[0]), f"{gib[0]:.2f}"]
                 if stage == "finetune":

@@ -38,15 +38,14 @@ def test_config_steps_of_every_stage_lower_at_full_size_for_gpu_and_tpu(name, mi
     """Which are not there: what no device of that kind can do is an error all the same."""
     config = config_of(name)
     config.data.workers = config.detector.pose_loss = 0  # made-up renders tell no pose
-    run, stages = opened(config, tmp_path, make_mesh(1, 1))
-    stage_loops.make_folders(run, config, recordings=1)
-    stages = [stage for stage in TRAINED if stage in config.stages]
-    found = stage_loops.definitions(context, stages)
+    run, stages = stage_loops.opened(config, tmp_path, make_mesh(1, 1), recordings=1)
+    chosen = [stage for stage in TRAINED if stage in config.stages]
+    found = stage_loops.definitions(run, stages, chosen)
     for definition in found.values():
-        stage_loops.lower(definition, context.mesh, platforms=("cuda", "tpu"))
+        stage_loops.lower(definition, run.devices, platforms=("cuda", "tpu"))
     encoder, _ = stage_loops.abstract_state(found["pretrain"])
     assert count(encoder.params) / 1e6 == pytest.approx(millions, rel=0.05)
-    assert config.window.frames // config.window.stride + 1 == context.window.num_frames
+    assert config.window.frames // config.window.stride + 1 == stages["temporal"].clip.num_frames
 
 
 @pytest.mark.parametrize("name", ["meccano", "industreal"])

@@ -35,7 +35,7 @@ SOURCES = {
     for folder in FOLDERS
     for path in (ROOT / folder).rglob("*.py")
 }
-FIELDS = flat_config(default.get_config()).keys()
+FIELDS = config_flag.flat(default.get_config()).keys()
 COMPARISONS = ("tables", "compare", "detections")  # of `evaluate`
 # What a path on a page may begin at: the repository, the page's own folder, or the package.
 BEGINNINGS = ("", "stormpsr_jax")

@@ -10,12 +10,11 @@ from safetensors import safe_open
 import stormpsr_jax
 from data_prep import synthetic as rendering
 from stormpsr_jax.configs import synthetic
-from stormpsr_jax.stages import detector, networks
-from stormpsr_jax.stages.context import Context
-from stormpsr_jax.stages.pretrain import packaged_or_path
-from stormpsr_jax.training.sharding import make_mesh
+from stormpsr_jax.stages import detector
+from stormpsr_jax.stages.stage import packaged_or_path
 from stormpsr_jax.weights.parameters import initialise_from
 from tests.support.drawn import random_variables
+from tests.support.tiny import opened
 from tools import general_networks as tool
 
 FILE = Path(stormpsr_jax.__file__).parent / "pretrained" / "general_encoder.safetensors"
@@ -32,8 +31,9 @@ def test_pretrained_its_seeds_and_those_of_runs_are_disjoint(tmp_path):
 
 
 def fresh_encoder(config, folder, side):
-    encoder = networks.spatial_encoder(Context(config, folder, make_mesh(1, 1)))
-    return random_variables(encoder, np.zeros((2, side, side, 3), np.float32))
+    run, stages = opened(config, folder)
+    images = np.zeros((2, side, side, 3), np.float32)
+    return random_variables(stages["pretrain"].network(run), images)
 
 
 @pytest.mark.usefixtures("system")
@@ -61,8 +61,8 @@ def test_photos_are_found_or_the_line_says_what_to_install(monkeypatch):
 
 
 def fresh_detector(config, folder, side):
-    context = Context(config, folder, make_mesh(1, 1))
-    init = networks.detector(context).init
+    run, stages = opened(config, folder)
+    init = stages["detector"].network(run).init
     fresh = jax.eval_shape(init, jax.random.key(0), np.zeros((1, side, side, 3), np.float32))
     return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), dict(fresh["params"]))
 
@@ -92,8 +92,8 @@ TINY = {
 def test_general_networks_their_files_are_starting_points(tmp_path, monkeypatch, network):
     monkeypatch.setitem(tool.DATA, network, ({"train": 3, "val": 1}, 30, 0.0))
     monkeypatch.setitem(tool.BATCH, network, (2, 2, 2) if network == "encoder" else 4)
-    config, name = tool.config_of(network), tool.SECTIONS[network]
-    steps = {f"{name}.steps": 2, f"{name}.eval_every": 2, "log_every": 1}
+    config = tool.config_of(network)
+    steps = {"pretrain.steps": 2, "pretrain.eval_every": 2, "log_every": 1}
     small = {"data.synthetic.size": 32, "encoder.stem": (8,)}
     config.update_from_flattened_dict(small | steps | TINY[network])
     path = tool.train(network, config, tmp_path)

@@ -58,7 +58,6 @@ from stormpsr_jax.serving.files.results import label_time
 from stormpsr_jax.serving.model import Model, load_model
 from stormpsr_jax.serving.writing import copy_model
 from stormpsr_jax.stages import config_flag
-from stormpsr_jax.stages.provenance import flat_config
 
 ROOT = Path(__file__).parents[1]
 SPLIT = "demo"  # no split of a run, so its recordings are new to all of them
@@ -104,7 +103,7 @@ def command(config: Mapping[str, Any]) -> str:
     words = []
     for name in config_flag.shipped():
         module = importlib.import_module(f"stormpsr_jax.configs.{name}")
-        own = flat_config(module.get_config())
+        own = config_flag.flat(module.get_config())
         differ = {key: value for key, value in config.items() if own.get(key) != value}
         fields = [f"--config.{key}={value}" for key, value in differ.items()]
         words.append([f"--config={name}", *fields])

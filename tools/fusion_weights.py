@@ -39,8 +39,8 @@ from stormpsr_jax.psr.learned_beliefs import write_weights
 from stormpsr_jax.recordings.evaluation_set import LabelledPredictions, load_recordings
 from stormpsr_jax.recordings.procedure import Procedure, load_procedure
 from stormpsr_jax.recordings.scores import Scores, from_predictions
-from stormpsr_jax.stages import fuse, predict
-from stormpsr_jax.stages.context import Context
+from stormpsr_jax.stages import config_flag, fuse, order
+from stormpsr_jax.stages.run import run_of
 from stormpsr_jax.training import learned_fusion
 from stormpsr_jax.training.sharding import make_mesh
 from tools import drawn_detections
@@ -84,7 +84,8 @@ def rehearse(workdir: Path, count: int) -> list[LabelledPredictions]:
             (out / stage).symlink_to((workdir / stage).resolve())
     config.update(stages=("pretrain", "temporal", "detector", "predict"))
     config.predict.splits, config.data.dir = ("test",), str(out / "data")
-    predict.run(Context(config, out, make_mesh(1, 1)))
+    values = config_flag.typed(config)
+    order.stages(values)["predict"].make(run_of(values, out, make_mesh(1, 1)))
     return read_recordings(procedure, out / "data", out, ["test"])
 
 

@@ -16,6 +16,7 @@ apart than from random weights.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import functools
 import math
 from collections.abc import Mapping
@@ -38,12 +39,13 @@ from stormpsr_jax.configs import synthetic_full
 from stormpsr_jax.data import pipelines
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.networks import detection
-from stormpsr_jax.recordings.procedure import Procedure, Variant, load_procedure
+from stormpsr_jax.recordings.procedure import Procedure, Variant
 from stormpsr_jax.serving.batched import Batched
-from stormpsr_jax.stages import networks, validation
-from stormpsr_jax.stages.context import Context
-from stormpsr_jax.stages.detector import SHIFT, ZOOM, is_general
-from stormpsr_jax.stages.stage import train_stage
+from stormpsr_jax.stages import config_flag, learning, order, validation
+from stormpsr_jax.stages.detector import SHIFT, ZOOM, DetectorTraining, is_general
+from stormpsr_jax.stages.pretrain import Pretraining
+from stormpsr_jax.stages.run import run_of
+from stormpsr_jax.stages.stage import Run, Training
 from stormpsr_jax.training import losses
 from stormpsr_jax.training.checkpoint import load_best
 from stormpsr_jax.training.definition import Definition
@@ -52,7 +54,6 @@ from stormpsr_jax.training.sharding import make_mesh
 from stormpsr_jax.training.step import Batch, Loss, Params
 from stormpsr_jax.weights import parameters
 
-SECTIONS = {"encoder": "general", "detector": "general_detector"}  # of the config; random streams
 COMPONENTS, STATES = 11, 12  # of every object
 JUDGED = 40  # pictures of each object of split "val"
 # By network: objects by split, pictures of each, and how far they are turned from their usual way
@@ -63,22 +64,20 @@ DATA = {
 }
 # Objects in a batch of the encoder, states of each, views of each; pictures in one of the detector.
 BATCH: dict[str, Any] = {"encoder": (8, 4, 3), "detector": 64}
-# How they train: fields of configs, of which the rest is as in stage `pretrain`.
+# How they train: fields of section `pretrain`, of which the rest is as in the stage.
 TRAINING = {
-    "encoder": {"steps": 3_000, "eval_every": 500, "optimizer": {"lr": 2e-3}},
-    "detector": {"steps": 4_000, "eval_every": 1_000, "optimizer": {"lr": 3e-3}},
+    "encoder": {"steps": 3_000, "eval_every": 500, "optimizer.lr": 2e-3},
+    "detector": {"steps": 4_000, "eval_every": 1_000, "optimizer.lr": 3e-3},
 }
 
 
 def config_of(network: str) -> ConfigDict:
-    """The config of a network, with a section of its name."""
+    """The config of a network, which trains by section `pretrain`."""
     config = synthetic_full.get_config()
+    config.procedure = ""  # the objects'
     config.data.synthetic.seed = FIRST_OBJECT_SEED
-    config.pretrain.state_loss = 0.0
-    training = TRAINING[network]
-    usual = config.pretrain.optimizer.to_dict() | {"warmup_steps": 200}
-    with config.unlocked():
-        config[SECTIONS[network]] = training | {"optimizer": usual | training["optimizer"]}
+    own = {"state_loss": 0.0, "optimizer.warmup_steps": 200, **TRAINING[network]}
+    config.pretrain.update_from_flattened_dict(own)
     return config
 
 
@@ -168,48 +167,63 @@ def _object_batch(source: ClipSource) -> Any:
     return draw
 
 
-def encoder(context: Context, train: ClipSource, val: ClipSource) -> Definition:
-    """What trains the encoder, and keeps the one best in precision@1 on objects it never saw."""
-    pictures, hidden = math.prod(BATCH["encoder"]), context.config.encoder.hidden
-    model = networks.encoder_to_train(context, train.image_size, pictures)
+@dataclasses.dataclass(frozen=True)
+class GeneralEncoder(Training):
+    """Trains the encoder, and keeps the one best in precision@1 on objects it never saw."""
 
-    def init() -> tuple[Params, Params]:
-        shape = (2, *train.image_size, 3)
-        variables = networks.fresh(model, context.key("general/init"), shape)
-        heads = np.zeros((len(train.recordings), hidden, COMPONENTS), np.float32)
-        params = {"spatial": variables["params"], "heads": {"kernel": heads}}
-        return params, variables["batch_stats"]
+    name = "general"
 
-    def loss_fn(params: Params, batch_stats: Params, batch: Batch, rng: jax.Array) -> Loss:
-        outputs, updates = model.apply(
-            {"params": params["spatial"], "batch_stats": batch_stats},
-            context.normalise(context.augment(rng, batch["image"])),
-            train=True,
-            mutable=["batch_stats"],
+    pretrain: Pretraining
+
+    @property
+    def learning(self) -> Any:
+        """How it trains."""
+        return self.pretrain.pretrain
+
+    def build(self, run: Run) -> Definition:
+        """Returns what it trains."""
+        train, val = run.data.source("train"), run.data.source("val")
+        pictures, hidden = math.prod(BATCH["encoder"]), self.pretrain.encoder.hidden
+        model = self.pretrain.network_to_train(run, train.image_size, pictures)
+
+        def init() -> tuple[Params, Params]:
+            shape = (2, *train.image_size, 3)
+            variables = learning.fresh(model, run.key("general/init"), shape)
+            heads = np.zeros((len(train.recordings), hidden, COMPONENTS), np.float32)
+            params = {"spatial": variables["params"], "heads": {"kernel": heads}}
+            return params, variables["batch_stats"]
+
+        def loss_fn(params: Params, batch_stats: Params, batch: Batch, rng: jax.Array) -> Loss:
+            pictures = learning.augmented(self.pretrain.augment, rng, batch["image"])
+            outputs, updates = model.apply(
+                {"params": params["spatial"], "batch_stats": batch_stats},
+                run.data.normalise(pictures),
+                train=True,
+                mutable=["batch_stats"],
+            )
+            supcon = losses.supcon(outputs["projection"], batch["label"], 0.07)
+            heads = params["heads"]["kernel"][batch["object"]]  # (B, D, K)
+            logits = hidden**0.5 * (outputs["embedding"][:, None] @ heads)[:, 0]
+            bce = losses.multilabel_bce(logits, batch["state"]).mean()
+            return supcon + bce, ({"supcon": supcon, "state_bce": bce}, updates["batch_stats"])
+
+        def evaluate(params: Params, batch_stats: Params) -> dict[str, float]:
+            found = self.pretrain.encode(run, params["spatial"], batch_stats, val)
+            return {"precision_at_1": precision_at_1(found, val)}
+
+        element = grain.MapDataset.range(2**40).seed(run.seed)
+        return Definition(
+            init=init,
+            loss_fn=loss_fn,
+            data=pipelines.batches(
+                element.random_map(_object_batch(train)),
+                run.workers,
+                pictures * 3 * math.prod(train.image_size),
+            ),
+            **optimisation(self.learning),
+            evaluate=evaluate,
+            best="precision_at_1",
         )
-        supcon = losses.supcon(outputs["projection"], batch["label"], 0.07)
-        heads = params["heads"]["kernel"][batch["object"]]  # (B, D, K)
-        logits = hidden**0.5 * (outputs["embedding"][:, None] @ heads)[:, 0]
-        bce = losses.multilabel_bce(logits, batch["state"]).mean()
-        return supcon + bce, ({"supcon": supcon, "state_bce": bce}, updates["batch_stats"])
-
-    def evaluate(params: Params, batch_stats: Params) -> dict[str, float]:
-        found = networks.frame_encoder(context, params["spatial"], batch_stats, val)
-        return {"precision_at_1": precision_at_1(found, val)}
-
-    element = grain.MapDataset.range(2**40).seed(context.config.seed)
-    return Definition(
-        init=init,
-        loss_fn=loss_fn,
-        data=pipelines.batches(
-            element.random_map(_object_batch(train)),
-            context.workers,
-            pictures * 3 * math.prod(train.image_size),
-        ),
-        **optimisation(context.config.general),
-        evaluate=evaluate,
-        best="precision_at_1",
-    )
 
 
 def precision_at_1(found: Batched, source: ClipSource) -> float:
@@ -227,60 +241,76 @@ def precision_at_1(found: Batched, source: ClipSource) -> float:
     return right / max(total, 1)
 
 
-def detector(context: Context, train: ClipSource, val: ClipSource) -> Definition:
-    """What trains the detector; it is judged on objects that it never saw."""
-    config = context.config.detector
-    model = networks.detector(context).clone(num_classes=2, num_components=0)
+@dataclasses.dataclass(frozen=True)
+class GeneralDetector(Training):
+    """Trains the detector; it is judged on objects that it never saw."""
 
-    def init() -> tuple[Params, Params]:
-        shape = (1, *train.image_size, 3)
-        return networks.fresh(model, context.key("general_detector/init"), shape)["params"], {}
+    name = "general_detector"
 
-    def loss_of(params: Params, batch: Batch) -> tuple[jax.Array, dict[str, jax.Array]]:
-        outputs: Any = model.apply({"params": params}, context.normalise(batch["image"]))
-        loss, metrics = detection.detection_loss(
-            *(outputs, batch["box"], batch["class"]),
-            image_size=train.image_size,
-            levels=config.levels,
+    pretrain: Pretraining
+    detector: DetectorTraining
+
+    @property
+    def learning(self) -> Any:
+        """How it trains."""
+        return self.pretrain.pretrain
+
+    def build(self, run: Run) -> Definition:
+        """Returns what it trains."""
+        train, val = run.data.source("train"), run.data.source("val")
+        config = self.detector.detector
+        model = self.detector.network(run).clone(num_classes=2, num_components=0)
+
+        def init() -> tuple[Params, Params]:
+            shape = (1, *train.image_size, 3)
+            return learning.fresh(model, run.key("general_detector/init"), shape)["params"], {}
+
+        def loss_of(params: Params, batch: Batch) -> tuple[jax.Array, dict[str, jax.Array]]:
+            outputs: Any = model.apply({"params": params}, run.data.normalise(batch["image"]))
+            loss, metrics = detection.detection_loss(
+                *(outputs, batch["box"], batch["class"]),
+                image_size=train.image_size,
+                levels=config.levels,
+            )
+            # Its classes are of a procedure that all objects share, and none has.
+            loss = loss - metrics.pop("state")
+            del metrics["accuracy"]
+            pose, of_pose = detection.pose_loss(outputs["pose"], batch["pose"])
+            return loss + config.pose_loss * pose, metrics | of_pose
+
+        def loss_fn(params: Params, batch_stats: Params, batch: Batch, rng: jax.Array) -> Loss:
+            look_key, place_key = jax.random.split(rng)
+            pictures = learning.augmented(self.detector.augment, look_key, batch["image"])
+            pictures, boxes, poses = detection.zoom(
+                place_key, pictures, batch["box"], batch["pose"], ZOOM, SHIFT
+            )
+            shown = {"image": pictures, "box": boxes, "pose": poses}
+            loss, metrics = loss_of(params, batch | shown)
+            return loss, (metrics, batch_stats)
+
+        judged = jax.jit(lambda params, batch: loss_of(params, batch)[1])
+
+        def evaluate(params: Params, _: Params) -> dict[str, float]:
+            found = [
+                judged(params, _pictures(val, name, np.arange(min(JUDGED, recording.num_frames))))
+                for name, recording in val.recordings.items()
+            ]
+            return {name: float(np.mean([row[name] for row in found])) for name in found[0]}
+
+        names = list(train.recordings)
+
+        def draw(_: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+            name = names[rng.integers(len(names))]
+            row = rng.integers(train.recordings[name].num_frames, size=1)
+            return {field: array[0] for field, array in _pictures(train, name, row).items()}
+
+        return Definition(
+            init=init,
+            loss_fn=loss_fn,
+            data=pipelines.of_elements(draw, run.seed, BATCH["detector"], run.workers),
+            **optimisation(self.learning),
+            evaluate=evaluate,
         )
-        # Its classes are of a procedure that all objects share, and none has.
-        loss = loss - metrics.pop("state")
-        del metrics["accuracy"]
-        pose, of_pose = detection.pose_loss(outputs["pose"], batch["pose"])
-        return loss + config.pose_loss * pose, metrics | of_pose
-
-    def loss_fn(params: Params, batch_stats: Params, batch: Batch, rng: jax.Array) -> Loss:
-        look_key, place_key = jax.random.split(rng)
-        pictures = context.augment(look_key, batch["image"], shift=False)
-        pictures, boxes, poses = detection.zoom(
-            place_key, pictures, batch["box"], batch["pose"], ZOOM, SHIFT
-        )
-        loss, metrics = loss_of(params, batch | {"image": pictures, "box": boxes, "pose": poses})
-        return loss, (metrics, batch_stats)
-
-    judged = jax.jit(lambda params, batch: loss_of(params, batch)[1])
-
-    def evaluate(params: Params, _: Params) -> dict[str, float]:
-        found = [
-            judged(params, _pictures(val, name, np.arange(min(JUDGED, recording.num_frames))))
-            for name, recording in val.recordings.items()
-        ]
-        return {name: float(np.mean([row[name] for row in found])) for name in found[0]}
-
-    names = list(train.recordings)
-
-    def draw(_: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        name = names[rng.integers(len(names))]
-        row = rng.integers(train.recordings[name].num_frames, size=1)
-        return {field: array[0] for field, array in _pictures(train, name, row).items()}
-
-    return Definition(
-        init=init,
-        loss_fn=loss_fn,
-        data=pipelines.of_elements(draw, context.config.seed, BATCH["detector"], context.workers),
-        **optimisation(context.config.general_detector),
-        evaluate=evaluate,
-    )
 
 
 def _pictures(source: ClipSource, name: str, rows: np.ndarray) -> dict[str, np.ndarray]:
@@ -299,13 +329,13 @@ def train(network: str, config: ConfigDict, workdir: Path) -> Path:
     objects, count, turn = DATA[network]
     made = config.data.synthetic
     make_objects(workdir / "data", objects, count, turn, size=made.size, workers=2)
-    context = Context(config, workdir, make_mesh(1, 1))
-    procedure = load_procedure(workdir / "data" / "procedure.json")
-    sources = [ClipSource(workdir / "data", split, procedure) for split in objects]
-    build = {"encoder": encoder, "detector": detector}[network]
-    name = SECTIONS[network]
-    facts = train_stage(context, name, build(context, *sources))
-    params = load_best(workdir / name)[0]
+    values = config_flag.typed(config)
+    stages: dict[str, Any] = order.stages(values)
+    general: Training = GeneralEncoder(stages["pretrain"])
+    if network == "detector":
+        general = GeneralDetector(stages["pretrain"], stages["detector"])
+    facts = general.make(run_of(values, workdir, make_mesh(1, 1)))
+    params = load_best(workdir / general.name)[0]
     if network == "encoder":
         params = params["spatial"]["encoder"]
     else:

@@ -1,10 +1,13 @@
+import ast
 import contextlib
 import io
 import json
+import shlex
 import shutil
 import signal
 import statistics
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,7 +21,8 @@ from stormpsr_jax.experiments import (
 )
 from stormpsr_jax.experiments.result_tables import KEYS
 from stormpsr_jax.experiments.runs import Run
-from stormpsr_jax.stages import checks, provenance
+from stormpsr_jax.stages import checks
+from stormpsr_jax.stages.config_flag import flat
 from tests.support.tiny import TINY, flags_of, tiny
 
 ALL = list(paper_plan.TABLES)
@@ -33,13 +37,11 @@ def test_rows_differ_from_the_whole_method_as_they_say(module, tmp_path):
     config = module.get_config()
     config.data.dir = "data"
     runs = planned(config, tmp_path)
-    usual = provenance.flat_config(runs["base", 0].config)
-    assert usual == provenance.flat_config(config) | {
-        "stages": [stage for stage in config.stages if stage != "fuse"]
-    }
+    usual = flat(runs["base", 0].config)
+    assert usual == flat(config) | {"stages": [stage for stage in config.stages if stage != "fuse"]}
 
     def changed(variant):
-        found = provenance.flat_config(runs[variant, 0].config)
+        found = flat(runs[variant, 0].config)
         return {field: value for field, value in found.items() if value != usual[field]}
 
     assert changed("no_kfs_no_kcas") == {"pretrain.steps": 0, "temporal.sampling": "uniform"}
@@ -64,15 +66,21 @@ def test_rows_differ_from_the_whole_method_as_they_say(module, tmp_path):
     for name in ("transformer", "mlp"):
         assert runs[f"w256_{name}", 0] is runs[f"stride_1_{name}", 0]
     for run in runs.values():
-        assert checks.of_fields(run.config) == []
+        assert list(checks._fields(run.values, run.opened, ())) == []
 
 
-def test_a_plan_is_the_commands_that_are_missing_and_what_renders_comes_first(tmp_path, capsys):
+def test_a_plan_is_the_commands_that_are_missing_and_what_others_share_comes_first(
+    tmp_path, capsys
+):
     asked = ["finetune", "--seeds=1", "--plan", "--config=synthetic_full", f"--workdir={tmp_path}"]
-    first, *others = paper_says(asked).splitlines()
-    assert "'--config.stages=('\"'\"'data'\"'\"',)'" in first
-    assert [line.partition("/seed_0/")[2].split()[0] for line in others] == ["frozen", "finetuned"]
-    assert "note: the first 1 render what others read" in capsys.readouterr().err
+    lines = [shlex.split(line) for line in paper_says(asked).splitlines()]
+    flag = "--config.stages="
+    stages = [next(w for w in words if w.startswith(flag)) for words in lines]
+    last = [ast.literal_eval(word.removeprefix(flag))[-1] for word in stages]
+    assert last == ["data", "pretrain", "embed", "temporal", "detector", "evaluate", "evaluate"]
+    folders = [Path(word).name for words in lines for word in words if "--workdir=" in word]
+    assert folders == [*["frozen"] * 6, "finetuned"]
+    assert "note: the first 5 make what others share" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
@@ -196,7 +204,7 @@ def test_detections_from_elsewhere_are_alike_for_all_seeds_and_have_no_spread(mo
 def test_rows_that_are_decoded_anew_go_by_the_threshold_of_the_run(finished):
     def threshold(**changes):
         config = tiny(**{"data.dir": str(finished / "data")} | changes)
-        found = paper_results._decoded(Run("x", config, finished), "naive")
+        found = paper_results._decoded(Run("x", config, finished, finished / "stages"), "naive")
         return found["streams"]["temporal"]["settings"]["threshold"]
 
     usual = threshold()
@@ -206,11 +214,11 @@ def test_rows_that_are_decoded_anew_go_by_the_threshold_of_the_run(finished):
 def test_the_figure_of_embeddings_shows_the_key_frames_of_the_test_split(finished, tmp_path):
     pytest.importorskip("sklearn")
     config = tiny(**{"data.dir": str(finished / "data")})
-    run = Run("base", config, finished)
+    run = Run("base", config, finished, finished / "stages")
     z, labels, names = paper_results.embedded(run)
     assert z.shape == (len(labels), config.encoder.hidden)
     np.testing.assert_allclose(np.linalg.norm(z, axis=1), 1, atol=1e-5)
-    assert set(names) == set(run.context.source("test").recordings)
+    assert set(names) == set(run.opened.data.source("test").recordings)
     agreement = paper_results.draw_embeddings({"base": run}, tmp_path / "map.png")
     # The nearest one by distances, one by one.
     hits = [

@@ -22,22 +22,18 @@ def planned(folder, **changes):
     return runs.planned(tiny(**changes), variants, folder, [0])
 
 
-def test_what_renders_is_missing_first_and_what_is_finished_is_not(tmp_path, finished):
+def test_what_runs_share_is_missing_first_and_what_is_finished_is_not(tmp_path, finished):
     found = planned(tmp_path)
     base, last = found.values()
-    assert base.renders is last.renders
-    assert base.renders.config.stages == ("data",)
-    assert base.config.data.dir == last.config.data.dir == str(base.renders.folder / "data")
-    assert "data" not in base.config.stages
-    assert runs.missing(found.values()) == ([base.renders], [base, last])
-    # Recordings that are there are not rendered.
-    found = planned(tmp_path, **{"data.dir": str(finished / "data")})
-    base, last = found.values()
+    *shared, both = runs.missing(found.values())
+    learning = ("data", "pretrain", "embed"), ("data", "detector")
+    assert both == [base, last]
+    assert all(run.folder == base.folder for (run,) in shared)
+    stages = [run.config.stages for (run,) in shared]
+    assert stages == [learning[0][:1], learning[0][:2], learning[0], learning[1]]
+    # What others than `temporal` have made is there, the recordings too.
     shutil.copytree(finished, base.folder)
-    assert runs.missing(found.values()) == ([], [last])
-    # A folder that somebody names is shared too.
-    (one, _) = planned(tmp_path, **{"data.dir": str(tmp_path / "mine")}).values()
-    assert one.config.data.dir == one.renders.config.data.dir == str(tmp_path / "mine")
+    assert runs.missing(found.values()) == [[last]]
 
 
 def test_a_command_makes_the_config_of_its_run(tmp_path):
@@ -88,8 +84,8 @@ def test_values_have_the_type_of_their_field():
         (["temporal.delta"], "'temporal.delta' is not FIELD=VALUE"),
         (["temporal.detla=3"], "temporal.detla: there is no such field"),
         (["temporal.delta=3", "temporal.delta=4"], "temporal.delta is given twice"),
-        (["temporal.delta=a"], "temporal.delta=a: should be like 4.0"),
-        (["temporal.batch=0"], "temporal.batch=0: at least 1 is needed"),
+        (["temporal.delta=a"], "temporal.delta=a: expected float, got str"),
+        (["temporal.batch=0"], "temporal.batch=0: expected int >= 1"),
         (["temporal.sampling=kfs"], "temporal.sampling=kfs: is not one of kcas"),
         (["seed=1,2"], "seed cannot be varied here; use --seeds"),
     ],
@@ -100,16 +96,20 @@ def test_errors_are_named(words, message):
 
 
 def test_every_combination_is_a_run_and_those_that_render_the_same_share_it(tmp_path):
+    """Every seed has the recordings of the config."""
     values = {"data.synthetic.size": [32, 48], "temporal.delta": [3.0, 4.0]}
-    runs = sweep_plan.runs_of(values, tiny(), tmp_path, [0, 1])
-    assert len(set(runs.values())) == 8
-    assert len({run.folder for run in runs.values()}) == 8
-    for (text, seed), run in runs.items():
+    found = sweep_plan.runs_of(values, tiny(), tmp_path, [0, 1])
+    assert len(set(found.values())) == 8
+    assert len({run.folder for run in found.values()}) == 8
+    for (text, seed), run in found.items():
         size, delta = run.config.data.synthetic.size, run.config.temporal.delta
         assert text == f"data.synthetic.size={size}, temporal.delta={delta}"
         assert run.config.seed == seed
-    folders = {(r.renders.folder, r.renders.config.data.synthetic.size) for r in runs.values()}
-    assert len(folders) == len({folder for folder, _ in folders}) == 2
+    first = runs.missing(found.values())[0]
+    assert [(r.config.stages, r.config.data.synthetic.size) for r in first] == [
+        (("data",), 32),
+        (("data",), 48),
+    ]
 
 
 def test_a_table_has_the_figures_of_every_run(finished, tmp_path, monkeypatch, capsys):
@@ -150,6 +150,7 @@ def start_sweep(root, values, *flags, devices=1, **changes):
 
 
 def test_one_of_two_that_is_killed_goes_on_to_the_figures_of_one_after_the_other(system, tmp_path):
+    """They share what they have alike, which is made once."""
     root, both = tmp_path / "both", "kcas,uniform"
     runs = [root / "seed_1" / name for name in NAMES]
     process = start_sweep(root, both, devices=2)
@@ -165,12 +166,21 @@ def test_one_of_two_that_is_killed_goes_on_to_the_figures_of_one_after_the_other
     assert "1 of 2 runs failed, and are in no table" in said
     assert not (runs[1] / "metrics.json").exists()
     (said,) = finish(start_sweep(root, both, "--plan"))
-    (line,) = said.splitlines()  # the recordings are there
-    finish(start(["bash", "-c", line]))
+    (line,) = said.splitlines()  # what both share is there
+    (resumed,) = finish(start(["bash", "-c", line]))
     (said,) = finish(start_sweep(root, both))
     assert "starts" not in said
-    (data,) = root.glob("data_*/data")
-    finish(start_sweep(tmp_path / "one", "uniform", **{"data.dir": data}))
+    shared = {path.name.partition("-")[0]: path.resolve() for path in (root / "stages").iterdir()}
+    assert len(shared) == len([*(root / "stages").iterdir()]) - 1 == 4  # two of `temporal`
+    logs = [run.with_name(f"{run.name}.log").read_text() for run in runs]
+    for name in ("data", "pretrain", "embed"):
+        assert all((run / name).is_symlink() for run in runs)
+        assert all((run / name).resolve() == shared[name] for run in runs)
+        assert "".join(logs).count(f"\n{name} …\n") == 1
+        assert f"\n{name}: done before\n" in logs[1]
+        assert f"{name}: done before\n" in resumed
+    assert "\ntemporal …\n" in resumed
+    finish(start_sweep(tmp_path / "one", "uniform", **{"data.dir": shared["data"]}))
     one, two = (json.loads((r / "sweep.json").read_text()) for r in (tmp_path / "one", root))
     assert one["rows"] == [row for row in two["rows"] if NAMES[1] in row["text"]]
     assert len(two["rows"]) == 2 * len(one["rows"]) == 2
@@ -199,6 +209,6 @@ def test_each_run_sees_its_own_devices_and_has_its_share_of_loaders(given, found
         execute.environments(1)
     monkeypatch.setattr(execute.hosts, "cores", lambda: 24)
     for asked, share in ((0, 0), (1, 1), (8, 4), (-1, 12)):
-        run = Run("run", tiny(**{"data.workers": asked}), None)
+        run = Run("run", tiny(**{"data.workers": asked}), None, None)
         assert execute.with_loaders(run, 2).config.data.workers == share
         assert execute.with_loaders(run, 1).config.data.workers == asked

@@ -6,7 +6,7 @@ import pytest
 from stormpsr_jax.configs import default
 from stormpsr_jax.networks.efficientnet import EfficientNet
 from stormpsr_jax.networks.spatial import SpatialEncoder
-from stormpsr_jax.stages.context import packaged_or_path
+from stormpsr_jax.stages.stage import packaged_or_path
 from stormpsr_jax.training.optimizer import layer_lr_scale, make_optimizer
 from stormpsr_jax.weights import torch_files
 from tests.support.weights_data import command

@@ -14,7 +14,6 @@ import pytest
 
 from stormpsr_jax.networks.attention import fused_attention
 from stormpsr_jax.networks.layers import Conv
-from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training import sharding
 from tests.support.processes import ROOT, environment, finish, start
 from tests.support.tiny import TRAINED, tiny
@@ -116,16 +115,15 @@ def main(folder, target):
     import step_memory
 
     mesh = sharding.make_mesh() if target == "cpu" else step_memory.make_mesh(target, DEVICES, 1)
-    context = Context(tiny(**CHANGES), folder, mesh)
-    stage_loops.make_folders(context, recordings=1)
+    run, stages = stage_loops.opened(tiny(**CHANGES), folder, mesh, recordings=1)
     found = {}
     if target == "cpu":
         check_sums(mesh)
-    for stage, definition in stage_loops.definitions(context).items():
+    for stage, definition in stage_loops.definitions(run, stages).items():
         batch = stage_loops.first_batch(definition)
         text = compiled_text(stage, stage_loops.lower(definition, mesh), folder, target)
         rows = len(next(iter(batch.values())))
-        every = {rows, rows * context.window.num_frames}
+        every = {rows, rows * stages["temporal"].clip.num_frames}
         moved = [(op, *s) for result, op in _COLLECTIVE.findall(text) for s in shapes(result)]
         found[stage] = {
             "moved": moved,

@@ -16,22 +16,19 @@ import json
 import shutil
 import sys
 from pathlib import Path
+from unittest import mock
 
 import jax
 import numpy as np
 import pytest
 
-from data_prep import stage as rendering
-from stormpsr_jax.stages import detector, embed, finetune, pretrain, temporal
-from stormpsr_jax.stages.context import Context
-from stormpsr_jax.stages.stage import train_stage
+from stormpsr_jax.stages import detector
 from stormpsr_jax.training import hosts, sharding
 from stormpsr_jax.training.checkpoint import load_best, save_best
 from tests.support.processes import environment, finish, free_address, start
-from tests.support.tiny import TRAINED, tiny
+from tests.support.tiny import TRAINED, opened, tiny
 
 STEPS, SAVED = 12, 7
-STAGES = {"pretrain": pretrain, "temporal": temporal, "finetune": finetune, "detector": detector}
 # Continued as GOES_ON from a checkpoint of another mesh; how the data of the others begin
 # at any step, tests of the pipelines show.
 CONTINUED, GOES_ON = ("pretrain", "temporal"), "2x2+continued"
@@ -110,14 +107,14 @@ def batches(runs, name, stage):
     return found
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", TRAINED)
 def test_stages_losses_of_one_device_on_two_processes_of_two(runs, stage):
     """With all that saves memory: SupCon in blocks and recomputation."""
     assert_same_losses(runs, "2x2+memory", stage)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", TRAINED)
 @pytest.mark.parametrize("name", ["2x4", "8x1", "1x8"])
 def test_stages_losses_of_one_device_on_any_mesh(more_runs, name, stage):
     assert_same_losses(more_runs, name, stage)
@@ -151,23 +148,22 @@ def test_stages_continued_by_other_processes_and_devices(more_runs, stage):
     assert_close(one, other)
 
 
-def make_context(folder, name, stage, mesh):
+def opened_for(folder, name, stage, mesh):
     memory = {"encoder.remat": "dots"}
     saving = memory if name.endswith("memory") else {}
     config = tiny(**{**CHANGES, **saving, "data.dir": str(folder / "data")})
-    return Context(config, folder / name / stage, mesh)
+    return opened(config, folder / name / stage, mesh)
 
 
 def prepare(folder):
     """Pictures, and each stage's untrained weights as its best ones."""
-    context = make_context(folder, "given", "", sharding.make_mesh(1, 1))
-    rendering.run(context)
-    for name in ("pretrain", "embed", "temporal", "detector"):
-        if name == "embed":
-            embed.run(context)
+    run, stages = opened_for(folder, "given", "", sharding.make_mesh(1, 1))
+    for name in ("data", "pretrain", "embed", "temporal", "detector"):
+        if not stages[name].trains:
+            stages[name].make(run)
             continue
-        (context.workdir / name).mkdir(parents=True)
-        save_best(context.workdir / name, *STAGES[name].build(context).init())
+        (run.workdir / name).mkdir(parents=True)
+        save_best(run.workdir / name, *stages[name].build(run).init())
 
 
 def recorded(workdir, data):
@@ -189,22 +185,24 @@ def recorded(workdir, data):
 def train_on(folder, name):
     """Every stage on a mesh."""
     mesh = sharding.make_mesh(*map(int, name.split("+")[0].split("x")))
-    for stage, module in STAGES.items():
+    for stage in TRAINED:
         if name == GOES_ON and stage not in CONTINUED:
             continue
-        context = make_context(folder, name, stage, mesh)
+        run, stages = opened_for(folder, name, stage, mesh)
         if jax.process_index() == 0:
             for given in READS.get(stage, ()):
-                target = context.workdir / given
+                target = run.workdir / given
                 shutil.copytree(folder / "given" / given, target, dirs_exist_ok=True)
         hosts.wait_for_all(f"{name} {stage}")
-        definition = module.build(context)
+        definition = stages[stage].build(run)
         # Without evaluation, which would only cost time.
         changes = {"evaluate": None, "best": "", "evaluate_start": False}
-        changes["data"] = recorded(context.workdir / stage, definition.data)
+        changes["data"] = recorded(run.workdir / stage, definition.data)
         if stage != "finetune":  # which starts from what it reads
             changes["init"] = functools.partial(load_best, folder / "given" / stage)
-        train_stage(context, stage, dataclasses.replace(definition, **changes))
+        trained = dataclasses.replace(definition, **changes)
+        with mock.patch.object(type(stages[stage]), "build", return_value=trained):
+            stages[stage].make(run)
 
 
 def split_all(state_shardings):
