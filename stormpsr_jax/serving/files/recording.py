@@ -16,9 +16,9 @@ from stormpsr_jax.serving.files import overlay, results
 from stormpsr_jax.serving.files.clips import FOLDER, Clips
 from stormpsr_jax.serving.files.page import Report
 from stormpsr_jax.serving.files.thumbnails import reduced
+from stormpsr_jax.serving.frames import chunks
 from stormpsr_jax.serving.model import Model
 from stormpsr_jax.serving.product_share import ProductShare
-from stormpsr_jax.serving.recogniser import decoded
 
 VIDEO = "annotated.mp4"
 _DEPTH = 8  # pictures that are read ahead of those that are shown
@@ -72,7 +72,7 @@ def recognise(
     framing = model.framing_of("detector")  # the one that boxes are told in
     calibrated = model.calibrated(decoder.stream, decoder.settings)
     missing = pages.missing()
-    num_events, product = 0, model.product_share()
+    product = model.product_share()
     with contextlib.ExitStack() as stack:
         rows = stack.enter_context(
             contextlib.closing(model.rows_of(pictures, decoder.stream, batch))
@@ -89,39 +89,32 @@ def recognise(
         shown_again = ahead((picture for picture in read_upright(pictures)), _DEPTH)
         stack.enter_context(contextlib.closing(shown_again))
         numbered = enumerate(shown_again, first)
-        recogniser = model.recogniser(batch, decoder.stream)
-        for chunk in decoded(recogniser, decoder, rows, batch, first):
-            product.update(chunk.recognised)
+        frames = model.frames(decoder, stream=decoder.stream, batch=batch)
+        for chunk in frames.over(chunks(rows, batch, first)):
             alerts = []
-            for i, frame in enumerate(chunk.numbers):
-                events = [event for event in chunk.events if event.frame == frame]
-                seen = chunk.recognised.top(i)
-                alerts += checklist.update(frame, events, seen, chunk.beliefs[i])
-                pictured = any(event.kind in ("report", "unsure") for event in events)
+            for frame in chunk:
+                product.update(frame)
+                alerts += (news := checklist.update(frame))
+                report.add(frame, news)
+                pictured = any(event.kind in ("report", "unsure") for event in frame.events)
                 if not (video or clips or (pictured and not missing)):
                     continue
-                picture = next(picture for number, picture in numbered if number == frame)
+                picture = next(picture for number, picture in numbered if number == frame.number)
                 if pictured:
-                    report.show(frame, picture)
+                    report.show(frame.number, picture)
                 if not (video or clips):
                     continue
-                probabilities = chunk.recognised.probabilities
-                changed = None if probabilities is None else probabilities[i]
-                time = (frame - first) / fps
-                # Weaker detections are no evidence, and of hidden objects there are many.
-                box = seen if seen and seen[1] > decoder.floor else None
-                shown = overlay.Shown(time, checklist.rows(), changed, box, chunk.beliefs[i])
+                time = (frame.number - first) / fps
+                shown = overlay.Shown(time, checklist.rows(), frame, decoder.floor)
                 picture = reduced(picture)
                 if video:
                     write_frame(picture, shown)
                 if clips:
-                    names = [f"{frame:06d}_{event.step_id}" for event in reports(events)]
-                    of_events.add(frame, picture, shown, names)
+                    names = [f"{frame.number:06d}_{e.step_id}" for e in reports(frame.events)]
+                    of_events.add(frame.number, picture, shown, names)
                 progress(1)
             writer.write(chunk, alerts)
-            report.add(chunk, alerts)
-            num_events += len(reports(chunk.events))
-            progress(len(chunk.numbers))
+            progress(len(chunk))
         if clips:
             of_events.finish()
         # Of another product nothing is missing.
@@ -129,20 +122,18 @@ def recognise(
         writer.write_alerts(alerts)
         report.add_alerts(alerts)
         writer.finish(product)
-    if product.fits is False:
-        num_events = 0
     if missing:
         what = "%s: no report.html, which needs %s"
         logging.getLogger(__name__).warning(what, name, missing)
-        return num_events, product
-    report.write(
-        folder / "report.html",
-        name=name,
-        rows=checklist.rows(),
-        stream=decoder.stream,
-        settings=decoder.settings,
-        calibrated=calibrated,
-        source=source.name,
-        product=product,
-    )
-    return num_events, product
+    else:
+        report.write(
+            folder / "report.html",
+            name=name,
+            rows=checklist.rows(),
+            stream=decoder.stream,
+            settings=decoder.settings,
+            calibrated=calibrated,
+            source=source.name,
+            product=product,
+        )
+    return 0 if product.fits is False else report.num_events, product
