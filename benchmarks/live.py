@@ -189,15 +189,8 @@ def file_speed(loaded: model.Model, variant: str, folder: Path, seconds: float) 
     start = time.perf_counter()
     opened = sources.open_source(path).open(loaded.fps)
     (folder / "results").mkdir()
-    recording.recognise(
-        loaded,
-        "video",
-        opened,
-        variant,
-        folder / "results",
-        recording.RecordingOptions(),
-        source=path,
-    )
+    wanted = recording.RecordingOptions()
+    recording.write(loaded, "video", opened, variant, folder / "results", wanted, path.name)
     return opened.num_frames / loaded.fps / (time.perf_counter() - start)
 
 

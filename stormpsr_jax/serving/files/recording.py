@@ -1,14 +1,21 @@
-"""One recording from its pictures to the folder of its results."""
+"""Sources to recognise into folders of results."""
 
 import contextlib
 import dataclasses
 import logging
+import secrets
+import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import msgspec
+
+from stormpsr_jax.base import files
+from stormpsr_jax.base.progress import Bar
 from stormpsr_jax.media.ahead import ahead
 from stormpsr_jax.media.pictures import Pictures, read_upright
+from stormpsr_jax.media.sources import Source
 from stormpsr_jax.psr.events import reports
 from stormpsr_jax.report import pages
 from stormpsr_jax.serving.checklist import Checklist
@@ -42,26 +49,76 @@ class RecordingOptions:
     certain: float = 0.0
 
 
+class Done(NamedTuple):
+    """A line that tells of a recording that is recognised, and whether it fits the model."""
+
+    line: str
+    fits: bool | None
+
+
 def recognise(
+    model: Model,
+    checksum: str,
+    source: Source,
+    folder: Path,
+    variant: str,
+    options: RecordingOptions,
+    title: str,
+) -> Done:
+    """Recognises a source into the folder of its results, unless it is finished.
+
+    Args:
+        checksum: of the model's model.json.
+        title: of the bar that shows the progress.
+
+    Raises:
+        ValueError: it cannot be read, has changed meanwhile, or its results would take the place of
+            something that was changed by hand.
+        MemoryError: no memory for the batch.
+        OSError: a result cannot be written.
+    """
+    made_from = msgspec.to_builtins(dataclasses.replace(options, batch=None))
+    made_from, stamp = {"model": checksum, "variant": variant, **made_from}, source.stamp()
+    if done := results.finished(folder, stamp, source.checksum, made_from):
+        return Done(f"{folder}: finished before{_warning(done.fits, done.product)}", done.fits)
+    start, pictures = time.monotonic(), source.open(model.fps)
+    total = pictures.num_frames * (2 if options.video or options.clips else 1)
+    with (
+        Bar(total=total, desc=title, unit="frame") as bar,
+        files.replacing_folder(folder, secrets.token_hex(4)) as part,
+    ):
+        num_events, product = write(
+            model, source.name, pictures, variant, part, options, source.place.name, bar.update
+        )
+        known = {"stamp": stamp, "checksum": source.checksum()}
+        if source.stamp() != stamp:
+            raise ValueError(f"{source.place}: changed while it was read; run the command again")
+        results.write_record(part, known, made_from, product)
+    length, seconds = pictures.num_frames / model.fps, time.monotonic() - start
+    line = f"{folder}: {num_events} events in {length:.0f} s of video, took {seconds:.1f} s"
+    if num_events and not model.calibrated(options.stream, options.settings):
+        line += "; confidences are not calibrated"
+    return Done(line + _warning(product.fits, str(product)), product.fits)
+
+
+def _warning(fits: bool | None, why: str) -> str:
+    return f"; it does not show the model's product: {why}" if fits is False else ""
+
+
+def write(
     model: Model,
     name: str,
     pictures: Pictures,
     variant: str,
     folder: Path,
     options: RecordingOptions,
-    *,
-    source: Path,
+    source: str,
     progress: Callable[[int], object] = lambda count: None,
 ) -> tuple[int, ProductShare]:
-    """Recognises a recording, whose pictures are from `source`, and writes its results.
+    """Recognises the pictures of a recording, which are from `source`, and writes its results.
 
-    The pictures are read twice: by the networks, and behind them by what shows them. Returns the
-    number of events in its table, and whether it shows the model's product.
-
-    Raises:
-        ValueError: a picture cannot be read.
-        MemoryError: no memory for the batch.
-        OSError: a result cannot be written.
+    They are read twice: by the networks, and behind them by what shows them. Returns the number of
+    events in its table, and whether it shows the model's product. Errors as in `recognise`.
     """
     decoder = model.decoder(options.stream, variant, settings=options.settings)
     procedure, fps, batch = decoder.procedure, model.fps, options.batch or model.batch
@@ -104,8 +161,8 @@ def recognise(
                     report.show(frame.number, picture)
                 if not (video or clips):
                     continue
-                time = (frame.number - first) / fps
-                shown = overlay.Shown(time, checklist.rows(), frame, decoder.floor)
+                seconds = (frame.number - first) / fps
+                shown = overlay.Shown(seconds, checklist.rows(), frame, decoder.floor)
                 picture = reduced(picture)
                 if video:
                     write_frame(picture, shown)
@@ -133,7 +190,7 @@ def recognise(
             stream=decoder.stream,
             settings=decoder.settings,
             calibrated=calibrated,
-            source=source.name,
+            source=source,
             product=product,
         )
     return 0 if product.fits is False else report.num_events, product
