@@ -106,7 +106,7 @@ def windows(loaded: model.Model, args: argparse.Namespace) -> tuple[float, float
     clip, one = (content.networks.functions(content, batch) for batch in (num, 1))
 
     def once(count):
-        parts = frames.chunks(iter(images[:count]), loaded.batch)
+        parts = frames.chunks((frames.Views(i, None) for i in images[:count]), loaded.batch)
         found = loaded.frames(stream="temporal").over(parts)
         return np.stack([frame.changed for chunk in found for frame in chunk])
 

@@ -10,9 +10,8 @@ detections of a picture.
 from __future__ import annotations
 
 import collections
-import dataclasses
-import functools
 import itertools
+import operator
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -36,38 +35,29 @@ RATE_OF = 5  # gaps between pictures that tell a camera's rate
 Top = tuple[int, float, np.ndarray]  # class, confidence, box (4,) cx, cy, w, h in 0…1
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Views:
-    """The same pictures in the sizes of two networks, or one picture in both.
+class Views(NamedTuple):
+    """A picture, or B of them, as two networks see it; None for a network that is not asked.
 
     Attributes:
-        encoder: uint8 (B, H, W, 3) or (H, W, 3); None if there is no such network.
-        detector: the same, of another size.
+        encoder: uint8 (H, W, 3), or an embedding (D,) where there is no encoder.
+        detector: uint8 (H, W, 3), maybe of another size.
     """
 
     encoder: np.ndarray | None
     detector: np.ndarray | None
 
-    def __len__(self) -> int:
-        return next(len(view) for view in (self.encoder, self.detector) if view is not None)
+
+Chunk = tuple[Sequence[int], Views]  # the numbers of B frames, ascending, and their pictures
 
 
-Rows = np.ndarray | Views
-Chunk = tuple[Sequence[int], Rows]  # the numbers of B frames, ascending, and their rows
+def stack(rows: Iterable[Views]) -> Views:
+    """Puts B pictures together."""
+    columns = zip(*rows, strict=True)
+    return Views(*(None if column[0] is None else np.stack(column) for column in columns))
 
 
-def stack(rows: Sequence[Rows]) -> Rows:
-    """Puts B rows together, each an array or a picture in two sizes."""
-    if arrays := [row for row in rows if isinstance(row, np.ndarray)]:
-        return np.stack(arrays)
-    views = [row for row in rows if isinstance(row, Views)]
-    encoder = [view.encoder for view in views if view.encoder is not None]
-    detector = [view.detector for view in views if view.detector is not None]
-    return Views(np.stack(encoder) if encoder else None, np.stack(detector) if detector else None)
-
-
-def chunks(rows: Iterator[Rows], batch: int, first_frame: int = 0) -> Iterator[Chunk]:
-    """Yields all rows of a recording without gaps, `batch` at a time."""
+def chunks(rows: Iterator[Views], batch: int, first_frame: int = 0) -> Iterator[Chunk]:
+    """Yields all pictures of a recording without gaps, `batch` at a time."""
     while part := list(itertools.islice(rows, batch)):
         yield range(first_frame, first_frame + len(part)), stack(part)
         first_frame += len(part)
@@ -159,7 +149,7 @@ class Frames:
     ):
         """Takes what `content.Networks.functions` has, or some of it.
 
-        With "temporal" and without "encode" rows are embeddings (D,).
+        With "temporal" and without "encode" pictures come as embeddings.
         """
         self._functions, self.decoder = functions, decoder
         self._frames = window.frames
@@ -179,17 +169,16 @@ class Frames:
         Chunks have one frame at least. Some are taken ahead, as networks compute several at once.
         """
         parts, outputs = iter(parts), {}
-        for name, role in (("encode", "encoder"), ("detect", "detector")):
+        for view, name in enumerate(("encode", "detect")):
             if function := self._functions.get(name):
                 parts, copy = itertools.tee(parts)
-                outputs[name] = _outputs(function, map(functools.partial(_view, role), copy))
-        for part in parts:
+                seen = map(operator.itemgetter(view), map(operator.itemgetter(1), copy))
+                outputs[name] = _outputs(function, seen)
+        for numbers, views in parts:
             said = {name: next(output) for name, output in outputs.items()}
-            if "temporal" in self._functions and "encode" not in said:
-                said["encode"] = _view("encoder", part)
-            yield self._chunk(part[0], said.get("encode"), said.get("detect"))
+            yield self._chunk(numbers, said.get("encode", views.encoder), said.get("detect"))
 
-    def _chunk(self, numbers: Sequence[int], new: np.ndarray | None, found: Any) -> list[Frame]:
+    def _chunk(self, numbers: Sequence[int], new: Any, found: Any) -> list[Frame]:
         """The frames of embeddings (B, D) and of what the detector says of B pictures."""
         before = numbers[0] - 1 if self.last is None else self.last
         passed = np.diff([before, *numbers])
@@ -197,7 +186,7 @@ class Frames:
         columns, (objectness, states, parts) = (), (None, None, None)
         if found is not None:
             *columns, (objectness, states, parts) = found
-        if (temporal := self._functions.get("temporal")) and new is not None:
+        if temporal := self._functions.get("temporal"):
             probabilities, logits = temporal(self._windows(new, passed))
             three = logits is not None and logits.shape[1] > probabilities.shape[1]
             if found is not None or three:  # it is told of states
@@ -238,15 +227,6 @@ class Frames:
             embedded, ends = np.repeat(embedded, times, axis=0), ends + missing.cumsum()
         self.window = embedded[len(embedded) - self._frames :]
         return embedded[ends[:, None] - self._frames + self._offsets]
-
-
-def _view(role: str, part: Chunk) -> np.ndarray:
-    """What the network of this role sees of a chunk, "encoder" or "detector"."""
-    rows = part[1]
-    view = getattr(rows, role) if isinstance(rows, Views) else rows
-    if view is None:
-        raise ValueError(f"pictures for the {role} are missing")
-    return view
 
 
 def _outputs(function: Any, parts: Iterator[np.ndarray]) -> Iterator[Any]:

@@ -29,7 +29,7 @@ from stormpsr_jax.psr.risk import RISK, Decision, decide
 from stormpsr_jax.serving.card import recognises_by
 from stormpsr_jax.serving.content import Content, Function, functions_of
 from stormpsr_jax.serving.folder import model_folder, read_model
-from stormpsr_jax.serving.frames import Chunk, Frames, Rows, Views, chunks
+from stormpsr_jax.serving.frames import Chunk, Frames, Views, chunks
 from stormpsr_jax.serving.online import Live
 from stormpsr_jax.serving.product_share import ProductShare
 
@@ -151,13 +151,13 @@ class Model:
             raise ValueError(f"a picture of {picture.shape[0]}x{picture.shape[1]} pixels is empty")
         return framing.prepare(picture)
 
-    def prepare(self, picture: np.ndarray, stream: str | None = None) -> Rows:
+    def prepare(self, picture: np.ndarray, stream: str | None = None) -> Views:
         """Prepares a picture for `frames`: for both networks, where they see different sizes.
 
         Arguments and errors as in `preprocess`; `stream` leaves out what it does not need.
         """
         if self.pictures.detector_size is None:
-            return self.preprocess(picture)
+            return Views(prepared := self.preprocess(picture), prepared)
         needed = functions_of(self._stream(stream))
         return Views(
             self.preprocess(picture) if "encode" in needed else None,
@@ -308,7 +308,7 @@ class Model:
         """
         name = self._stream(stream)
         batch = batch or self.batch
-        rows: Iterator[Rows]
+        rows: Iterator[Views]
         if isinstance(source, str | os.PathLike):
             found = sources.open_source(source)
             if recording is None and len(self.procedure.variants) > 1:
@@ -322,7 +322,7 @@ class Model:
         frames = self.frames(decoder, stream=name, batch=batch)
         return self._events(frames, chunks(rows, batch, first_frame or 0))
 
-    def rows_of(self, pictures: Pictures, stream: str, batch: int) -> Generator[Rows]:
+    def rows_of(self, pictures: Pictures, stream: str, batch: int) -> Generator[Views]:
         """The prepared pictures of a recording, some batches ahead; ValueError: one is damaged."""
         return ahead((self.prepare(p, stream) for p in read_upright(pictures)), 2 * batch)
 
@@ -370,7 +370,7 @@ class Model:
         else:
             yield from events
 
-    def _rows(self, chunks: Iterable[np.ndarray], stream: str) -> Iterator[Rows]:
+    def _rows(self, chunks: Iterable[np.ndarray], stream: str) -> Iterator[Views]:
         """The rows of all chunks, checked and prepared, one at a time."""
         for chunk in chunks:
             chunk = np.asarray(chunk)

@@ -18,7 +18,7 @@ from stormpsr_jax.psr.events import LAST_FRAME, Event, OnlineDecoder
 from stormpsr_jax.psr.monitor import Alert
 from stormpsr_jax.serving import checklist
 from stormpsr_jax.serving.checklist import Checklist
-from stormpsr_jax.serving.frames import RATE_OF, Frame, Frames, Rows, stack
+from stormpsr_jax.serving.frames import RATE_OF, Frame, Frames, Views, stack
 from stormpsr_jax.serving.model_files import check_checksum, with_checksum
 from stormpsr_jax.serving.product_share import ProductShare
 
@@ -88,7 +88,7 @@ class Live:
     def __init__(
         self,
         *,
-        prepare: Callable[[np.ndarray], Rows],
+        prepare: Callable[[np.ndarray], Views],
         frames: Callable[[OnlineDecoder | None], Frames],
         decoder: Callable[[], OnlineDecoder],
         product: ProductShare,

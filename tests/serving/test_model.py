@@ -159,10 +159,10 @@ def test_frames_that_are_missing_repeat_the_one_before(chunk, w):
     there = dict(zip(numbers, images, strict=True))
     whole = [there[max(n for n in numbers if n <= i)] for i in range(1, numbers[-1] + 1)]
     functions = {"encode": encode, "temporal": temporal}
-    parts = chunks(iter(np.stack(whole)), 16, 1)
+    parts = chunks((Views(i, None) for i in whole), 16, 1)
     expected = [f for part in Frames(functions, Window(w, 4)).over(parts) for f in part]
     starts = range(0, 30, chunk)
-    parts = [(numbers[i : i + chunk], images[i : i + chunk]) for i in starts]
+    parts = [(numbers[i : i + chunk], Views(images[i : i + chunk], None)) for i in starts]
     for frame in (f for part in Frames(functions, Window(w, 4)).over(parts) for f in part):
         np.testing.assert_array_equal(frame.changed, expected[frame.number - 1].changed)
 
@@ -174,7 +174,11 @@ def test_frames_match_windows_cut_by_hand(chunk):
     counting = lambda shown: seen.append(len(shown)) or encode(shown)  # noqa: E731
     functions = {"encode": counting, "temporal": temporal, "detect": detect}
     frames = Frames(functions, Window(w, stride))
-    got = [frame for part in frames.over(chunks(iter(images), chunk)) for frame in part]
+    got = [
+        frame
+        for part in frames.over(chunks((Views(i, i) for i in images), chunk))
+        for frame in part
+    ]
     assert (sum(seen), len(frames.window)) == (50, 16), "every frame once; one window is kept"
     embedded = encode(images)
     for x, row in enumerate(frame.changed for frame in got):

@@ -5,7 +5,7 @@ import pytest
 
 from stormpsr_jax.psr import learned_stream
 from stormpsr_jax.serving.content import Window
-from stormpsr_jax.serving.frames import Frames
+from stormpsr_jax.serving.frames import Frames, Views
 from stormpsr_jax.serving.online import Live
 from stormpsr_jax.serving.product_share import ProductShare
 from tests.support.live_data import FPS, PROCEDURE, WEIGHTS
@@ -34,7 +34,7 @@ def right_at(times):
     """The second at which the part is right, of pictures at these times."""
     variant = PROCEDURE.variants["assembly"]
     live = Live(
-        prepare=lambda shown: shown,
+        prepare=lambda shown: Views(shown, shown),
         frames=lambda decoder: Frames(FUNCTIONS, Window(1, 1), decoder),
         decoder=lambda: learned_stream.LearnedDecoder(
             PROCEDURE.at(FPS), variant, SETTINGS, WEIGHTS

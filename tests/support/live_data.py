@@ -7,7 +7,7 @@ import numpy as np
 from stormpsr_jax.live.capture import TimedPicture
 from stormpsr_jax.psr import Decoder, Procedure, Settings, learned_beliefs, learned_stream
 from stormpsr_jax.serving.content import Window
-from stormpsr_jax.serving.frames import Frames
+from stormpsr_jax.serving.frames import Frames, Views
 from stormpsr_jax.serving.online import Live
 from stormpsr_jax.serving.product_share import ProductShare
 from tests.support import toy
@@ -57,7 +57,7 @@ def scripted(stream="asd", product_share=None, sure=None, remove=-2.0) -> Live:
         return learned_stream.LearnedDecoder(procedure, variant, settings, WEIGHTS)
 
     return Live(
-        prepare=lambda shown: shown,
+        prepare=lambda shown: Views(shown, shown),
         frames=lambda decoder: Frames(functions, Window(4, 1), decoder),
         decoder=decoder,
         product=ProductShare(product_share, FPS, station=True),
