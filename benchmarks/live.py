@@ -42,13 +42,12 @@ from stormpsr_jax.live.capture import Capture, Clock, TimedPicture
 from stormpsr_jax.media import sources
 from stormpsr_jax.psr import STREAMS, Settings
 from stormpsr_jax.psr.cli import OneLineParser
-from stormpsr_jax.serving import model
+from stormpsr_jax.serving import frames, model
 from stormpsr_jax.serving.content import Content, Pictures, StreamRecord
 from stormpsr_jax.serving.files import recording
 from stormpsr_jax.serving.files.unit import Reset
 from stormpsr_jax.serving.functions import FlaxNetworks, Network
 from stormpsr_jax.serving.model import load_model
-from stormpsr_jax.serving.recogniser import stack
 from stormpsr_jax.serving.writing import write_model
 from stormpsr_jax.stages import config_flag
 from stormpsr_jax.stages.detector import MAX_DETECTIONS
@@ -107,10 +106,9 @@ def windows(loaded: model.Model, args: argparse.Namespace) -> tuple[float, float
     clip, one = (content.networks.functions(content, batch) for batch in (num, 1))
 
     def once(count):
-        recogniser = loaded.recogniser(stream="temporal")
-        chunks = range(0, count, loaded.batch)
-        found = [recogniser(images[i : min(i + loaded.batch, count)]) for i in chunks]
-        return np.concatenate([chunk.probabilities for chunk in found])
+        parts = frames.chunks((frames.Views(i, None) for i in images[:count]), loaded.batch)
+        found = loaded.frames(stream="temporal").over(parts)
+        return np.stack([frame.changed for chunk in found for frame in chunk])
 
     def anew(count):
         found = []
@@ -186,20 +184,13 @@ def file_speed(loaded: model.Model, variant: str, folder: Path, seconds: float) 
             frame = av.VideoFrame.from_ndarray(shown[i % 16], format="rgb24")
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
-    one = stack([loaded.prepare(pictures(1)[0])])
-    loaded.recogniser(stream=loaded.default_stream)(one)
+    one = frames.chunks(iter([loaded.prepare(pictures(1)[0])]), 1)
+    list(loaded.frames(stream=loaded.default_stream).over(one))
     start = time.perf_counter()
     opened = sources.open_source(path).open(loaded.fps)
     (folder / "results").mkdir()
-    recording.recognise(
-        loaded,
-        "video",
-        opened,
-        variant,
-        folder / "results",
-        recording.RecordingOptions(),
-        source=path,
-    )
+    wanted = recording.RecordingOptions()
+    recording.write(loaded, "video", opened, variant, folder / "results", wanted, path.name)
     return opened.num_frames / loaded.fps / (time.perf_counter() - start)
 
 

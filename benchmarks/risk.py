@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import functools
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -53,8 +54,8 @@ from stormpsr_jax.recordings.predictions import Detections, TemporalPredictions
 from stormpsr_jax.recordings.procedure import Procedure
 from stormpsr_jax.recordings.scores import KINDS, Scores, from_predictions
 from stormpsr_jax.recordings.steps import states_to_steps
+from stormpsr_jax.serving import frames
 from stormpsr_jax.serving.model import Model, load_model
-from stormpsr_jax.serving.recogniser import Recognised, stack
 from tools.fusion_weights import read_run
 
 DEMO = "demo"
@@ -94,26 +95,19 @@ def recipe(model: Model, habits: Habits) -> synthetic.Recipe:
 
 def seen_by(
     model: Model, rows: Sequence[np.ndarray], stream: str | None = None
-) -> list[Recognised]:
-    """What the model's networks say of pictures, chunk by chunk."""
-    recogniser, batch = model.recogniser(stream=stream), model.batch
-    return [
-        recogniser(stack([model.prepare(one, stream) for one in rows[i : i + batch]]))
-        for i in range(0, len(rows), batch)
-    ]
+) -> list[frames.Frame]:
+    """What the model's networks say of pictures."""
+    parts = frames.chunks((model.prepare(one, stream) for one in rows), model.batch)
+    return list(itertools.chain.from_iterable(model.frames(stream=stream).over(parts)))
 
 
 def recognised(model: Model, rows: list[np.ndarray]) -> tuple[Scores, Detections]:
     """The scores and the top detections of a recording's pictures."""
     found = seen_by(model, rows, "learned")
     parts = [one.scores for one in found]
-    arrays = (
-        np.concatenate([np.asarray(a, np.float32) for a in each])
-        for each in zip(*parts, strict=True)
-    )
+    arrays = (np.array(each, np.float32) for each in zip(*parts, strict=True))
     scores = Scores(np.arange(len(rows)), *arrays)
-    tops = [one.top(i) for one in found for i in range(len(one.scores.objectness))]
-    seen = [(frame, *top[:2]) for frame, top in enumerate(tops) if top is not None]
+    seen = [(one.number, *one.top[:2]) for one in found if one.top is not None]
     frames, classes, confidences = (np.array(column) for column in zip(*seen, strict=True))
     return scores, Detections(frames, classes, confidences, np.zeros((len(frames), 4)))
 

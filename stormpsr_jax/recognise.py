@@ -17,7 +17,6 @@ alert and unit and, every ten seconds, the status. With --state it goes on where
 """
 
 import argparse
-import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -63,7 +62,7 @@ def _run(args: argparse.Namespace) -> int:
 
 
 # Options that one kind of source alone has.
-_OF_FILES = ("out", "video", "clips", "ray")
+_OF_FILES = ("out", "video", "clips")
 _OF_LIVE = (
     "state",
     "alert_clips",
@@ -100,8 +99,7 @@ def _run_files(args: argparse.Namespace) -> int:
     from stormpsr_jax.media import sources
     from stormpsr_jax.report import pages
     from stormpsr_jax.serving import options
-    from stormpsr_jax.serving.files import jobs, results
-    from stormpsr_jax.serving.files.recording import RecordingOptions
+    from stormpsr_jax.serving.files import recording, results
     from stormpsr_jax.serving.folder import model_folder
     from stormpsr_jax.serving.model import load_model
 
@@ -120,7 +118,7 @@ def _run_files(args: argparse.Namespace) -> int:
     raise_all(errors)
     tell("stream", args.stream or model.recognises_by)
     options.note_of_product(model, folder)
-    wanted = RecordingOptions(
+    wanted = recording.RecordingOptions(
         *settings,
         batch=args.batch,
         video=args.video,
@@ -128,36 +126,28 @@ def _run_files(args: argparse.Namespace) -> int:
         certain=args.certain,
     )
     checksum = files.checksum(folder / "model.json")
-    asked = [
-        jobs.Request(source, out, folder, checksum, variant, wanted, args.modules)
-        for source, variant in zip(found, variants, strict=True)
-    ]
     failed = foreign = 0
-    lock = out / ".lock"
-    with files.only_writer(lock, out):
+    with files.only_writer(out / ".lock", out):
         results.remove_parts(out, {source.name for source in found})
-        local = args.ray is None
-        ends = jobs.here(asked, model) if local else jobs.on_cluster(args.ray, asked, lock)
-        with contextlib.closing(ends):
-            for job, done, trouble in ends:
-                if done is not None:
-                    print(done.line, flush=True)
-                    foreign += done.fits is False
-                if trouble is None:
-                    continue
-                # Others than these concern all sources, or are errors of this program.
-                if not isinstance(trouble, ValueError) or os.environ.get("STORMPSR_TRACEBACK"):
-                    if isinstance(trouble, MemoryError) and str(trouble):  # the model's batch
-                        raise MemoryError(f"{folder}: {trouble}") from trouble
-                    if not isinstance(trouble, OSError) or os.environ.get("STORMPSR_TRACEBACK"):
-                        raise trouble
-                    tell("error", message_of(trouble))  # such as a full disk
+        for i, (source, variant) in enumerate(zip(found, variants, strict=True), start=1):
+            of, title = (model, checksum, source), f"{i}/{len(found)} {source.name}"
+            try:
+                done = recording.recognise(*of, out / source.name, variant, wanted, title)
+            except (ValueError, OSError, MemoryError) as trouble:
+                if isinstance(trouble, MemoryError) and str(trouble):  # the model's batch
+                    raise MemoryError(f"{folder}: {trouble}") from trouble
+                if isinstance(trouble, MemoryError) or os.environ.get("STORMPSR_TRACEBACK"):
+                    raise
+                if isinstance(trouble, OSError):  # concerns all sources, such as a full disk
+                    tell("error", message_of(trouble))
                     return 1
                 failed += 1
                 for text in lines_of(trouble):
-                    place = str(job.source.place)
-                    named = text if place in text else f"{place}: {text}"
-                    tell("error", named)
+                    place = str(source.place)
+                    tell("error", text if place in text else f"{place}: {text}")
+            else:
+                print(done.line, flush=True)
+                foreign += done.fits is False
     if failed:
         print(f"{failed} of {len(found)} could not be recognised", file=sys.stderr)
     if foreign:
@@ -222,7 +212,6 @@ def _parser() -> OneLineParser:
         metavar="N",
         help="frames computed at once; otherwise the model's, and 1 where they come one by one",
     )
-    add("--ray", metavar="HOST:PORT", help="a source at a time on each machine of a Ray cluster")
     add("--realtime", action="store_true", help="a video file plays as if it were a camera")
     add("--state", metavar="FILE", help="of a live source: saved there, to go on from")
     what = "of a live source: folder for a short video of each alert"

@@ -14,7 +14,6 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from stormpsr_jax.stages.provenance import flat_config
 
 from stormpsr_jax import __main__ as command
 from stormpsr_jax.configs import default

@@ -5,7 +5,6 @@ from PIL import Image
 
 from stormpsr_jax.networks.vit_published import resize_position_embedding
 from stormpsr_jax.weights import parameters, torch_layout
-from tests.support.tiny import tiny_run
 from tests.support.weights_data import random_state, tiny_encoder
 
 

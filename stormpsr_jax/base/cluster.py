@@ -18,12 +18,11 @@ WAIT_SECONDS = 10.0  # until a cluster answers, and a network disk shows what an
 
 
 def run(
-    head: str, function: Callable, jobs: Sequence[Any], *, lock: Path, gpus: bool = False
+    head: str, function: Callable, jobs: Sequence[Any], *, lock: Path
 ) -> Generator[tuple[int, Any, Exception | None]]:
     """Calls function(job, progress) for every job; yields (index, result, its exception).
 
-    `lock` is what `files.only_writer` has locked. With `gpus` a task has one for itself, if there
-    are any. Closing the generator ends all tasks.
+    `lock` is what `files.only_writer` has locked. Closing the generator ends all tasks.
 
     Raises:
         ValueError: Ray or the cluster is missing, or a machine has other code or another disk.
@@ -44,9 +43,8 @@ def run(
     with contextlib.ExitStack() as ends, Bar(total=len(jobs), unit="recording") as bar:
         ends.callback(ray.shutdown)
         signal.signal(signal.SIGTERM, of_caller)  # Ray has put its own in this place
-        there = ray.cluster_resources()
-        kind = "GPU" if gpus and there.get("GPU") else "CPU"
-        pool = Pool(min(len(jobs), int(there[kind])), ray_remote_args={f"num_{kind.lower()}s": 1})
+        count = min(len(jobs), int(ray.cluster_resources()["CPU"]))
+        pool = Pool(count, ray_remote_args={"num_cpus": 1})
         ends.callback(pool.join)
         ends.callback(pool.terminate)
         owner = installed.parts(), os.getcwd(), str(lock.absolute()), files.read_owner(lock)

@@ -18,8 +18,8 @@ from stormpsr_jax.experiments.paper_plan import TABLES, Entry
 from stormpsr_jax.experiments.runs import Run
 from stormpsr_jax.psr import analysis, headline, streams
 from stormpsr_jax.recordings.evaluation_set import load_recordings
+from stormpsr_jax.serving.frames import stack
 from stormpsr_jax.serving.model import load_model
-from stormpsr_jax.serving.recogniser import stack
 from stormpsr_jax.stages import validation
 from stormpsr_jax.stages.evaluate import Evaluation
 from stormpsr_jax.stages.predict import read_split
@@ -168,7 +168,8 @@ def _speed(run: Run) -> dict[str, Any]:
         sized = [model.prepare(picture, stream) for picture in pictures]
         chunk = stack([sized[i % len(sized)] for i in range(model.batch)])
         shown = ((pictures[n % len(pictures)], n / model.fps) for n in itertools.count())
-        chunks = _rate(model.recogniser(stream=stream), itertools.repeat((chunk,)))
+        parts = ((range(n, n + model.batch), chunk) for n in itertools.count(0, model.batch))
+        chunks = _rate(next, itertools.repeat((model.frames(stream=stream).over(parts),)))
         rates = {"live": _rate(live, shown), "batch": model.batch * chunks}
         published = {"batch": paper_plan.SPEED_PUBLISHED.get(stream)}
         rows.append(result_tables.spread(stream, [rates], columns, published))

@@ -85,9 +85,10 @@ class Screen:
         return {"step_id": step, "component": component, "like": like}
 
     def _box(self, picture: np.ndarray) -> dict[str, Any] | None:
-        seen, decoder = self._live.seen, self._live.decoder
-        if seen is None or self._framing is None or seen[1] <= decoder.floor:
-            return None  # weaker detections are no evidence
+        shown, decoder = self._live.shown, self._live.decoder
+        seen = None if shown is None else shown.clear(decoder.floor)
+        if seen is None or self._framing is None:
+            return None
         detected, confidence, box = seen
         corners = overlay.source_box(self._framing.place(*picture.shape[:2]), box)
         return dict(zip(("x0", "y0", "x1", "y1"), corners, strict=True)) | {

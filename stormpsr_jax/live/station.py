@@ -185,22 +185,16 @@ class Station:
                 self._screen.right_at[event.step_id] = event.frame
         for alert in live.alerts:
             self._add("alert", records.of_alert(alert), taken.at, alert.frame, jpeg)
-        if self._clips is not None:
+        if self._clips is not None and live.shown is not None:
             moment = re.sub(r"\D", "", _wall_time(taken.at)[:19])
             kinds = [alert.kind.replace(" ", "_") for alert in live.alerts]
             names = [f"{moment}_{self.frame}_{kind}" for kind in kinds if kind != "withdrawn"]
-            self._clips.add(self.frame, reduced(taken.picture), self._drawn(), names[:1])
+            rows = [(step.step_id, step.status) for step in live.progress]
+            drawn = overlay.Shown(self.frame / live.fps, rows, live.shown, live.decoder.floor)
+            self._clips.add(self.frame, reduced(taken.picture), drawn, names[:1])
         why = unit.take(self.frame, events, _wall_time(taken.at))
         if why is not None:
             self._end_unit(why)
-
-    def _drawn(self) -> overlay.Shown:
-        """What is drawn on the picture at hand."""
-        live, belief = self._live, self._live.decoder.belief
-        box = live.seen if live.seen is not None and live.seen[1] > live.decoder.floor else None
-        rows = [(step.step_id, step.status) for step in live.progress]
-        believed = None if belief is None else belief.probabilities()
-        return overlay.Shown((live.frame or 0) / live.fps, rows, live.changed, box, believed)
 
     def _end_unit(self, why: str) -> None:
         self._add("unit", self._unit.end(why), None)

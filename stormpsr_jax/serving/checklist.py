@@ -1,15 +1,13 @@
 """How far a procedure is: each step done, next, missing, not sure or wrong, and alerts."""
 
-from collections.abc import Iterable
 from typing import Any
 
 import msgspec
-import numpy as np
 
-from stormpsr_jax.psr.events import Event
 from stormpsr_jax.psr.learned_beliefs import Belief
 from stormpsr_jax.psr.monitor import Alert, Monitor
 from stormpsr_jax.recordings.procedure import Procedure, Variant
+from stormpsr_jax.serving.frames import Frame
 
 PERSON = "person"  # in place of a stream, of an event that somebody has confirmed
 
@@ -44,28 +42,22 @@ class Checklist:
         self._wrong: dict[int, int] = {}  # those that should not have happened and still hold
         self._unsure: dict[int, int] = {}  # installations of which it is asked whether they are
 
-    def update(
-        self,
-        frame: int,
-        events: Iterable[Event],
-        top: tuple[int, float, np.ndarray] | None,
-        belief: Belief | None = None,
-    ) -> list[Alert]:
-        """Takes a frame, with its events, its `Recognised.top` and, if any, its belief (0…1)."""
-        events = list(events)
+    def update(self, frame: Frame) -> list[Alert]:
+        """Takes the next frame."""
+        number, events = frame.number, frame.events
         steps = [event.step_id for event in events if event.kind == "report"]
         for event in events:
             if event.kind == "report":
                 self._unsure.pop(3 * (event.step_id // 3), None)
             elif event.kind == "unsure":
-                self._unsure[event.step_id] = frame
+                self._unsure[event.step_id] = number
             elif event.kind == "gone":
                 self._unsure.pop(event.step_id - 2, None)
             if event.kind in ("seen", "report"):  # the last one counts
                 for other in range(3 * (event.step_id // 3), 3 * (event.step_id // 3) + 3):
                     self._seen.pop(other, None)
                 if event.kind == "seen":
-                    self._seen[event.step_id] = frame
+                    self._seen[event.step_id] = number
         for step in steps:
             corrects = step % 3 == 2 and step - 1 in self._wrong
             for other in {3 * (step // 3) + i for i in range(3)} - {step}:
@@ -74,11 +66,12 @@ class Checklist:
                 if not (step in self._expected and other in self._expected):
                     self._done.pop(other, None)
             if step in self._expected:
-                self._done[step] = frame
+                self._done[step] = number
             elif not corrects and (step % 3 == 1 or step not in (self._variant.allowed or ())):
-                self._wrong[step] = frame
-        wrong = None if belief is None else belief.wrong.tolist()
-        alerts = self._monitor.update(frame, steps, [] if top is None else [top[:2]], wrong)
+                self._wrong[step] = number
+        wrong = None if frame.belief is None else frame.belief.wrong.tolist()
+        clear = [] if frame.top is None else [frame.top[:2]]
+        alerts = self._monitor.update(number, steps, clear, wrong)
         return list(map(self._as_known, alerts))
 
     def finish(self) -> list[Alert]:

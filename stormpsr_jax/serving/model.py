@@ -9,6 +9,7 @@ K components, M detections of a picture.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 from collections.abc import Collection, Generator, Iterable, Iterator
@@ -28,9 +29,9 @@ from stormpsr_jax.psr.risk import RISK, Decision, decide
 from stormpsr_jax.serving.card import recognises_by
 from stormpsr_jax.serving.content import Content, Function, functions_of
 from stormpsr_jax.serving.folder import model_folder, read_model
+from stormpsr_jax.serving.frames import Chunk, Frames, Views, chunks
 from stormpsr_jax.serving.online import Live
 from stormpsr_jax.serving.product_share import ProductShare
-from stormpsr_jax.serving.recogniser import Recogniser, Rows, Views, decoded
 
 
 def load_model(folder: str | Path, modules: Collection[str] = ()) -> Model:
@@ -151,13 +152,13 @@ class Model:
             raise ValueError(f"a picture of {picture.shape[0]}x{picture.shape[1]} pixels is empty")
         return framing.prepare(picture)
 
-    def prepare(self, picture: np.ndarray, stream: str | None = None) -> Rows:
-        """Prepares a picture for `recogniser`: for both networks, where they see different sizes.
+    def prepare(self, picture: np.ndarray, stream: str | None = None) -> Views:
+        """Prepares a picture for `frames`: for both networks, where they see different sizes.
 
         Arguments and errors as in `preprocess`; `stream` leaves out what it does not need.
         """
         if self.pictures.detector_size is None:
-            return self.preprocess(picture)
+            return Views(prepared := self.preprocess(picture), prepared)
         needed = functions_of(self._stream(stream))
         return Views(
             self.preprocess(picture) if "encode" in needed else None,
@@ -206,28 +207,28 @@ class Model:
 
     # --- Recognition ------------------------------------------------------------------------------
 
-    def recogniser(self, batch: int | None = None, stream: str | None = None) -> Recogniser:
-        """The networks over one video, chunk by chunk.
+    def frames(
+        self,
+        decoder: OnlineDecoder | None = None,
+        *,
+        stream: str | None = None,
+        batch: int | None = None,
+    ) -> Frames:
+        """Recognition of one recording, frame by frame.
 
         Args:
-            batch: rows computed at once; None is the model's.
+            decoder: makes the events; None makes none.
             stream: leaves out the networks that this stream does not need.
+            batch: rows computed at once; None is the model's.
 
         Raises:
             ValueError: no such stream.
             MemoryError: no memory for the batch.
         """
         made = self._content.networks.functions(self._content, batch or self.batch)
-        if stream is not None:
-            needed = functions_of(self._stream(stream))
-            made = {name: made[name] for name in needed if name in made}
-        return Recogniser(
-            encode=made.get("encode"),
-            temporal=made.get("temporal"),
-            detect=made.get("detect"),
-            frames=self.window.frames,
-            stride=self.window.stride,
-        )
+        needed = set(made) if stream is None else functions_of(self._stream(stream))
+        functions = {name: function for name, function in made.items() if name in needed}
+        return Frames(functions, self.window, decoder)
 
     def decoder(
         self,
@@ -308,7 +309,7 @@ class Model:
         """
         name = self._stream(stream)
         batch = batch or self.batch
-        rows: Iterator[Rows]
+        rows: Iterator[Views]
         if isinstance(source, str | os.PathLike):
             found = sources.open_source(source)
             if recording is None and len(self.procedure.variants) > 1:
@@ -319,9 +320,10 @@ class Model:
         else:
             rows = self._rows([source] if isinstance(source, np.ndarray) else source, name)
         decoder = self.decoder(name, variant, recording, settings)
-        return self._events(rows, first_frame or 0, self.recogniser(batch, name), decoder, batch)
+        frames = self.frames(decoder, stream=name, batch=batch)
+        return self._events(frames, chunks(rows, batch, first_frame or 0))
 
-    def rows_of(self, pictures: Pictures, stream: str, batch: int) -> Generator[Rows]:
+    def rows_of(self, pictures: Pictures, stream: str, batch: int) -> Generator[Views]:
         """The prepared pictures of a recording, some batches ahead; ValueError: one is damaged."""
         return ahead((self.prepare(p, stream) for p in read_upright(pictures)), 2 * batch)
 
@@ -350,32 +352,26 @@ class Model:
         name = self._stream(stream)
         return Live(
             prepare=lambda picture: self.prepare(picture, name),
-            recogniser=lambda: self.recogniser(batch, name),
+            frames=lambda decoder: self.frames(decoder, stream=name, batch=batch),
             decoder=lambda: self.decoder(name, variant, recording, settings),
             product=self.product_share(station=True),
             fps=self.fps,
             of_model=self.created,
         )
 
-    def _events(
-        self,
-        rows: Iterator[Rows],
-        first_frame: int,
-        recogniser: Recogniser,
-        decoder: OnlineDecoder,
-        batch: int,
-    ) -> Iterator[Event]:
-        share, events = self.product_share(), []
-        for chunk in decoded(recogniser, decoder, rows, batch, first_frame):
-            share.update(chunk.recognised)
-            events += chunk.events
+    def _events(self, frames: Frames, parts: Iterator[Chunk]) -> Iterator[Event]:
+        share = self.product_share()
+        events: list[Event] = []
+        for frame in itertools.chain.from_iterable(frames.over(parts)):
+            share.update(frame)
+            events += frame.events
         if share.fits is False:
             what = "these pictures do not show the product of %r: %s"
             logging.getLogger(__name__).warning(what, self.procedure.name, share)
         else:
             yield from events
 
-    def _rows(self, chunks: Iterable[np.ndarray], stream: str) -> Iterator[Rows]:
+    def _rows(self, chunks: Iterable[np.ndarray], stream: str) -> Iterator[Views]:
         """The rows of all chunks, checked and prepared, one at a time."""
         for chunk in chunks:
             chunk = np.asarray(chunk)

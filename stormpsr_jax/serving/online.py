@@ -7,8 +7,7 @@ is that of the video, whatever is late, dropped or lost in between.
 import collections
 import math
 import numbers
-import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -19,14 +18,13 @@ from stormpsr_jax.psr.events import LAST_FRAME, Event, OnlineDecoder
 from stormpsr_jax.psr.monitor import Alert
 from stormpsr_jax.serving import checklist
 from stormpsr_jax.serving.checklist import Checklist
+from stormpsr_jax.serving.frames import RATE_OF, Frame, Frames, Views, stack
 from stormpsr_jax.serving.model_files import check_checksum, with_checksum
 from stormpsr_jax.serving.product_share import ProductShare
-from stormpsr_jax.serving.recogniser import Recogniser, Rows, decode_row, stack
 
 # Seconds by which a picture may be older than the one before it: it is passed over then. More is
 # another clock.
 LATE = 1.0
-RATE_OF = 5  # gaps between pictures that tell a camera's rate
 
 
 class Step(NamedTuple):
@@ -83,26 +81,22 @@ class Live:
 
     Attributes:
         alerts: those of the last picture (`psr.Alert`).
-        seen: its most confident detection, (class, confidence, box cx, cy, w, h in 0…1 of the
-            prepared picture), or None.
-        changed: (K,) probabilities of the temporal stream at it, or None.
-        frame: the number of the last picture's frame, or None before the first one.
-        decoder: says what the assembly is like (`decoder.assembly`), the variant and the stream.
+        shown: what was seen in it, also by `look`; None before the first one.
         product: knows whether the last minutes show the model's product.
     """
 
     def __init__(
         self,
         *,
-        prepare: Callable[[np.ndarray], Rows],
-        recogniser: Callable[[], Recogniser],
+        prepare: Callable[[np.ndarray], Views],
+        frames: Callable[[OnlineDecoder | None], Frames],
         decoder: Callable[[], OnlineDecoder],
         product: ProductShare,
         fps: float,
         of_model: str,
     ):
-        """Is made by `Model.live`; `recogniser` and `decoder` make one at its start."""
-        self._prepare, self._make_recogniser, self._make_decoder = prepare, recogniser, decoder
+        """Is made by `Model.live`; `frames` and `decoder` make one at its start."""
+        self._prepare, self._make_frames, self._make_decoder = prepare, frames, decoder
         self.fps, self.product = fps, product
         self._of_model = of_model
         self.reset()
@@ -112,19 +106,23 @@ class Live:
 
         Times may go on or start from 0 again. Whether the product is shown stays known.
         """
-        self.decoder = self._make_decoder()
-        self._checklist = self._make_checklist(self.decoder)
-        self._recogniser = self._make_recogniser()
-        self.alerts: list[Alert] = []
-        self.seen: tuple[int, float, np.ndarray] | None = None
-        self.changed: np.ndarray | None = None
-        self.frame: int | None = None
-        self._gaps: collections.deque[int] = collections.deque(maxlen=RATE_OF)
+        decoder = self._make_decoder()
+        self._begin(decoder, self._make_frames(decoder), self._make_checklist(decoder))
         # Steps that a person has confirmed since the last picture; other threads add to them.
         self._confirmed: collections.deque[int] = collections.deque()
 
     def _make_checklist(self, decoder: OnlineDecoder) -> Checklist:
         return Checklist(decoder.procedure, decoder.variant, decoder.floor, self.fps)
+
+    def _begin(self, decoder: OnlineDecoder, frames: Frames, steps: Checklist) -> None:
+        self.decoder, self._frames, self._checklist = decoder, frames, steps
+        self.alerts: list[Alert] = []
+        self.shown: Frame | None = None
+
+    @property
+    def frame(self) -> int | None:
+        """The number of the last picture's frame, or None before the first one."""
+        return self._frames.last
 
     def frame_at(self, time: float) -> int:
         """The number of the frame nearest to a time in seconds: round(time · fps), halves up."""
@@ -149,34 +147,25 @@ class Live:
             ValueError: it is no such array, or the time is more than `LATE` seconds before that of
                 the picture before. It is not taken then.
         """
-        frame = self.frame_at(time)
-        if self.frame is not None and self.frame - frame > LATE * self.fps + 1:
+        number, last = self.frame_at(time), self.frame
+        if last is not None and last - number > LATE * self.fps + 1:
             raise ValueError(
-                f"time={time:g}: the picture before was at {self.frame / self.fps:g}; reset() "
+                f"time={time:g}: the picture before was at {last / self.fps:g}; reset() "
                 "starts a new clock"
             )
-        if self.frame is not None and frame <= self.frame:
+        if last is not None and number <= last:
             self.alerts = []
             return []
-        row = self._prepare(picture)
-        passed = 1  # pictures, were none missing
-        if self.frame is not None:
-            passed = frame - self.frame
-            self._recogniser.miss(passed - 1)
-            self._gaps.append(passed)
-        # A picture of a slow camera stands for those up to it; one after a dropout does not.
-        stands = min(passed, statistics.median_low(self._gaps or [1]))
-        recognised = self._recogniser(stack([row]))
-        self.frame, self.seen = frame, recognised.top(0)
-        probabilities = recognised.probabilities
-        self.changed = None if probabilities is None else probabilities[0]
-        self.product.update(recognised)
-        events = decode_row(self.decoder, frame, recognised, 0, stands)
-        events = self._with_confirmed(frame, events)
-        belief = self.decoder.belief
-        likely = None if belief is None else belief.probabilities()
-        self.alerts = self._checklist.update(frame, events, self.seen, likely)
+        frame = self._see(self._frames, number, picture)
+        events = self._with_confirmed(number, frame.events)
+        self.alerts = self._checklist.update(frame._replace(events=events))
         return events
+
+    def _see(self, frames: Frames, number: int, picture: np.ndarray) -> Frame:
+        ((frame,),) = frames.over([([number], stack([self._prepare(picture)]))])
+        self.product.update(frame)
+        self.shown = frame
+        return frame
 
     def confirm(self, step: int) -> None:
         """Takes it from a person that an installation is right (3k), or incorrect (3k + 1).
@@ -187,7 +176,7 @@ class Live:
         """
         self._confirmed.append(step)
 
-    def _with_confirmed(self, frame: int, events: list[Event]) -> list[Event]:
+    def _with_confirmed(self, frame: int, events: Sequence[Event]) -> list[Event]:
         settled = {event.step_id // 3 for event in events if event.kind != "seen"}
         name, at = self.decoder.procedure.step_name, frame / self.fps
         while self._confirmed:
@@ -210,10 +199,8 @@ class Live:
         return self.product.fits
 
     def look(self, picture: np.ndarray) -> None:
-        """Sets `seen` from a picture that is no part of the assembly."""
-        recognised = self._make_recogniser()(stack([self._prepare(picture)]))
-        self.product.update(recognised)
-        self.seen = recognised.top(0)
+        """Sets `shown` from a picture that is no part of the assembly."""
+        self._see(self._make_frames(None), 0, picture)
 
     def finish(self) -> list[Alert]:
         """Alerts for the expected steps that are missing if the procedure ends now."""
@@ -245,20 +232,20 @@ class Live:
 
     @property
     def detects(self) -> bool:
-        """Whether the stream looks for the object (else `seen` is always None)."""
-        return self._recogniser.detects
+        """Whether the stream looks for the object."""
+        return self._frames.detects
 
     # --- State ------------------------------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:
         """Returns all that `restore` needs to go on from here, as plain values for JSON."""
-        kept = self._recogniser.window
+        kept = self._frames.window
         window = kept if kept is None else SavedWindow(kept.shape, kept.astype("<f4").tobytes())
         state = LiveState(
             format=8,
             model=self._of_model,
             frame=self.frame,
-            gaps=list(self._gaps),
+            gaps=list(self._frames.gaps),
             window=window,
             decoder=self.decoder.state(),
             checklist=self._checklist.state(),
@@ -273,8 +260,6 @@ class Live:
             ValueError: it was saved by another model, stream, variant or settings, it is damaged,
                 or none. Everything stays as it is then.
         """
-        decoder, recogniser = self._make_decoder(), self._make_recogniser()
-        steps = self._make_checklist(decoder)
         saved = fit(state, LiveState, "the saved state")
         if saved.model != self._of_model:
             raise ValueError(
@@ -282,13 +267,13 @@ class Live:
                 f"{self._of_model}"
             )
         check_checksum(state)
+        decoder = self._make_decoder()
         decoder.restore(saved.decoder)
+        frames, steps = self._make_frames(decoder), self._make_checklist(decoder)
         steps.restore(saved.checklist)
         if (kept := saved.window) is not None:
             window = np.frombuffer(kept.float32, "<f4").reshape(kept.shape)
-            recogniser.window = window.astype(np.float32)
-        self._recogniser, self.decoder, self._checklist = recogniser, decoder, steps
+            frames.window = window.astype(np.float32)
+        frames.last, frames.gaps = saved.frame, collections.deque(saved.gaps, RATE_OF)
+        self._begin(decoder, frames, steps)
         self.product.counts = saved.product
-        self.alerts, self.seen, self.changed = [], None, None
-        self.frame = saved.frame
-        self._gaps = collections.deque(saved.gaps, RATE_OF)

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from stormpsr_jax.recordings.predictions import Detections
-from stormpsr_jax.serving.recogniser import Recognised
+from stormpsr_jax.serving.frames import Frame
 
 SURE = 0.7  # confidence of the top detection above which a picture shows the product
 FAR_LESS = 0.25  # of the model's share
@@ -49,16 +49,11 @@ class ProductShare:
         self._enough = rate * (START if station else ENOUGH)
         self._keeps = math.exp(-1 / (rate * MEMORY)) if station else 1.0
 
-    def update(self, recognised: Recognised) -> None:
-        """Takes the next pictures; of a stream without a detector nothing is known."""
-        if recognised.detected is None:
-            return
-        _, classes, confidences = recognised.detected
-        seen, count = self.counts
-        top = np.where(classes > 0, confidences, 0.0).max(axis=1)
-        for shown in (top > SURE).tolist():
-            seen, count = seen * self._keeps + shown, count * self._keeps + 1
-        self.counts = seen, count
+    def update(self, frame: Frame) -> None:
+        """Takes the next picture; of a stream without a detector nothing is known."""
+        if frame.detected is not None:
+            shown, (seen, count) = frame.top is not None and frame.top[1] > SURE, self.counts
+            self.counts = seen * self._keeps + shown, count * self._keeps + 1
 
     @property
     def share(self) -> float | None:

@@ -1,7 +1,8 @@
 """Stage `predict`: both streams over every recording to score, as prediction files."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ from stormpsr_jax.data.features import EmbeddingFile
 from stormpsr_jax.recordings import predictions, scores
 from stormpsr_jax.recordings.evaluation_set import LabelledPredictions, load_recordings
 from stormpsr_jax.serving.batched import Batched
+from stormpsr_jax.serving.content import Window
+from stormpsr_jax.serving.frames import Chunk, Frame, Frames, Views, changes, detections
 from stormpsr_jax.serving.functions import Network, functions
-from stormpsr_jax.serving.recogniser import Recogniser
 from stormpsr_jax.stages.data import Data, Reads
 from stormpsr_jax.stages.detector import MAX_DETECTIONS, DetectorTraining
 from stormpsr_jax.stages.embed import Embedding, path_of
@@ -87,6 +89,7 @@ class Prediction(Stage):
         splits, trained = self.predict.splits, self.networks(run)
         pictures = run.data.pictures(run.data.source(splits[0]), "detector" in trained)
         made = functions(trained, pictures, MAX_DETECTIONS, run.batch)
+        tells = self.temporal is not None and self.temporal.temporal.state_loss > 0
         with loop.explained(run.workdir / "predict", "predict.batch"):
             for split in splits:
                 source = run.data.source(split)
@@ -94,75 +97,19 @@ class Prediction(Stage):
                 total = sum(source.recordings[name].num_frames for name in names)
                 with Bar(total=total, desc=f"predict {split}", unit="frame") as progress:
                     for name in names:
-                        self._recording(run, made, source, name, progress)
+                        _recording(
+                            made,
+                            source,
+                            run.data.detector_source(split) if self.detector else None,
+                            name,
+                            window=Window(self.window.frames, self.window.stride),
+                            batch=run.batch,
+                            embeddings=path_of(run, split, name),
+                            tells=tells,
+                            workdir=run.workdir,
+                            progress=progress,
+                        )
         return {}
-
-    def _recording(
-        self,
-        run: Run,
-        made: Mapping[str, Batched],
-        source: ClipSource,
-        name: str,
-        progress: Bar,
-    ) -> None:
-        recording, split, window = source.recordings[name], source.split, self.window
-        folder = run.workdir / "predictions" / split
-        told = self.temporal is not None and self.temporal.temporal.state_loss > 0
-        asd = folder / "asd" / f"{name}_results_pred.csv"
-        temporal = folder / "temporal" / f"{name}_results_pred.csv"
-        scored = folder / "scores" / f"{name}{scores.SUFFIX}"
-        visibility = folder / "visibility" / f"{name}.csv"
-        detects = "detect" in made
-        asked = {
-            asd: detects,
-            temporal: "temporal" in made,
-            scored: "temporal" in made and (detects or told),
-            visibility: np.isfinite(recording.visible).any(),
-        }
-        wanted = [path for path, is_asked in asked.items() if is_asked]
-        part_of = run.workdir / "predict" / "completed" / split / name
-        if results.holds(part_of, run.workdir, wanted):
-            progress.update(recording.num_frames)
-            return
-        recogniser = Recogniser(
-            encode=None,  # before, several batches at a time
-            temporal=made.get("temporal"),
-            detect=_detections(run, made["detect"], split, name) if detects else None,
-            frames=window.frames,
-            stride=window.stride,
-        )
-        rows = []
-        for chunk in _rows(run, made, source, name):
-            rows.append(recogniser(chunk))
-            progress.update(len(chunk))
-        numbers = source.numbers(name)
-        for path in wanted:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        if detects:
-            columns = zip(*(r.detected for r in rows if r.detected is not None), strict=True)
-            boxes, classes, confidences = map(np.concatenate, columns)
-            frame, row = np.nonzero(classes > 0)
-            found = predictions.Detections(
-                numbers[frame], classes[frame, row], confidences[frame, row], boxes[frame, row]
-            )
-            predictions.write_detections(asd, name, found)
-        if "temporal" in made:
-            probabilities = np.concatenate([r.probabilities for r in rows])
-            last = np.arange(recording.num_frames)
-            labels = sampling.clip_labels(recording.states, last, frames=window.frames)
-            predictions.write_temporal(
-                temporal,
-                name,
-                predictions.TemporalPredictions(
-                    numbers, labels, (probabilities > 0.5).astype(int), probabilities
-                ),
-            )
-        if scored in wanted:
-            whole = jax.tree.map(lambda *parts: np.concatenate(parts), *(r.scores for r in rows))
-            scores.write_scores(scored, scores.Scores(numbers, *whole))
-        if visibility in wanted:
-            predictions.write_visibility(visibility, numbers, recording.visible)
-        results.write(part_of, Record({}, results=results.checksums(run.workdir, wanted)))
 
     def reads(self, run: Run) -> list[Reads]:
         """Pictures, and what prediction files hold besides."""
@@ -184,34 +131,87 @@ class Prediction(Stage):
         ]
 
 
-def _rows(
-    run: Run, made: Mapping[str, Batched], source: ClipSource, name: str
-) -> Iterator[np.ndarray]:
-    """The embeddings of a recording in order; of a detector alone, numbers of its pictures."""
-    batch, total = run.batch, source.recordings[name].num_frames
-    if "encode" in made:
-        yield from made["encode"].over(part for _, part in source.chunks(name, batch))
+def _recording(
+    made: Mapping[str, Batched],
+    source: ClipSource,
+    detector_source: ClipSource | None,
+    name: str,
+    *,
+    window: Window,
+    batch: int,
+    embeddings: Path,
+    tells: bool,
+    workdir: Path,
+    progress: Bar,
+) -> None:
+    """Writes the predictions of one recording, or keeps them.
+
+    Args:
+        made: the networks, of `serving.functions`.
+        detector_source: the same pictures in the detector's size, if there is one.
+        embeddings: file of its embeddings, read where there is no encoder.
+        tells: whether the temporal network tells of states.
+    """
+    recording, folder = source.recordings[name], workdir / "predictions" / source.split
+    asd = folder / "asd" / f"{name}_results_pred.csv"
+    temporal = folder / "temporal" / f"{name}_results_pred.csv"
+    scored = folder / "scores" / f"{name}{scores.SUFFIX}"
+    visibility = folder / "visibility" / f"{name}.csv"
+    asked = {
+        asd: "detect" in made,
+        temporal: "temporal" in made,
+        scored: "temporal" in made and ("detect" in made or tells),
+        visibility: np.isfinite(recording.visible).any(),
+    }
+    wanted = [path for path, is_asked in asked.items() if is_asked]
+    part_of = workdir / "predict" / "completed" / folder.name / name
+    if results.holds(part_of, workdir, wanted):
+        progress.update(recording.num_frames)
         return
-    rows: np.ndarray | EmbeddingFile = np.arange(total)
-    if "temporal" in made:  # on embeddings of another encoder
-        rows = EmbeddingFile(path_of(run, source.split, name))
-    yield from (rows[start : start + batch] for start in range(0, total, batch))
+    frames: list[Frame] = []
+    parts = _chunks(made, source, detector_source, name, batch, embeddings)
+    for chunk in Frames(made, window).over(parts):
+        frames += chunk
+        progress.update(len(chunk))
+    numbers = source.numbers(name)
+    for path in wanted:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    if (found := detections(frames)) is not None:
+        predictions.write_detections(asd, name, found)
+    last = np.arange(recording.num_frames)
+    labels = sampling.clip_labels(recording.states, last, frames=window.frames)
+    if (changed := changes(frames, labels)) is not None:
+        predictions.write_temporal(temporal, name, changed)
+    if scored in wanted:
+        whole = jax.tree.map(lambda *rows: np.stack(rows), *(frame.scores for frame in frames))
+        scores.write_scores(scored, scores.Scores(numbers, *whole))
+    if visibility in wanted:
+        predictions.write_visibility(visibility, numbers, recording.visible)
+    results.write(part_of, Record({}, results=results.checksums(workdir, wanted)))
 
 
-def _detections(run: Run, detect: Batched, split: str, name: str) -> Callable[[np.ndarray], tuple]:
-    """Detects in all pictures of a recording, and returns what gives those of the next rows."""
-    pictures = run.data.detector_source(split).chunks(name, run.batch)
-    parts = [(*columns, *scores) for *columns, scores in detect.over(p for _, p in pictures)]
-    arrays = [None if a[0] is None else np.concatenate(a) for a in zip(*parts, strict=True)]
-    start = 0
-
-    def of_next(rows: np.ndarray) -> tuple:
-        nonlocal start
-        part = slice(start, start := start + len(rows))
-        boxes, classes, confidences, *scores = (a if a is None else a[part] for a in arrays)
-        return boxes, classes, confidences, tuple(scores)
-
-    return of_next
+def _chunks(
+    made: Mapping[str, Batched],
+    source: ClipSource,
+    detector_source: ClipSource | None,
+    name: str,
+    batch: int,
+    embeddings: Path,
+) -> Iterator[Chunk]:
+    """What the networks take of a recording; arguments as of `_recording`."""
+    numbers = source.numbers(name).tolist()
+    starts = range(0, len(numbers), batch)
+    encoded: Iterable[Any] = itertools.repeat(None)
+    detected: Iterable[Any] = itertools.repeat(None)
+    if "encode" in made:
+        encoded = (pictures for _, pictures in source.chunks(name, batch))
+    elif "temporal" in made:
+        file = EmbeddingFile(embeddings)
+        encoded = (file[start : start + batch] for start in starts)
+    if detector_source is not None:
+        detected = (pictures for _, pictures in detector_source.chunks(name, batch))
+    for start, *views in zip(starts, encoded, detected, strict=False):
+        yield numbers[start : start + batch], Views(*views)
 
 
 def read_split(

@@ -2,6 +2,7 @@ import pytest
 
 from stormpsr_jax.psr import Event, Procedure
 from stormpsr_jax.serving.checklist import Checklist
+from stormpsr_jax.serving.frames import Frame
 from tests.support import toy
 
 CONTENT = toy.content("seal, cover, screw", name="pump", fps=10, variant="assembly")
@@ -50,7 +51,8 @@ PROCEDURE = Procedure.from_json(CONTENT)
 def test_checklist_statuses(variant, steps, expected):
     checklist = Checklist(PROCEDURE, PROCEDURE.variants[variant], 0.5, 10)
     for frame, step in enumerate(steps):
-        checklist.update(frame, [Event(frame, step, 1.0, "storm", {}, "", 0.0)], None)
+        events = [Event(frame, step, 1.0, "storm", {}, "", 0.0)]
+        checklist.update(Frame(frame, events=events))
     rows = checklist.rows()
     num = len(PROCEDURE.variants[variant].expected)
     assert [step for step, _ in rows[:num]] == list(PROCEDURE.variants[variant].expected)

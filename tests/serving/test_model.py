@@ -11,15 +11,14 @@ from stormpsr_jax.psr import STREAMS
 from stormpsr_jax.psr import streams as all_streams
 from stormpsr_jax.psr.calibration import Calibration
 from stormpsr_jax.recordings.scores import BOUND
-from stormpsr_jax.serving.content import functions_of
-from stormpsr_jax.serving.recogniser import Recogniser, Views
+from stormpsr_jax.serving.content import Window, functions_of
+from stormpsr_jax.serving.frames import Frames, Views, chunks
 from tests.support.model_data import (
     DETECT,
     EMBED,
     NETWORKS,
     PICTURES,
     TEMPORAL,
-    decode,
     video,
     write,
 )
@@ -84,9 +83,8 @@ def test_model_two_sizes_of_pictures(trained, tmp_path):
     assert temporal == list(trained.recognise(images, stream="temporal", **options))
     # Fused: what each says of its own pictures.
     rows = [np.stack([m.preprocess(p) for p in images]) for m in (trained, alone)]
-    said = both.recogniser()(Views(*rows))
-    decoder = both.decoder("storm", "assembly")
-    events = decode(decoder, range(60), said)
+    ((*frames,),) = both.frames(both.decoder("storm", "assembly")).over([(range(60), Views(*rows))])
+    events = [event for frame in frames for event in frame.events]
     assert events == list(both.recognise(images, stream="storm", **options))
     assert {e.step_id for e in events}
     live = both.live("assembly", "storm", batch=both.batch)
@@ -112,7 +110,7 @@ def test_model_errors_arguments_that_do_not_fit(trained, monkeypatch):
         _ = stormpsr_jax.nothing
     monkeypatch.setattr(memory, "available_bytes", lambda: 2**20)
     with pytest.raises(MemoryError, match=r"a batch of 4,096 \(give a smaller one\) needs"):
-        trained.recogniser(batch=4096)
+        trained.frames(batch=4096)
 
 
 def test_a_fifth_stream_is_stored_and_decoded_in_files_and_live(tmp_path, monkeypatch):
@@ -153,26 +151,45 @@ def detect(images):
     return boxes, np.ones((len(images), 1), int), mean[:, None], said
 
 
+@pytest.mark.parametrize("chunk", [1, 4, 50])
+@pytest.mark.parametrize("w", [0, 16])
+def test_frames_that_are_missing_repeat_the_one_before(chunk, w):
+    """Whatever is computed at once; gaps of a few frames, and one of more than the window."""
+    images, numbers = video(30, 4, 4), np.cumsum(np.tile([1, 1, 4, 40, 1, 3], 5)).tolist()
+    there = dict(zip(numbers, images, strict=True))
+    whole = [there[max(n for n in numbers if n <= i)] for i in range(1, numbers[-1] + 1)]
+    functions = {"encode": encode, "temporal": temporal}
+    parts = chunks((Views(i, None) for i in whole), 16, 1)
+    expected = [f for part in Frames(functions, Window(w, 4)).over(parts) for f in part]
+    starts = range(0, 30, chunk)
+    parts = [(numbers[i : i + chunk], Views(images[i : i + chunk], None)) for i in starts]
+    for frame in (f for part in Frames(functions, Window(w, 4)).over(parts) for f in part):
+        np.testing.assert_array_equal(frame.changed, expected[frame.number - 1].changed)
+
+
 @pytest.mark.parametrize("chunk", [1, 3, 16, 50])
-def test_recogniser_matches_windows_cut_by_hand(chunk):
+def test_frames_match_windows_cut_by_hand(chunk):
     images, w, stride = video(50, 4, 4), 16, 4
     seen = []
     counting = lambda shown: seen.append(len(shown)) or encode(shown)  # noqa: E731
-    recogniser = Recogniser(
-        encode=counting, temporal=temporal, detect=detect, frames=w, stride=stride
-    )
-    got = [recogniser(images[i : i + chunk]) for i in range(0, len(images), chunk)]
-    assert (sum(seen), len(recogniser.window)) == (50, 16), "every frame once; one window is kept"
+    functions = {"encode": counting, "temporal": temporal, "detect": detect}
+    frames = Frames(functions, Window(w, stride))
+    got = [
+        frame
+        for part in frames.over(chunks((Views(i, i) for i in images), chunk))
+        for frame in part
+    ]
+    assert (sum(seen), len(frames.window)) == (50, 16), "every frame once; one window is kept"
     embedded = encode(images)
-    for x, row in enumerate(np.concatenate([r.probabilities for r in got])):
+    for x, row in enumerate(frame.changed for frame in got):
         window = [embedded[max(x - w + j, 0)] for j in range(0, w + 1, stride)]
         np.testing.assert_allclose(row, temporal(np.stack(window)[None])[0][0], rtol=1e-6)
-    confidences = np.concatenate([r.detected.confidences for r in got])
+    confidences = np.stack([frame.detected.confidences for frame in got])
     np.testing.assert_allclose(confidences, detect(images)[2])
     # As they are written: in half precision, and cut.
-    objectness = np.concatenate([r.scores.objectness for r in got])
+    objectness = np.stack([frame.scores.objectness for frame in got])
     np.testing.assert_allclose(objectness, np.minimum(detect(images)[3][0], BOUND), rtol=1e-3)
-    states, logits = (np.concatenate([r.scores[i] for r in got]) for i in (1, 3))
+    states, logits = (np.stack([frame.scores[i] for frame in got]) for i in (1, 3))
     assert states.shape == (50, 2)
     np.testing.assert_array_equal(logits, np.full((50, 5), BOUND))
     assert got[0].scores.parts is None

@@ -5,17 +5,22 @@ import pytest
 
 from stormpsr_jax.recordings.predictions import Detections
 from stormpsr_jax.serving import product_share
+from stormpsr_jax.serving.frames import Detected, Frame
 from stormpsr_jax.serving.product_share import ProductShare, lowest_share
-from stormpsr_jax.serving.recogniser import Detected, Recognised
 
 RATE = 5.0
 
 
 def pictures(shown, confidence=0.9):
-    """Recognised pictures, of which those are of the product that `shown` (N,) says."""
-    classes = np.stack([np.zeros(len(shown), int), np.where(shown, 3, 0)], axis=1)
-    confidences = np.where(classes > 0, confidence, 0.0)
-    return Recognised(None, Detected(np.zeros((len(shown), 2, 4)), classes, confidences))
+    """Frames whose pictures are of the product where `shown` (N,) says so."""
+    for i, there in enumerate(shown):
+        found = np.array([0, 3 * there]), np.array([0, confidence * there])
+        yield Frame(i, Detected(np.zeros((2, 4)), *found))
+
+
+def look(product, frames):
+    for frame in frames:
+        product.update(frame)
 
 
 def part(share, count):
@@ -34,16 +39,15 @@ def part(share, count):
 def test_a_quarter_of_the_share_in_validation_is_enough(share, confidence, count, fits):
     product = ProductShare(0.4, RATE)
     shown = part(share, count)
-    for chunk in np.array_split(shown, 3):
-        product.update(pictures(chunk, confidence))
+    look(product, pictures(shown, confidence))
     assert product.fits is fits
     assert ("in validation it was in 40.0% or more" in str(product)) == (fits is not None)
 
 
 def test_without_a_detector_or_a_share_of_the_model_nothing_is_told():
     without, unknown = ProductShare(0.4, RATE), ProductShare(None, RATE)
-    without.update(Recognised(np.zeros((200, 3)), None))
-    unknown.update(pictures(part(0, 200)))
+    look(without, [Frame(i, changed=np.zeros(3)) for i in range(200)])
+    look(unknown, pictures(part(0, 200)))
     assert (without.fits, without.share, str(without)) == (None, None, "")
     assert (unknown.fits, unknown.share, str(unknown)) == (None, 0, "")
 
@@ -53,7 +57,7 @@ def test_a_station_goes_by_the_last_minutes():
     product, told = ProductShare(0.4, RATE, station=True), []
     for share, minutes in ((0.4, 2), (0.0, 20), (0.4, 3)):
         for _ in range(minutes):
-            product.update(pictures(part(share, minute)))
+            look(product, pictures(part(share, minute)))
             told.append(product.fits)
     assert told[1] is True
     assert told[21] is False

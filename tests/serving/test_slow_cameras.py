@@ -4,36 +4,38 @@ import numpy as np
 import pytest
 
 from stormpsr_jax.psr import learned_stream
-from stormpsr_jax.recordings.scores import FrameScores
+from stormpsr_jax.serving.content import Window
+from stormpsr_jax.serving.frames import Frames, Views
 from stormpsr_jax.serving.online import Live
 from stormpsr_jax.serving.product_share import ProductShare
-from stormpsr_jax.serving.recogniser import Recognised, Recogniser
 from tests.support.live_data import FPS, PROCEDURE, WEIGHTS
 
 SETTINGS = learned_stream.LearnedSettings(sure=2.5)
 BEFORE = 4.0  # seconds without a part
 
 
-class Eyes(Recogniser):
-    """Says of a picture what its first pixel holds: 1 the first part, right and in clear view."""
+def parts(first_pixels):
+    """Of a picture whose first pixel is 1: the first part, right and in clear view."""
+    there = 10 * float(first_pixels[0, -1, 0]) - 5
+    return np.array([[there, -6, -6, there, -6, -6]])
 
-    def __init__(self):
-        super().__init__(encode=None, temporal=None, detect=None, frames=1, stride=1)
 
-    def __call__(self, images):
-        there = float(images[0, 0, 0, 0])
-        parts = np.r_[10 * there - 5, -6, -6, 10 * there - 5, -6, -6]
-        states = np.log([0.96, 0.01, 0.01, 0.01, 0.01])
-        said = FrameScores(np.array(4.0), states, parts, np.r_[-5, -5, -5, parts])
-        return Recognised(np.zeros((1, 3)), None, said.each(lambda array: array[None]))
+FUNCTIONS = {
+    "encode": lambda images: images[:, 0, 0].astype(np.float32),
+    "temporal": lambda windows: (np.zeros((1, 3)), np.c_[[[-5, -5, -5]], parts(windows)]),
+    "detect": lambda images: (
+        *(np.zeros((1, 1, 4)), np.zeros((1, 1), int), np.zeros((1, 1))),
+        (np.array([4.0]), np.log([[0.96, 0.01, 0.01, 0.01, 0.01]]), parts(images[:, 0, :1])),
+    ),
+}
 
 
 def right_at(times):
     """The second at which the part is right, of pictures at these times."""
     variant = PROCEDURE.variants["assembly"]
     live = Live(
-        prepare=lambda shown: shown,
-        recogniser=Eyes,
+        prepare=lambda shown: Views(shown, shown),
+        frames=lambda decoder: Frames(FUNCTIONS, Window(1, 1), decoder),
         decoder=lambda: learned_stream.LearnedDecoder(
             PROCEDURE.at(FPS), variant, SETTINGS, WEIGHTS
         ),

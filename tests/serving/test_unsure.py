@@ -1,7 +1,6 @@
 import pytest
 
 from stormpsr_jax.psr import learned_events
-from stormpsr_jax.serving.recogniser import Recognised
 from tests.support import live_data
 from tests.support.live_data import COVER, SEAL, frames, scripted
 from tests.support.played import Screen, ids, play, steps_of
@@ -14,9 +13,6 @@ CONFIRMED_AT = 100
 @pytest.fixture(autouse=True)
 def soon(monkeypatch):
     monkeypatch.setattr(learned_events, "PATIENCE", 2.0)
-
-
-NOTHING = Recognised(None, None)
 
 
 def played(shown, path, taps=(), screen=None, reset="key", remove=-2.0, **options):

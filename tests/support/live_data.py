@@ -6,9 +6,10 @@ import numpy as np
 
 from stormpsr_jax.live.capture import TimedPicture
 from stormpsr_jax.psr import Decoder, Procedure, Settings, learned_beliefs, learned_stream
+from stormpsr_jax.serving.content import Window
+from stormpsr_jax.serving.frames import Frames, Views
 from stormpsr_jax.serving.online import Live
 from stormpsr_jax.serving.product_share import ProductShare
-from stormpsr_jax.serving.recogniser import Recogniser
 from tests.support import toy
 
 FPS = 10.0
@@ -45,11 +46,9 @@ def scripted(stream="asd", product_share=None, sure=None, remove=-2.0) -> Live:
     """
     procedure, variant = PROCEDURE.at(FPS), PROCEDURE.variants["assembly"]
     embed = {"encode": lambda x: x[:, 0, 0].astype(np.float32), "temporal": changed}
-    recogniser = {"encode": None, "temporal": None, "detect": detect}
+    functions = {} if stream == "temporal" else {"detect": detect}
     if stream != "asd":
-        recogniser |= embed
-    if stream == "temporal":
-        recogniser["detect"] = None
+        functions |= embed
 
     def decoder():
         if stream != "learned":
@@ -58,8 +57,8 @@ def scripted(stream="asd", product_share=None, sure=None, remove=-2.0) -> Live:
         return learned_stream.LearnedDecoder(procedure, variant, settings, WEIGHTS)
 
     return Live(
-        prepare=lambda shown: shown,
-        recogniser=lambda: Recogniser(**recogniser, frames=4, stride=1),
+        prepare=lambda shown: Views(shown, shown),
+        frames=lambda decoder: Frames(functions, Window(4, 1), decoder),
         decoder=decoder,
         product=ProductShare(product_share, FPS, station=True),
         fps=FPS,

@@ -14,7 +14,6 @@ from stormpsr_jax.psr import Procedure, Settings, learned_stream
 from stormpsr_jax.psr.learned_beliefs import default_weights
 from stormpsr_jax.serving import content
 from stormpsr_jax.serving.functions import FlaxNetworks, Network
-from stormpsr_jax.serving.recogniser import decode_row
 from stormpsr_jax.serving.writing import write_model
 from tests.support import toy
 
@@ -147,8 +146,3 @@ def with_temporal(folder, module):
     networks = {"encoder": NETWORKS["encoder"], "temporal": Network(module, variables)}
     write(folder, ["temporal"], networks=networks)
     return folder
-
-
-def decode(decoder, frames, recognised):
-    rows = enumerate(frames)
-    return [e for i, frame in rows for e in decode_row(decoder, frame, recognised, i)]

@@ -1,1 +1,1 @@
-"""Recognition of files: jobs, results, videos."""
+"""Recognition of files: results, reports, videos."""

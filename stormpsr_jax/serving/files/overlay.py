@@ -21,6 +21,7 @@ from stormpsr_jax.media.framing import Framing, Placement
 from stormpsr_jax.psr.learned_beliefs import Belief
 from stormpsr_jax.recordings.procedure import Procedure
 from stormpsr_jax.report.pages import clock
+from stormpsr_jax.serving.frames import Frame
 
 CODECS: tuple[Literal["libx264"], Literal["mpeg4"]] = ("libx264", "mpeg4")  # the first there is
 _QUALITY = {"libx264": {"crf": "20", "preset": "veryfast"}, "mpeg4": {"qscale": "3"}}
@@ -45,17 +46,14 @@ class Shown(NamedTuple):
     Attributes:
         seconds: from the first frame on.
         rows: (step id, status) of the checklist.
-        changed: (K,) probabilities of the temporal stream, or None.
-        seen: (class, confidence, box cx, cy, w, h in 0…1 of the prepared picture) of the most
-            confident detection, or None.
-        belief: of each component in 0…1, which is shown in place of `changed`; or None.
+        frame: what was seen; its belief is shown in place of its changes.
+        floor: a detection at or below this confidence is not drawn.
     """
 
     seconds: float
     rows: Sequence[tuple[int, str]]
-    changed: np.ndarray | None
-    seen: tuple[int, float, np.ndarray] | None
-    belief: Belief | None = None
+    frame: Frame
+    floor: float
 
 
 @contextlib.contextmanager
@@ -117,12 +115,12 @@ class _Drawer:
     def draw(self, picture: np.ndarray, shown: Shown) -> np.ndarray:
         """Returns the picture uint8 (H, W, 3) with everything on it."""
         image = Image.fromarray(picture)
-        if shown.seen is not None:  # first, so that the panels stay readable
-            self._draw_box(ImageDraw.Draw(image), *shown.seen)
+        if (top := shown.frame.clear(shown.floor)) is not None:  # below the panels
+            self._draw_box(ImageDraw.Draw(image), *top)
         panel = self._checklist(tuple(shown.rows), clock(shown.seconds))
         image.paste(panel, (self._margin, self._margin), panel)
-        if shown.changed is not None:
-            panel = self._bars(shown.changed, shown.belief)
+        if shown.frame.changed is not None:
+            panel = self._bars(shown.frame.changed, shown.frame.belief)
             x = self._width - panel.width - self._margin
             image.paste(panel, (x, self._margin), panel)
         return np.asarray(image)

@@ -20,8 +20,8 @@ from stormpsr_jax.report import pages
 from stormpsr_jax.report.pages import INK, MUTED, PALETTE, STRIPE, WRONG, clock
 from stormpsr_jax.serving.checklist import likely
 from stormpsr_jax.serving.files.thumbnails import thumbnail
+from stormpsr_jax.serving.frames import Frame
 from stormpsr_jax.serving.product_share import ProductShare
-from stormpsr_jax.serving.recogniser import Chunk
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,7 +43,11 @@ class Unsure:
 
 
 class Report:
-    """Gathers what the report of a recording shows; memory does not grow beyond its limits."""
+    """Gathers what the report of a recording shows; memory does not grow beyond its limits.
+
+    Attributes:
+        num_events: so far.
+    """
 
     def __init__(
         self,
@@ -65,7 +69,7 @@ class Report:
         self._seen: np.ndarray | None = None  # (bins,), the highest confidence of a detection
         self._events: list[Event] = []
         self._only_seen: list[Event] = []
-        self._num_events = self._num_uncertain = 0
+        self.num_events = self._num_uncertain = 0
         self._certain = certain
         self._pictures: dict[int, bytes] = {}  # by frame
         self._every = 1  # of so many frames with events, one has its picture kept
@@ -77,20 +81,18 @@ class Report:
         self._alerts: list[Alert] = []
         self._num_alerts = 0
 
-    def add(self, chunk: Chunk, alerts: Sequence[Alert]) -> None:
-        """Takes the next frames, and what was alerted at them."""
-        detected, probabilities = chunk.recognised.detected, chunk.recognised.probabilities
-        bins = (np.array(chunk.numbers) - self._first) * self._bins // self._num_frames
-        if probabilities is not None:
+    def add(self, frame: Frame, alerts: Sequence[Alert]) -> None:
+        """Takes the next frame, and what was alerted at it."""
+        at = (frame.number - self._first) * self._bins // self._num_frames
+        if frame.changed is not None:
             if self._changed is None:
-                self._changed = np.zeros((self._bins, probabilities.shape[1]))
-            np.maximum.at(self._changed, bins, probabilities)
-        if detected is not None:
+                self._changed = np.zeros((self._bins, len(frame.changed)))
+            self._changed[at] = np.maximum(self._changed[at], frame.changed)
+        if frame.detected is not None:
             if self._seen is None:
                 self._seen = np.zeros(self._bins)
-            found = np.where(detected.classes > 0, detected.confidences, 0).max(axis=1, initial=0)
-            np.maximum.at(self._seen, bins, found)
-        for event in chunk.events:
+            self._seen[at] = max(self._seen[at], frame.top[1] if frame.top else 0)
+        for event in frame.events:
             if event.kind in ("report", "gone"):
                 same = [one for one in self._unsure if one.step_id // 3 == event.step_id // 3]
                 for one in same:
@@ -98,15 +100,13 @@ class Report:
             elif event.kind == "unsure" and len(self._unsure) < MAX_EVENTS:
                 self._asked.setdefault(event.frame, []).append(event.name)
                 self._unsure.append(Unsure(event.step_id, int(event.evidence["since"])))
-        seen = [event for event in chunk.events if event.kind == "seen"]
+        seen = [event for event in frame.events if event.kind == "seen"]
         self._only_seen += seen[: max(0, MAX_EVENTS - len(self._only_seen))]
-        events = reports(chunk.events)
-        for frame, belief in zip(chunk.numbers, chunk.beliefs, strict=True):
-            self._least |= {e.step_id: 1.0 for e in events if e.frame == frame}
-            if belief is not None:
-                least = ((step, p, likely(step, belief)) for step, p in self._least.items())
-                self._least = {step: min(before, now) for step, before, now in least}
-        self._num_events += len(events)
+        events = reports(frame.events)
+        self._least |= {event.step_id: 1.0 for event in events}
+        if (belief := frame.belief) is not None:
+            self._least = {s: min(least, likely(s, belief)) for s, least in self._least.items()}
+        self.num_events += len(events)
         self._num_uncertain += sum(map(self._is_uncertain, events))
         self._events += events[: max(0, MAX_EVENTS - len(self._events))]
         self.add_alerts(alerts)
@@ -165,7 +165,7 @@ class Report:
                 for one in self._unsure
             ],
             num_unsure=sum(one.until is None for one in self._unsure),
-            num_events=self._num_events,
+            num_events=self.num_events,
             num_uncertain=self._num_uncertain,
             certain=self._certain,
             events=[self._row(event) for event in self._events],

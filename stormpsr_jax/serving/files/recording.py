@@ -1,14 +1,21 @@
-"""One recording from its pictures to the folder of its results."""
+"""Sources to recognise into folders of results."""
 
 import contextlib
 import dataclasses
 import logging
+import secrets
+import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import msgspec
+
+from stormpsr_jax.base import files
+from stormpsr_jax.base.progress import Bar
 from stormpsr_jax.media.ahead import ahead
 from stormpsr_jax.media.pictures import Pictures, read_upright
+from stormpsr_jax.media.sources import Source
 from stormpsr_jax.psr.events import reports
 from stormpsr_jax.report import pages
 from stormpsr_jax.serving.checklist import Checklist
@@ -16,9 +23,9 @@ from stormpsr_jax.serving.files import overlay, results
 from stormpsr_jax.serving.files.clips import FOLDER, Clips
 from stormpsr_jax.serving.files.page import Report
 from stormpsr_jax.serving.files.thumbnails import reduced
+from stormpsr_jax.serving.frames import chunks
 from stormpsr_jax.serving.model import Model
 from stormpsr_jax.serving.product_share import ProductShare
-from stormpsr_jax.serving.recogniser import decoded
 
 VIDEO = "annotated.mp4"
 _DEPTH = 8  # pictures that are read ahead of those that are shown
@@ -42,26 +49,76 @@ class RecordingOptions:
     certain: float = 0.0
 
 
+class Done(NamedTuple):
+    """A line that tells of a recording that is recognised, and whether it fits the model."""
+
+    line: str
+    fits: bool | None
+
+
 def recognise(
+    model: Model,
+    checksum: str,
+    source: Source,
+    folder: Path,
+    variant: str,
+    options: RecordingOptions,
+    title: str,
+) -> Done:
+    """Recognises a source into the folder of its results, unless it is finished.
+
+    Args:
+        checksum: of the model's model.json.
+        title: of the bar that shows the progress.
+
+    Raises:
+        ValueError: it cannot be read, has changed meanwhile, or its results would take the place of
+            something that was changed by hand.
+        MemoryError: no memory for the batch.
+        OSError: a result cannot be written.
+    """
+    made_from = msgspec.to_builtins(dataclasses.replace(options, batch=None))
+    made_from, stamp = {"model": checksum, "variant": variant, **made_from}, source.stamp()
+    if done := results.finished(folder, stamp, source.checksum, made_from):
+        return Done(f"{folder}: finished before{_warning(done.fits, done.product)}", done.fits)
+    start, pictures = time.monotonic(), source.open(model.fps)
+    total = pictures.num_frames * (2 if options.video or options.clips else 1)
+    with (
+        Bar(total=total, desc=title, unit="frame") as bar,
+        files.replacing_folder(folder, secrets.token_hex(4)) as part,
+    ):
+        num_events, product = write(
+            model, source.name, pictures, variant, part, options, source.place.name, bar.update
+        )
+        known = {"stamp": stamp, "checksum": source.checksum()}
+        if source.stamp() != stamp:
+            raise ValueError(f"{source.place}: changed while it was read; run the command again")
+        results.write_record(part, known, made_from, product)
+    length, seconds = pictures.num_frames / model.fps, time.monotonic() - start
+    line = f"{folder}: {num_events} events in {length:.0f} s of video, took {seconds:.1f} s"
+    if num_events and not model.calibrated(options.stream, options.settings):
+        line += "; confidences are not calibrated"
+    return Done(line + _warning(product.fits, str(product)), product.fits)
+
+
+def _warning(fits: bool | None, why: str) -> str:
+    return f"; it does not show the model's product: {why}" if fits is False else ""
+
+
+def write(
     model: Model,
     name: str,
     pictures: Pictures,
     variant: str,
     folder: Path,
     options: RecordingOptions,
-    *,
-    source: Path,
+    source: str,
     progress: Callable[[int], object] = lambda count: None,
 ) -> tuple[int, ProductShare]:
-    """Recognises a recording, whose pictures are from `source`, and writes its results.
+    """Recognises the pictures of a recording, which are from `source`, and writes its results.
 
-    The pictures are read twice: by the networks, and behind them by what shows them. Returns the
-    number of events in its table, and whether it shows the model's product.
-
-    Raises:
-        ValueError: a picture cannot be read.
-        MemoryError: no memory for the batch.
-        OSError: a result cannot be written.
+    They are read twice: by the networks, and behind them by what shows them. Returns the number of
+    events in its table, and whether it shows the model's product. Errors as in `recognise`.
     """
     decoder = model.decoder(options.stream, variant, settings=options.settings)
     procedure, fps, batch = decoder.procedure, model.fps, options.batch or model.batch
@@ -72,7 +129,7 @@ def recognise(
     framing = model.framing_of("detector")  # the one that boxes are told in
     calibrated = model.calibrated(decoder.stream, decoder.settings)
     missing = pages.missing()
-    num_events, product = 0, model.product_share()
+    product = model.product_share()
     with contextlib.ExitStack() as stack:
         rows = stack.enter_context(
             contextlib.closing(model.rows_of(pictures, decoder.stream, batch))
@@ -89,39 +146,32 @@ def recognise(
         shown_again = ahead((picture for picture in read_upright(pictures)), _DEPTH)
         stack.enter_context(contextlib.closing(shown_again))
         numbered = enumerate(shown_again, first)
-        recogniser = model.recogniser(batch, decoder.stream)
-        for chunk in decoded(recogniser, decoder, rows, batch, first):
-            product.update(chunk.recognised)
+        frames = model.frames(decoder, stream=decoder.stream, batch=batch)
+        for chunk in frames.over(chunks(rows, batch, first)):
             alerts = []
-            for i, frame in enumerate(chunk.numbers):
-                events = [event for event in chunk.events if event.frame == frame]
-                seen = chunk.recognised.top(i)
-                alerts += checklist.update(frame, events, seen, chunk.beliefs[i])
-                pictured = any(event.kind in ("report", "unsure") for event in events)
+            for frame in chunk:
+                product.update(frame)
+                alerts += (news := checklist.update(frame))
+                report.add(frame, news)
+                pictured = any(event.kind in ("report", "unsure") for event in frame.events)
                 if not (video or clips or (pictured and not missing)):
                     continue
-                picture = next(picture for number, picture in numbered if number == frame)
+                picture = next(picture for number, picture in numbered if number == frame.number)
                 if pictured:
-                    report.show(frame, picture)
+                    report.show(frame.number, picture)
                 if not (video or clips):
                     continue
-                probabilities = chunk.recognised.probabilities
-                changed = None if probabilities is None else probabilities[i]
-                time = (frame - first) / fps
-                # Weaker detections are no evidence, and of hidden objects there are many.
-                box = seen if seen and seen[1] > decoder.floor else None
-                shown = overlay.Shown(time, checklist.rows(), changed, box, chunk.beliefs[i])
+                seconds = (frame.number - first) / fps
+                shown = overlay.Shown(seconds, checklist.rows(), frame, decoder.floor)
                 picture = reduced(picture)
                 if video:
                     write_frame(picture, shown)
                 if clips:
-                    names = [f"{frame:06d}_{event.step_id}" for event in reports(events)]
-                    of_events.add(frame, picture, shown, names)
+                    names = [f"{frame.number:06d}_{e.step_id}" for e in reports(frame.events)]
+                    of_events.add(frame.number, picture, shown, names)
                 progress(1)
             writer.write(chunk, alerts)
-            report.add(chunk, alerts)
-            num_events += len(reports(chunk.events))
-            progress(len(chunk.numbers))
+            progress(len(chunk))
         if clips:
             of_events.finish()
         # Of another product nothing is missing.
@@ -129,20 +179,18 @@ def recognise(
         writer.write_alerts(alerts)
         report.add_alerts(alerts)
         writer.finish(product)
-    if product.fits is False:
-        num_events = 0
     if missing:
         what = "%s: no report.html, which needs %s"
         logging.getLogger(__name__).warning(what, name, missing)
-        return num_events, product
-    report.write(
-        folder / "report.html",
-        name=name,
-        rows=checklist.rows(),
-        stream=decoder.stream,
-        settings=decoder.settings,
-        calibrated=calibrated,
-        source=source.name,
-        product=product,
-    )
-    return num_events, product
+    else:
+        report.write(
+            folder / "report.html",
+            name=name,
+            rows=checklist.rows(),
+            stream=decoder.stream,
+            settings=decoder.settings,
+            calibrated=calibrated,
+            source=source,
+            product=product,
+        )
+    return 0 if product.fits is False else report.num_events, product

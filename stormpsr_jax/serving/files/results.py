@@ -11,16 +11,14 @@ from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-import numpy as np
-
 from stormpsr_jax.base import files, results
 from stormpsr_jax.base.results import RECORD
 from stormpsr_jax.psr.monitor import Alert
 from stormpsr_jax.recordings import predictions
 from stormpsr_jax.recordings.procedure import Procedure
 from stormpsr_jax.serving.files import records
+from stormpsr_jax.serving.frames import Frame, changes, detections
 from stormpsr_jax.serving.product_share import ProductShare
-from stormpsr_jax.serving.recogniser import Chunk
 
 EVENTS, UNCERTAIN, UNSURE = "events.csv", "uncertain.csv", "unsure.csv"
 _PART = re.compile(r"\.(.+)\.[0-9a-f]{8}\.part")
@@ -142,11 +140,14 @@ class Writer:
     def __exit__(self, *error: Any) -> None:
         self._stack.__exit__(*error)
 
-    def write(self, chunk: Chunk, alerts: list[Alert]) -> None:
-        """Takes the next frames, what the networks say about them, and their events and alerts."""
-        self._write_predictions(chunk)
-        self._last = chunk.numbers[-1]
-        for event in chunk.events:
+    def write(self, frames: Sequence[Frame], alerts: list[Alert]) -> None:
+        """Takes the next frames and their alerts."""
+        self._last = frames[-1].number
+        if (found := detections(frames)) is not None:
+            self._predict("asd", found)
+        if (changed := changes(frames)) is not None:
+            self._predict("temporal", changed)
+        for event in (event for frame in frames for event in frame.events):
             kind = records.kind_of(event, self._certain)
             if kind not in ("seen", "gone"):
                 time = label_time(event.frame - self._first, self._fps)
@@ -184,21 +185,6 @@ class Writer:
     def _when(self, frame: int) -> dict[str, Any]:
         time = (frame - self._first) / self._fps
         return {"recording": self._recording, "time_s": round(time, 6), "frame": frame}
-
-    def _write_predictions(self, chunk: Chunk) -> None:
-        detected, numbers = chunk.recognised.detected, np.array(chunk.numbers)
-        if detected is not None:
-            frame, row = np.nonzero(detected.classes > 0)
-            boxes, classes, confidences = (column[frame, row] for column in detected)
-            self._predict(
-                "asd", predictions.Detections(numbers[frame], classes, confidences, boxes)
-            )
-        probabilities = chunk.recognised.probabilities
-        if probabilities is not None:
-            changed = (probabilities > 0.5).astype(int)
-            truth = np.zeros_like(changed)  # which nobody knows
-            rows = predictions.TemporalPredictions(numbers, truth, changed, probabilities)
-            self._predict("temporal", rows)
 
     def _predict(self, stream: str, rows: Any) -> None:
         """Writes predictions of a stream, the first ones into a new file."""

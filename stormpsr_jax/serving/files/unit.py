@@ -141,8 +141,9 @@ class Unit:
 
     def _seen(self) -> int | None:
         """The class of a clear view of the object."""
-        top = self._live.seen
-        return None if top is None or top[1] <= self._live.decoder.floor else top[0]
+        shown = self._live.shown
+        top = None if shown is None else shown.clear(self._live.decoder.floor)
+        return None if top is None else top[0]
 
     def _pass(self, frame: int, here: bool) -> None:
         state = self.state

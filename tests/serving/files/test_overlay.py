@@ -7,6 +7,7 @@ import pytest
 from stormpsr_jax.psr.learned_beliefs import Belief
 from stormpsr_jax.serving.files import overlay
 from stormpsr_jax.serving.files.thumbnails import reduced
+from stormpsr_jax.serving.frames import Detected, Frame
 from tests.support.model_data import PICTURES, PROCEDURE
 from tests.support.recognise_data import HEIGHT, by_the_clock, decoded
 
@@ -29,7 +30,8 @@ def test_large_pictures_become_smaller_in_a_video(tmp_path):
     assert reduced(picture).shape == (1080, 1920, 3)
     assert reduced(picture[:1440, :2560]).shape == (1440, 2560, 3)
     box = 2, 0.9, np.array([0.5, 0.5, 0.5, 0.5])
-    shown = overlay.Shown(0.5, [(0, "next")], None, box)
+    seen = Detected(*(np.array([part]) for part in (box[2], box[0], box[1])))
+    shown = overlay.Shown(0.5, [(0, "next")], Frame(0, seen), 0.5)
     with overlay.writing_video(
         tmp_path / "x.mp4", PROCEDURE, PICTURES.framing_of("encoder"), 5
     ) as write_frame:
@@ -57,7 +59,8 @@ def test_bars_show_what_sits_right_and_wrong():
     drawer = overlay._Drawer(PROCEDURE, PICTURES.framing_of("encoder").place(480, 480), 480, 480)
     right, wrong = np.array([1, 0, 0.5]), np.array([0, 1, 0.25])
     belief = Belief(right, right, wrong, right)
-    shown = overlay.Shown(0, [(0, "next")], np.full(3, 0.7), None, belief)
+    frame = Frame(0, changed=np.full(3, 0.7), belief=belief)
+    shown = overlay.Shown(0, [(0, "next")], frame, 0)
     drawn = drawer.draw(np.full((480, 480, 3), 90, np.uint8), shown)
     green, red, orange = (
         (drawn == colour).all(2) for colour in (overlay._RIGHT, overlay._ERROR, overlay._BAR)
@@ -73,5 +76,7 @@ def test_bars_show_what_sits_right_and_wrong():
     assert red[second, : columns[0]].any()  # the name of the wrong part
     assert not red[first, : columns[0]].any()
     assert not orange.any()
-    changed = drawer.draw(np.full((480, 480, 3), 90, np.uint8), shown._replace(belief=None))
+    changed = drawer.draw(
+        np.full((480, 480, 3), 90, np.uint8), shown._replace(frame=frame._replace(belief=None))
+    )
     assert (changed == overlay._BAR).all(2).any()

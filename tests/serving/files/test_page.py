@@ -3,8 +3,8 @@ import numpy as np
 from stormpsr_jax.psr import Event, learned_stream
 from stormpsr_jax.psr.learned_beliefs import Belief
 from stormpsr_jax.serving.files.page import Report
+from stormpsr_jax.serving.frames import Frame
 from stormpsr_jax.serving.product_share import ProductShare
-from stormpsr_jax.serving.recogniser import Chunk, Recognised
 from tests.support.live_data import PROCEDURE
 from tests.support.recognise_data import found, run
 
@@ -26,10 +26,12 @@ def test_report_hints_at_steps_that_became_doubtful_or_are_not_sure(tmp_path):
     none = np.zeros(3)
     beliefs = [Belief([1, 1, 0], np.array([p, 0.95, 0]), none, none) for p in (0.1, 0.99, 0.4, 1)]
     events = [Event(1, step, 0.99, "learned", {}, "x", 0.1) for step in (0, 3)]
-    doubts = [(2, 0, {"since": 1}), (2, 6, {"since": 0})]
+    doubts = [(0, 0, {"since": 0}), (2, 6, {"since": 0})]
     events[:0] = [Event(f, s, 0.5, "learned", e, "y", 0.2, "unsure") for f, s, e in doubts]
     events[:0] = [Event(0, step, 0.9, "learned", {}, "z", 0.0, "seen") for step in (0, 6)]
-    report.add(Chunk(range(4), Recognised(np.zeros((4, 3)), None), events, beliefs), [])
+    for i, belief in enumerate(beliefs):
+        here = [event for event in events if event.frame == i]
+        report.add(Frame(i, changed=np.zeros(3), events=here, belief=belief), [])
     rows = [(0, "done"), (3, "done"), (6, "unsure"), (6, "seen")]
     settings = learned_stream.LearnedSettings()
     report.write(

@@ -9,12 +9,11 @@ from stormpsr_jax.recordings.label_file import LabelFile
 from stormpsr_jax.recordings.steps import states_per_frame, steps_to_states
 from stormpsr_jax.recordings.words import Terms
 from stormpsr_jax.serving.files import results
+from stormpsr_jax.serving.frames import Frame
 from stormpsr_jax.serving.product_share import ProductShare
-from stormpsr_jax.serving.recogniser import Chunk, Recognised
 from tests.support.live_data import PROCEDURE
 
 VARIANT = PROCEDURE.variants["assembly"]
-NOTHING = Recognised(None, None)
 
 
 def of_decoder(rng, frames, stream):
@@ -46,12 +45,12 @@ def test_events_csv_every_list_reads_back(tmp_path, stream, first, count, fps):
         rng, frames = np.random.default_rng(seed), range(first, first + count)
         said = of_reporter(rng, frames) if stream == "learned" else of_decoder(rng, frames, stream)
         events, states = zip(*said, strict=True)
-        events = [event for of_frame in events for event in of_frame]
         folder = tmp_path / str(seed)
         folder.mkdir()
         with results.Writer(folder, "x", PROCEDURE, fps, first) as writer:
-            writer.write(Chunk(frames, NOTHING, events, []), [])
+            writer.write([Frame(n, events=e) for n, e in zip(frames, events, strict=True)], [])
             writer.finish(ProductShare(None, fps))
+        events = [event for of_frame in events for event in of_frame]
         path = folder / results.EVENTS
         timed = LabelFile(path).timed(PROCEDURE, Terms(), "x", with_pictures=True)
         given = timed, VARIANT.initial_state, PROCEDURE.at(fps)

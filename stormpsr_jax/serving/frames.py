@@ -1,0 +1,265 @@
+"""The one driver of frames: what was seen in each picture, the events and the beliefs.
+
+Stage `predict`, recognition of files, `Model.recognise` and live recognition are loops over it.
+Each picture is encoded once, and the window slides. A live source has gaps; a file is one without.
+
+Dimension letters: B batch, T frames of a clip, H W image, D features, K components, S states, M
+detections of a picture.
+"""
+
+from __future__ import annotations
+
+import collections
+import itertools
+import operator
+import statistics
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from stormpsr_jax.base import memory
+from stormpsr_jax.psr.events import Event, Observation, OnlineDecoder
+from stormpsr_jax.psr.learned_beliefs import Belief
+from stormpsr_jax.recordings import scores
+from stormpsr_jax.recordings.predictions import (
+    DETECTION_DECIMALS,
+    TEMPORAL_DECIMALS,
+    Detections,
+    TemporalPredictions,
+    as_written,
+)
+from stormpsr_jax.serving.content import Function, Window
+
+RATE_OF = 5  # gaps between pictures that tell a camera's rate
+Top = tuple[int, float, np.ndarray]  # class, confidence, box (4,) cx, cy, w, h in 0…1
+
+
+class Views(NamedTuple):
+    """A picture, or B of them, as two networks see it; None for a network that is not asked.
+
+    Attributes:
+        encoder: uint8 (H, W, 3), or an embedding (D,) where there is no encoder.
+        detector: uint8 (H, W, 3), maybe of another size.
+    """
+
+    encoder: np.ndarray | None
+    detector: np.ndarray | None
+
+
+Chunk = tuple[Sequence[int], Views]  # the numbers of B frames, ascending, and their pictures
+
+
+def stack(rows: Iterable[Views]) -> Views:
+    """Puts B pictures together."""
+    columns = zip(*rows, strict=True)
+    return Views(*(None if column[0] is None else np.stack(column) for column in columns))
+
+
+def chunks(rows: Iterator[Views], batch: int, first_frame: int = 0) -> Iterator[Chunk]:
+    """Yields all pictures of a recording without gaps, `batch` at a time."""
+    while part := list(itertools.islice(rows, batch)):
+        yield range(first_frame, first_frame + len(part)), stack(part)
+        first_frame += len(part)
+
+
+class Detected(NamedTuple):
+    """What the detector says about a picture, in M rows.
+
+    Attributes:
+        boxes: (M, 4) cx, cy, w, h in 0…1.
+        classes: (M,) 1…S + 1; 0 where there is no further detection.
+        confidences: (M,).
+    """
+
+    boxes: np.ndarray
+    classes: np.ndarray
+    confidences: np.ndarray
+
+
+class Frame(NamedTuple):
+    """A frame that has a picture. What belongs to an absent network or decoder is None.
+
+    Attributes:
+        number: of the frame.
+        detected: in the picture.
+        changed: (K,) probabilities that each component changed inside the window that ends here.
+        scores: as prediction files have them; None without a temporal network, and without a
+            detector where that says nothing of states.
+        events: that complete here, by step id; none without a decoder.
+        belief: of each component, in 0…1.
+    """
+
+    number: int
+    detected: Detected | None = None
+    changed: np.ndarray | None = None
+    scores: scores.FrameScores | None = None
+    events: Sequence[Event] = ()
+    belief: Belief | None = None
+
+    @property
+    def top(self) -> Top | None:
+        """The most confident detection, or None."""
+        if self.detected is None or not (self.detected.classes > 0).any():
+            return None
+        boxes, classes, confidences = self.detected
+        row = int(np.where(classes > 0, confidences, -1).argmax())
+        return int(classes[row]), float(confidences[row]), boxes[row]
+
+    def clear(self, floor: float) -> Top | None:
+        """The most confident detection above a confidence; weaker ones are no evidence."""
+        return self.top if self.top is not None and self.top[1] > floor else None
+
+    def observation(self) -> Observation:
+        """What a decoder sees.
+
+        Confidences and scores are rounded as in prediction files, so that the same events come out
+        as when those are written, read and decoded (stages `predict` and `evaluate`).
+        """
+        detections, windows = [], None
+        if self.detected is not None:
+            _, classes, confidences = self.detected
+            there = classes > 0  # the other rows are unused
+            rounded = as_written(confidences[there].tolist(), DETECTION_DECIMALS)
+            detections = list(zip(classes[there].tolist(), rounded, strict=True))
+        if self.changed is not None:
+            windows = as_written(self.changed.tolist(), TEMPORAL_DECIMALS)
+        return Observation(detections, windows, self.scores)
+
+
+class Frames:
+    """Both streams and the decoder over one recording. Memory is that of one window.
+
+    A frame without a picture is one without evidence: what was summed up decays, and in the window
+    it repeats the frame before it. With `window`, `last` and `gaps` as they were once, and the
+    decoder restored, recognition goes on from there.
+
+    Attributes:
+        decoder: makes the events; None makes none.
+        window: the embeddings (frames, D) of the frames before the next one; None at the start.
+        last: the number of the last frame; None at the start.
+        gaps: frames from each of the last pictures to the next.
+    """
+
+    def __init__(
+        self,
+        functions: Mapping[str, Function],
+        window: Window,
+        decoder: OnlineDecoder | None = None,
+    ):
+        """Takes what `content.Networks.functions` has, or some of it.
+
+        With "temporal" and without "encode" pictures come as embeddings.
+        """
+        self._functions, self.decoder = functions, decoder
+        self._frames = window.frames
+        self._offsets = np.arange(0, window.frames + 1, window.stride)
+        self.window: np.ndarray | None = None
+        self.last: int | None = None
+        self.gaps: collections.deque[int] = collections.deque(maxlen=RATE_OF)
+
+    @property
+    def detects(self) -> bool:
+        """Whether it looks for the object."""
+        return "detect" in self._functions
+
+    def over(self, parts: Iterable[Chunk]) -> Iterator[list[Frame]]:
+        """Yields the frames of each chunk of the recording, all later than those before.
+
+        Chunks have one frame at least. Some are taken ahead, as networks compute several at once.
+        """
+        parts, outputs = iter(parts), {}
+        for view, name in enumerate(("encode", "detect")):
+            if function := self._functions.get(name):
+                parts, copy = itertools.tee(parts)
+                seen = map(operator.itemgetter(view), map(operator.itemgetter(1), copy))
+                outputs[name] = _outputs(function, seen)
+        for numbers, views in parts:
+            said = {name: next(output) for name, output in outputs.items()}
+            yield self._chunk(numbers, said.get("encode", views.encoder), said.get("detect"))
+
+    def _chunk(self, numbers: Sequence[int], new: Any, found: Any) -> list[Frame]:
+        """The frames of embeddings (B, D) and of what the detector says of B pictures."""
+        before = numbers[0] - 1 if self.last is None else self.last
+        passed = np.diff([before, *numbers])
+        probabilities = said = None
+        columns, (objectness, states, parts) = (), (None, None, None)
+        if found is not None:
+            *columns, (objectness, states, parts) = found
+        if temporal := self._functions.get("temporal"):
+            probabilities, logits = temporal(self._windows(new, passed))
+            three = logits is not None and logits.shape[1] > probabilities.shape[1]
+            if found is not None or three:  # it is told of states
+                said = scores.as_written(scores.FrameScores(objectness, states, parts, logits))
+        frames = []
+        for i, (number, gap) in enumerate(zip(numbers, passed.tolist(), strict=True)):
+            frame = Frame(
+                number,
+                Detected(*(column[i] for column in columns)) if columns else None,
+                None if probabilities is None else probabilities[i],
+                None if said is None else scores.row(said, i),
+            )
+            if self.last is not None:
+                self.gaps.append(gap)
+            self.last = number
+            frames.append(frame if self.decoder is None else self._decoded(frame, gap))
+        return frames
+
+    def _decoded(self, frame: Frame, gap: int) -> Frame:
+        assert self.decoder is not None
+        # A picture of a slow camera stands for those up to it; one after a dropout does not.
+        stands = min(gap, statistics.median_low(self.gaps or [1]))
+        events = self.decoder.observe(frame.number, frame.observation(), stands)
+        belief = self.decoder.belief
+        return frame._replace(events=events, belief=belief and belief.probabilities())
+
+    def _windows(self, new: np.ndarray, passed: np.ndarray) -> np.ndarray:
+        """The clips (B, T, D) that end at B frames, each so many frames after the one before."""
+        if self.window is None:  # a window that begins before the video repeats its first frame
+            memory.check_fits(self._frames * new[0].nbytes, "the window of embeddings")
+            self.window = np.repeat(new[:1], self._frames, axis=0)
+        embedded = np.concatenate([self.window, new])
+        ends = np.arange(self._frames, len(embedded))
+        missing = np.minimum(passed - 1, self._frames)
+        if missing.any():
+            times = np.ones(len(embedded), int)
+            times[ends - 1] += missing
+            embedded, ends = np.repeat(embedded, times, axis=0), ends + missing.cumsum()
+        self.window = embedded[len(embedded) - self._frames :]
+        return embedded[ends[:, None] - self._frames + self._offsets]
+
+
+def _outputs(function: Any, parts: Iterator[np.ndarray]) -> Iterator[Any]:
+    """The outputs for each of many arrays, of several at once where the function can."""
+    return function.over(parts) if hasattr(function, "over") else map(function, parts)
+
+
+# --- Frames as predictions ------------------------------------------------------------------------
+
+
+def detections(frames: Sequence[Frame]) -> Detections | None:
+    """What the detector says of frames, of which there is one; None without a detector."""
+    found = [frame.detected for frame in frames if frame.detected is not None]
+    if not found:
+        return None
+    boxes, classes, confidences = map(np.stack, zip(*found, strict=True))
+    i, row = np.nonzero(classes > 0)
+    numbers = np.array([frame.number for frame in frames])
+    return Detections(numbers[i], classes[i, row], confidences[i, row], boxes[i, row])
+
+
+def changes(
+    frames: Sequence[Frame], labels: np.ndarray | None = None
+) -> TemporalPredictions | None:
+    """What the temporal network says of frames, of which there is one; None without.
+
+    `labels` (N, K) are the truth; None where nobody knows it.
+    """
+    found = [frame.changed for frame in frames if frame.changed is not None]
+    if not found:
+        return None
+    changed = np.stack(found)
+    predicted = (changed > 0.5).astype(int)
+    labels = np.zeros_like(predicted) if labels is None else labels
+    numbers = np.array([frame.number for frame in frames])
+    return TemporalPredictions(numbers, labels, predicted, changed)
