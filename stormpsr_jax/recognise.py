@@ -62,7 +62,7 @@ def _run(args: argparse.Namespace) -> int:
 
 
 # Options that one kind of source alone has.
-_OF_FILES = ("out", "video", "clips")
+_OF_FILES = ("out", "video", "clips", "ray")
 _OF_LIVE = (
     "state",
     "alert_clips",
@@ -126,28 +126,32 @@ def _run_files(args: argparse.Namespace) -> int:
         certain=args.certain,
     )
     checksum = files.checksum(folder / "model.json")
-    failed = foreign = 0
-    with files.only_writer(out / ".lock", out):
+    jobs = [(s, out / s.name, v, wanted) for s, v in zip(found, variants, strict=True)]
+    failed, foreign, lock = 0, 0, out / ".lock"
+    with files.only_writer(lock, out):
         results.remove_parts(out, {source.name for source in found})
-        for i, (source, variant) in enumerate(zip(found, variants, strict=True), start=1):
-            of, title = (model, checksum, source), f"{i}/{len(found)} {source.name}"
-            try:
-                done = recording.recognise(*of, out / source.name, variant, wanted, title)
-            except (ValueError, OSError, MemoryError) as trouble:
-                if isinstance(trouble, MemoryError) and str(trouble):  # the model's batch
-                    raise MemoryError(f"{folder}: {trouble}") from trouble
-                if isinstance(trouble, MemoryError) or os.environ.get("STORMPSR_TRACEBACK"):
-                    raise
-                if isinstance(trouble, OSError):  # concerns all sources, such as a full disk
-                    tell("error", message_of(trouble))
-                    return 1
-                failed += 1
-                for text in lines_of(trouble):
-                    place = str(source.place)
-                    tell("error", text if place in text else f"{place}: {text}")
-            else:
+        if args.ray is None:
+            ends = recording.here(model, checksum, jobs)
+        else:
+            of = folder, checksum, args.modules
+            ends = recording.on_cluster(args.ray, lock, of, jobs)
+        for index, done, trouble in ends:
+            if trouble is None:
                 print(done.line, flush=True)
                 foreign += done.fits is False
+                continue
+            if isinstance(trouble, MemoryError) and str(trouble):  # the model's batch
+                raise MemoryError(f"{folder}: {trouble}") from trouble
+            known = isinstance(trouble, ValueError | OSError)
+            if not known or os.environ.get("STORMPSR_TRACEBACK"):
+                raise trouble
+            if isinstance(trouble, OSError):  # concerns all sources, such as a full disk
+                tell("error", message_of(trouble))
+                return 1
+            failed += 1
+            for text in lines_of(trouble):
+                place = str(found[index].place)
+                tell("error", text if place in text else f"{place}: {text}")
     if failed:
         print(f"{failed} of {len(found)} could not be recognised", file=sys.stderr)
     if foreign:
@@ -212,6 +216,7 @@ def _parser() -> OneLineParser:
         metavar="N",
         help="frames computed at once; otherwise the model's, and 1 where they come one by one",
     )
+    add("--ray", metavar="HOST:PORT", help="a source at a time on each machine of a Ray cluster")
     add("--realtime", action="store_true", help="a video file plays as if it were a camera")
     add("--state", metavar="FILE", help="of a live source: saved there, to go on from")
     what = "of a live source: folder for a short video of each alert"

@@ -14,15 +14,17 @@ from typing import Any
 from stormpsr_jax.base import files, installed
 from stormpsr_jax.base.progress import Bar, Uncounted
 
+End = tuple[int, Any, Exception | None]  # number, result and exception of a job that has ended
 WAIT_SECONDS = 10.0  # until a cluster answers, and a network disk shows what another has written
 
 
 def run(
-    head: str, function: Callable, jobs: Sequence[Any], *, lock: Path
-) -> Generator[tuple[int, Any, Exception | None]]:
+    head: str, function: Callable, jobs: Sequence[Any], *, lock: Path, gpus: bool = False
+) -> Generator[End]:
     """Calls function(job, progress) for every job; yields (index, result, its exception).
 
-    `lock` is what `files.only_writer` has locked. Closing the generator ends all tasks.
+    `lock` is what `files.only_writer` has locked. With `gpus` a task has one for itself, if there
+    are any. Closing the generator ends all tasks.
 
     Raises:
         ValueError: Ray or the cluster is missing, or a machine has other code or another disk.
@@ -43,8 +45,9 @@ def run(
     with contextlib.ExitStack() as ends, Bar(total=len(jobs), unit="recording") as bar:
         ends.callback(ray.shutdown)
         signal.signal(signal.SIGTERM, of_caller)  # Ray has put its own in this place
-        count = min(len(jobs), int(ray.cluster_resources()["CPU"]))
-        pool = Pool(count, ray_remote_args={"num_cpus": 1})
+        there = ray.cluster_resources()
+        kind = "GPU" if gpus and there.get("GPU") else "CPU"
+        pool = Pool(min(len(jobs), int(there[kind])), ray_remote_args={f"num_{kind.lower()}s": 1})
         ends.callback(pool.join)
         ends.callback(pool.terminate)
         owner = installed.parts(), os.getcwd(), str(lock.absolute()), files.read_owner(lock)

@@ -11,7 +11,9 @@ from data_prep import meccano, own
 from tests.support import own_data, shards_data
 from tests.support.commands import refused
 from tests.support.digests import digests
+from tests.support.model_data import video, write
 from tests.support.processes import ROOT, environment, free_address, is_gone, start, wait_until
+from tests.support.recognise_data import HEIGHT, WIDTH, run, write_pictures
 
 # Ray forks where it starts a node, and runs another program there at once.
 pytestmark = pytest.mark.filterwarnings("ignore:os.fork")
@@ -80,6 +82,26 @@ def test_an_interrupted_command_ends_its_tasks_and_goes_on(head, tmp_path, sent)
     shards_data.build(out)
     shards_data.build(tmp_path / "whole")
     assert digests(out) == digests(tmp_path / "whole")
+
+
+def test_recognise_gives_the_same_results(head, tmp_path, capsys):
+    write(tmp_path / "model")
+    for i, name in enumerate(("a_up", "b_up", "c_up")):
+        write_pictures(tmp_path / "in" / name, video(30 + i, HEIGHT, WIDTH), 1)
+    damaged = tmp_path / "in/b_up/00015.jpg"
+    damaged.write_bytes(damaged.read_bytes()[:200])
+    outs, said = (tmp_path / "here", tmp_path / "there"), []
+    for out, words in zip(outs, ([], [f"--ray={head}"]), strict=True):
+        assert run(tmp_path / "model", tmp_path / "in", f"--out={out}", *words) == 1
+        told = capsys.readouterr()
+        said.append([line for line in told.err.splitlines() if line.startswith("error")])
+        assert "1 of 3 could not be recognised" in told.err
+        assert len([line for line in told.out.splitlines() if " events in " in line]) == 2
+    assert said[0] == said[1]
+    assert "b_up" in said[0][0]
+    for out in outs:
+        (out / ".lock").unlink()
+    assert digests(outs[1]) == digests(outs[0])
 
 
 # --- Without a cluster ----------------------------------------------------------------------------

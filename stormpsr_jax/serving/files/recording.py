@@ -2,16 +2,17 @@
 
 import contextlib
 import dataclasses
+import functools
 import logging
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 
-from stormpsr_jax.base import files
+from stormpsr_jax.base import cluster, files
 from stormpsr_jax.base.progress import Bar
 from stormpsr_jax.media.ahead import ahead
 from stormpsr_jax.media.pictures import Pictures, read_upright
@@ -24,7 +25,7 @@ from stormpsr_jax.serving.files.clips import FOLDER, Clips
 from stormpsr_jax.serving.files.page import Report
 from stormpsr_jax.serving.files.thumbnails import reduced
 from stormpsr_jax.serving.frames import chunks
-from stormpsr_jax.serving.model import Model
+from stormpsr_jax.serving.model import Model, load_model
 from stormpsr_jax.serving.product_share import ProductShare
 
 VIDEO = "annotated.mp4"
@@ -69,7 +70,7 @@ def recognise(
 
     Args:
         checksum: of the model's model.json.
-        title: of the bar that shows the progress.
+        title: of the bar that shows the progress; "": none does.
 
     Raises:
         ValueError: it cannot be read, has changed meanwhile, or its results would take the place of
@@ -84,7 +85,7 @@ def recognise(
     start, pictures = time.monotonic(), source.open(model.fps)
     total = pictures.num_frames * (2 if options.video or options.clips else 1)
     with (
-        Bar(total=total, desc=title, unit="frame") as bar,
+        Bar(total=total, desc=title, unit="frame", disable=not title) as bar,
         files.replacing_folder(folder, secrets.token_hex(4)) as part,
     ):
         num_events, product = write(
@@ -99,6 +100,43 @@ def recognise(
     if num_events and not model.calibrated(options.stream, options.settings):
         line += "; confidences are not calibrated"
     return Done(line + _warning(product.fits, str(product)), product.fits)
+
+
+# A source, the folder of its results, its variant, and what is wanted of it.
+Job = tuple[Source, Path, str, RecordingOptions]
+
+
+def here(model: Model, checksum: str, jobs: Sequence[Job]) -> Iterator[cluster.End]:
+    """Recognises one source after the other; yields as `cluster.run`."""
+    for i, job in enumerate(jobs):
+        try:
+            done = recognise(model, checksum, *job, f"{i + 1}/{len(jobs)} {job[0].name}")
+        except Exception as error:  # whoever asks for the next one decides
+            yield i, None, error
+        else:
+            yield i, done, None
+
+
+def on_cluster(
+    head: str, lock: Path, of: tuple[Path, str, tuple[str, ...]], jobs: Sequence[Job]
+) -> Iterator[cluster.End]:
+    """Recognises sources as `cluster.run` does; `of`: model folder, its checksum, its modules."""
+    try:
+        call = functools.partial(_there, of)
+        with contextlib.closing(cluster.run(head, call, jobs, lock=lock, gpus=True)) as ends:
+            yield from ends
+    finally:  # what tasks that are given up leave
+        results.remove_parts(lock.parent, {source.name for source, *_ in jobs})
+
+
+def _there(of: tuple[Path, str, tuple[str, ...]], job: Job, _: Any) -> Done:
+    return recognise(_model(of), of[1], *job, "")
+
+
+@functools.lru_cache(1)
+def _model(of: tuple[Path, str, tuple[str, ...]]) -> Model:
+    """The model that a process last used; the checksum of its model.json tells another one."""
+    return load_model(of[0], of[2])
 
 
 def _warning(fits: bool | None, why: str) -> str:
