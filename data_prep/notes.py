@@ -1,15 +1,20 @@
 """What a user should know about labels that are right: how much of them counts in which way."""
 
+import dataclasses
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from stormpsr_jax.data.annotation import ENOUGH, pixels_across
+from stormpsr_jax.media.framing import Framing
 from stormpsr_jax.recordings.labels import Labels
 from stormpsr_jax.recordings.procedure import Procedure
 from stormpsr_jax.recordings.recording import Recording
 from stormpsr_jax.recordings.steps import states_to_steps
 
+MARGIN = 0.02  # of the picture, around all boxes
 MAX_SHOWN = 5  # of states, steps or recordings in one line
 
 
@@ -68,6 +73,45 @@ def describe(recordings: Sequence[Recording], procedure: Procedure) -> list[str]
     if without_boxes:
         lines.append(f"no boxes (ASD labels) for recordings {', '.join(without_boxes)}")
     return lines
+
+
+def product_size(
+    boxes: Sequence[np.ndarray], shapes: Sequence[tuple[int, int]], framing: Framing
+) -> tuple[str, str]:
+    """Says how large the product is in the pictures made, and what to do if that is too small.
+
+    Args:
+        boxes: (M, 4) of each recording, in 0…1 of its pictures.
+        shapes: (H, W) of these pictures.
+
+    Returns:
+        A line, and a warning; "" without any box, and where the product is large enough.
+    """
+
+    def made_by(framing: Framing) -> float:
+        made = [
+            framing.place(*shape).map_boxes(of) for of, shape in zip(boxes, shapes, strict=True)
+        ]
+        return pixels_across(np.concatenate([np.zeros((0, 4)), *made]), framing.size)
+
+    if math.isnan(across := made_by(framing)):
+        return "", ""
+    of_film = [pixels_across(of, shape) for of, shape in zip(boxes, shapes, strict=True) if len(of)]
+    size, film = framing.size[0], float(np.median(of_film))
+    line = f"the product is {across:.0f} pixels across at --size={size} (in the films {film:.0f})"
+    if across >= ENOUGH:
+        return line, ""
+    half = [of[:, 2:] / 2 for of in boxes]
+    low = np.concatenate([of[:, :2] - h for of, h in zip(boxes, half, strict=True)]).min(axis=0)
+    high = np.concatenate([of[:, :2] + h for of, h in zip(boxes, half, strict=True)]).max(axis=0)
+    region = np.clip([*(low - MARGIN), *(high + MARGIN)], 0, 1).round(2)
+    larger = made_by(dataclasses.replace(framing, region=tuple(region.tolist())))
+    needed = math.ceil(size * ENOUGH / across / 8) * 8
+    crop = ",".join(f"{value:g}" for value in region)
+    ways = [f"--size={needed}"] if film >= ENOUGH else []
+    ways += [f"--crop={crop}, which holds all boxes, gives {larger:.0f}"] if larger > across else []
+    ways += ["film from nearer"] if larger < ENOUGH else []
+    return line, f"{line}, fewer than {ENOUGH}: too small to learn from; {', or '.join(ways)}"
 
 
 def _kinds(classes: np.ndarray, procedure: Procedure) -> str:

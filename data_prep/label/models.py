@@ -16,7 +16,7 @@ from stormpsr_jax.serving.folder import model_folder
 from stormpsr_jax.serving.model_files import MODEL
 
 CERTAIN = 0.5  # proposals of a lower confidence are uncertain
-_SIZE = 64  # pixels of clip shards, for which config `own` is made
+SIZE = 64  # pixels of clip shards, for which config `own` is made
 _STARTS = {"pretrain": "init_from", "detector": "detector.init_from"}  # by stage, the field
 
 
@@ -131,7 +131,7 @@ def training(
     workdir, before = _work_folders(beside / "runs" / f"{Path(procedure).stem}{kind}")
     own = ["data_prep.own", f"--videos={videos}", f"--labels={labels}", f"--procedure={procedure}"]
     own += [] if boxes is None else [f"--boxes={boxes}"]
-    own += [f"--out={data}", f"--size={_SIZE}"]
+    own += [f"--out={data}", f"--size={SIZE}"]
     said = {"aspect": wanted.aspect, "crop": wanted.crop, "splits": wanted.splits}
     own += [f"--{flag}={text}" for flag, text in said.items() if text]
     own += ["--remake"] * data.exists()

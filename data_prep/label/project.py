@@ -24,8 +24,9 @@ from data_prep.checking import label_checks
 from data_prep.label.boxes import CARRIED, Box, BoxFolder
 from data_prep.label.frames import Film
 from data_prep.label.labels import LabelFolder, Snapshot
-from data_prep.label.models import Proposals, TrainingOptions, training, uncertainty
+from data_prep.label.models import SIZE, Proposals, TrainingOptions, training, uncertainty
 from data_prep.label.store import LabelStore, State
+from data_prep.notes import product_size
 from data_prep.writing.from_files import SAME_ASPECT
 from stormpsr_jax.base import folders
 from stormpsr_jax.base.errors import message_of
@@ -235,6 +236,7 @@ class Project:
         shown = {
             "Videos": f"{len(done)} of {len(entries)}, {seconds / 60:.1f} min",
             "Boxes": f"in {len(boxed)} of these{lacking}" if boxed else "none: no detector",
+            "Product": self._product_size({name: done[name] for name in boxed}, wanted),
             "Splits": "; ".join(f"{split}: {', '.join(its)}" for split, its in of_split.items()),
             "Aspect": wanted.aspect or ("pad: the videos differ in shape" if mixed else "stretch"),
             "Takes": f"about {rest + _OF_VIDEO * seconds / 60:.0f} min on two cores",
@@ -250,6 +252,18 @@ class Project:
             shown["Record next"] = " ".join(found) or "nothing stands out"
         told = {"shown": shown, "replaces": [line for line in replaces if line]}
         return told | {"commands": [*map(_shown, commands)]}, commands, workdir
+
+    def _product_size(self, boxed: Mapping[str, Any], wanted: TrainingOptions) -> str:
+        """How large the product is in the pictures that networks see, and whether that is enough.
+
+        `boxed`: the entries of `overview`, by name.
+        """
+        paths = {name: path for name in boxed if (path := self.boxes.path(name))}
+        boxes = [matching.read_boxes(path).boxes for path in paths.values()]
+        shapes = [(boxed[name]["height"], boxed[name]["width"]) for name in paths]
+        framing = command.framing_of(SIZE, wanted.aspect or None, wanted.crop)
+        line, small = product_size(boxes, shapes, framing)
+        return small or line or "nobody has drawn a box that says how large it is"
 
     def _kind(self, steps: Mapping[str, Sequence[Step]], name: str) -> split_choice.Kind:
         wrong = any(step % 3 == 1 for _, step in steps[name])

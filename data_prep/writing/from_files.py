@@ -13,7 +13,7 @@ from typing import Unpack
 import numpy as np
 from absl import logging
 
-from data_prep.notes import describe
+from data_prep.notes import describe, product_size
 from data_prep.writing import shards
 from stormpsr_jax.base.errors import gathering, raise_all
 from stormpsr_jax.data.annotation import EMPTY, NOT_ANNOTATED
@@ -116,7 +116,10 @@ def build(
         how = "give --aspect=pad or --aspect=crop, or leave it out"
         errors += [f"--aspect=stretch would distort {other}; {how}" for other in others]
     raise_all(errors)
-    for line in (*notes, *describe(found, procedure)):
+    boxed = [recording for recording in found if recording.boxes is not None]
+    shapes = [pictures.picture_size(recording.video) for recording in boxed]
+    size, small = product_size([r.boxes.boxes for r in boxed if r.boxes], shapes, framing)
+    for line in (*notes, *describe(found, procedure), *([size] if size else ())):
         logging.info("%s", line)
     splits: dict[str, list[str]] = {split: [] for split in SPLITS}
     for recording in found:
@@ -140,7 +143,7 @@ def build(
             for recording in found
         },
         num_frames={recording.name: recording.video.num_frames for recording in found},
-        warnings=warnings,
+        warnings=[*warnings, *([small] if small else ())],
         **making,
     )
 

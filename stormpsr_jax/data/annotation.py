@@ -1,12 +1,27 @@
 """The labels of frames; those without a box: looked at and empty, or not looked at."""
 
 import dataclasses
+import math
 
 import numpy as np
 
 # Classes of frames without a box: somebody looked at them, and there is no whole object; or nobody
 # did, so that nothing is known.
 EMPTY, NOT_ANNOTATED = -1, -2
+
+
+ENOUGH = 20  # pixels across a product
+
+
+def pixels_across(boxes: np.ndarray, size: tuple[int, int]) -> float:
+    """The median of the longer sides of boxes in pixels, NaN without any.
+
+    Args:
+        boxes: (N, 4) cx, cy, w, h in 0…1 of the picture; NaN where there is none.
+        size: (H, W) of the picture in pixels.
+    """
+    sides = (boxes[:, 2:] * size[::-1]).max(axis=1)
+    return float(np.median(there)) if len(there := sides[np.isfinite(sides)]) else math.nan
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,7 +16,7 @@ import numpy as np
 from stormpsr_jax.base import files, installed, results
 from stormpsr_jax.configs import default as sections
 from stormpsr_jax.configs.default import LEARNING
-from stormpsr_jax.data.annotation import NOT_ANNOTATED
+from stormpsr_jax.data.annotation import ENOUGH, NOT_ANNOTATED, pixels_across
 from stormpsr_jax.psr import advice, analysis, detection_scores, headline, streams, wrong_parts
 from stormpsr_jax.psr.accumulation import Settings
 from stormpsr_jax.psr.evaluation import evaluate_recordings
@@ -87,6 +87,7 @@ class Evaluation(Stage):
                     wrong |= {"risk": choice.decision.risk, "bound": choice.decision.bound}
                 note = f"{choice.decision.note(stream)} {wrong_parts.in_words(wrong)}"
                 result["risk_notes"].append(note.rstrip())
+        result["warnings"] += self._too_small(run)
         if not self.evaluate.threshold:
             result |= self._with_paper_settings(run, val, test, settings)
         result["split"] = "test"
@@ -148,6 +149,21 @@ class Evaluation(Stage):
         board.write(0, figures)
         board.close()
         return {}
+
+    def _too_small(self, run: Run) -> list[str]:
+        """Warns of a product that is too small in the pictures that networks see."""
+        if "train" not in run.data.recordings():
+            return []
+        open_split = run.data.boxed_source if self.predict.detector else run.data.source
+        source = open_split("train")
+        boxes = np.concatenate([r.boxes for r in source.recordings.values()])
+        across = pixels_across(boxes, source.image_size)
+        if not across < ENOUGH:
+            return []
+        return [
+            f"the product is {across:.0f} pixels across in the pictures that the networks see, "
+            f"fewer than {ENOUGH}: too small to learn from; data_prep says which size or crop helps"
+        ]
 
     def chosen_by(
         self,
