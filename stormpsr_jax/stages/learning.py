@@ -56,7 +56,6 @@ def augmented(
     key: jax.Array,
     images: jax.Array,
     occluders: float | jax.Array = 0.0,
-    shift: bool = True,
 ) -> jax.Array:
     """Augments uint8 pictures (B, H, W, 3) or clips (B, T, H, W, 3) as the config says."""
     return augment.augment(
@@ -66,7 +65,7 @@ def augmented(
         contrast=CONTRAST,
         saturation=section.saturation,
         blur_sigma=section.blur_sigma,
-        shift=section.shift if shift else 0.0,
+        shift=section.shift,
         occluders=occluders,
     )
 

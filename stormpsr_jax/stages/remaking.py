@@ -38,7 +38,9 @@ def changes(run: Run, stage: Stage, record: Record) -> list[str]:
     # A field that a record lacks is newer than it: what was done then is its default. One that it
     # has and its stage takes no more was another stage's, whose result tells.
     known = record.made_from.get("config", {})
-    before = {f: known.get(f, _defaults().get(f)) for f in now["config"]}
+    # What is no field of the config, and what once was on record of few stages, changed nothing.
+    usual = {**now["config"], **_defaults(), "seed": run.seed, "dtype": run.dtype}
+    before = {f: known.get(f, usual[f]) for f in now["config"]}
     why = results.differences({**record.made_from, "config": before}, now)
     if why and record.trained and run.data.is_there:
         recordings = run.data.recordings()
