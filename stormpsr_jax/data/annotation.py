@@ -10,7 +10,9 @@ import numpy as np
 EMPTY, NOT_ANNOTATED = -1, -2
 
 
-ENOUGH = 20  # pixels across a product
+# Pixels across a product that were enough on rendered toys: with 28 all figures are those of 55,
+# with 14 POS of what is seen falls from .87 to .73, and what is right takes twice the time.
+ENOUGH = 28
 
 
 def pixels_across(boxes: np.ndarray, size: tuple[int, int]) -> float:

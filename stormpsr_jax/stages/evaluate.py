@@ -161,8 +161,8 @@ class Evaluation(Stage):
         if not across < ENOUGH:
             return []
         return [
-            f"the product is {across:.0f} pixels across in the pictures that the networks see, "
-            f"fewer than {ENOUGH}: too small to learn from; data_prep says which size or crop helps"
+            f"the product is {across:.0f} pixels across in the pictures that the networks see; "
+            f"{ENOUGH} were enough on rendered toys: `data own` says which size or crop helps"
         ]
 
     def chosen_by(

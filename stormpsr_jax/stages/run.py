@@ -157,10 +157,9 @@ def unused_devices(platforms: Collection[str]) -> list[str]:
 
 def _make(run: Run, stage: Stage, remake: bool, shared: Path | None) -> bool:
     """Makes a stage, unless all is there; returns whether its results are new to this run."""
-    place = None if shared is None else sharing.place_of(run, stage, shared)
-    before = (run.workdir / stage.name).exists()
-    if place is not None:
-        hosts.on_process_0(lambda: sharing.take(run, stage, place))
+    taken = False
+    if shared is not None:
+        taken = hosts.on_process_0(lambda: sharing.take(run, stage, shared))
     if done := hosts.on_process_0(lambda: remaking.prepare(run, stage, remake)):
         _say(f"{stage.name}: done before")
     else:
@@ -170,11 +169,11 @@ def _make(run: Run, stage: Stage, remake: bool, shared: Path | None) -> bool:
         hosts.wait_for_all(f"{stage.name} run")
         hosts.on_process_0(lambda: remaking.finish(run, stage, facts))
         _say(f"{stage.name}: {time.monotonic() - start:.0f} s")
-    if place is not None:
-        hosts.on_process_0(lambda: sharing.give(run, stage, place))
+    if shared is not None:
+        hosts.on_process_0(lambda: sharing.give(run, stage, shared))
     if jax.process_index() == 0:
         stage.show(run)
-    return not (done and before)
+    return taken or not done
 
 
 def _say(text: str) -> None:

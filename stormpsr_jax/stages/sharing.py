@@ -12,7 +12,7 @@ from stormpsr_jax.stages.rendering import Rendering
 from stormpsr_jax.stages.stage import Run, Stage
 
 
-def place_of(run: Run, stage: Stage, shared: Path) -> Path | None:
+def _place(run: Run, stage: Stage, shared: Path) -> Path | None:
     """Where its results are shared; None: they are not in a folder of their own."""
     outside = isinstance(stage, Rendering) and run.data.config.dir
     if outside or not stage.stands_alone:
@@ -20,19 +20,24 @@ def place_of(run: Run, stage: Stage, shared: Path) -> Path | None:
     return shared / f"{stage.name}-{results.of_json(stage.made_from(run))[:16]}"
 
 
-def take(run: Run, stage: Stage, place: Path) -> None:
-    """Leads WORKDIR/NAME to what another run has made, where this run has nothing of its own."""
-    folder = run.workdir / stage.name
+def take(run: Run, stage: Stage, shared: Path) -> bool:
+    """Leads WORKDIR/NAME to what another run has made, where this run has nothing of its own.
+
+    Returns whether it did.
+    """
+    folder, place = run.workdir / stage.name, _place(run, stage, shared)
     if folder.is_symlink() and not folder.exists():
         folder.unlink()  # what it led to is gone
-    if place.is_dir() and not folder.exists():
-        folder.symlink_to(os.path.relpath(place, run.workdir), target_is_directory=True)
+    if place is None or not place.is_dir() or folder.exists():
+        return False
+    folder.symlink_to(os.path.relpath(place, run.workdir), target_is_directory=True)
+    return True
 
 
-def give(run: Run, stage: Stage, place: Path) -> None:
+def give(run: Run, stage: Stage, shared: Path) -> None:
     """Moves what a run has made to where all find it."""
-    folder = run.workdir / stage.name
-    if folder.is_symlink():
+    folder, place = run.workdir / stage.name, _place(run, stage, shared)
+    if place is None or folder.is_symlink():
         return
     place.parent.mkdir(parents=True, exist_ok=True)
     if place.exists() and results.found(place) == results.found(folder):
@@ -42,4 +47,4 @@ def give(run: Run, stage: Stage, place: Path) -> None:
         shutil.move(folder, part)
         files.remove(place)  # of other code of the package
         part.rename(place)
-    take(run, stage, place)
+    take(run, stage, shared)

@@ -58,25 +58,25 @@ def test_describe_steps_that_are_not_the_changes_of_the_states_are_named():
     ]
 
 
-# Boxes of two films of 100 x 200 pixels (HxW), in which the product is 10 x 5 % of the picture.
+# Boxes of two films of 200 x 400 pixels (HxW), in which the product is 10 x 5 % of the picture.
 BOXES = [np.array([[0.4, 0.5, 0.1, 0.1], [0.6, 0.5, 0.1, 0.1]]), np.zeros((0, 4))]
 
 
 @pytest.mark.parametrize(
     ("framing", "across", "advice"),
     [
-        (Framing((64, 64)), 6, "--size=200, or --crop=0.33,0.43,0.67,0.57, which holds"),
+        (Framing((64, 64)), 6, "--size=280, or --crop=0.33,0.43,0.67,0.57, which holds"),
         (Framing((64, 64), "pad"), 6, "gives 19, or film from nearer"),
         (Framing((64, 64), region=(0.2, 0.4, 0.8, 0.6)), 32, None),
-        (Framing((224, 224)), 22, None),
+        (Framing((320, 320)), 32, None),
     ],
 )
 def test_a_product_that_is_too_small_is_named_with_the_size_or_crop_that_helps(
     framing, across, advice
 ):
-    line, warning = notes.product_size(BOXES, [(100, 200)] * 2, framing)
+    line, warning = notes.product_size(BOXES, [(200, 400)] * 2, framing)
     size = framing.size[0]
-    assert line == f"the product is {across} pixels across at --size={size} (in the films 20)"
+    assert line == f"the product is {across} pixels across at --size={size} (in the films 40)"
     assert (advice is None) == (warning == "")
     assert (advice or "") in warning
-    assert notes.product_size(BOXES[1:], [(100, 200)], framing) == ("", "")
+    assert notes.product_size(BOXES[1:], [(200, 400)], framing) == ("", "")
