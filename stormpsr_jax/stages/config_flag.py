@@ -121,8 +121,7 @@ def find_errors(
 ) -> Iterator[str]:
     """Yields the fields that are missing, unknown, or have a value that they cannot have."""
     hints = _hints(of)
-    for name in hints.keys() - set(values):
-        yield f"--config.{prefix}{name}: is missing"
+    yield from (f"--config.{prefix}{name}: is missing" for name in hints if name not in values)
     for name in values:
         field, value = f"{prefix}{name}", values[name]
         if name not in hints:
