@@ -111,7 +111,7 @@ def product_size(
     ways = [f"--size={needed}"] if film >= ENOUGH else []
     ways += [f"--crop={crop}, which holds all boxes, gives {larger:.0f}"] if larger > across else []
     ways += ["film from nearer"] if larger < ENOUGH else []
-    return line, f"{line}; {ENOUGH} were enough on rendered toys: {', or '.join(ways)}"
+    return line, f"{line}; {ENOUGH} were enough on our rendered toy: {', or '.join(ways)}"
 
 
 def _kinds(classes: np.ndarray, procedure: Procedure) -> str:

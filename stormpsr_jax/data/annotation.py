@@ -10,8 +10,8 @@ import numpy as np
 EMPTY, NOT_ANNOTATED = -1, -2
 
 
-# Pixels across a product that were enough on rendered toys: with 28 all figures are those of 55,
-# with 14 POS of what is seen falls from .87 to .73, and what is right takes twice the time.
+# Pixels across a product that were enough on our rendered toy (one seed): with 28 figures are those
+# of 55, with 14 POS of what is seen falls from .87 to .73, and what is right takes twice the time.
 ENOUGH = 28
 
 

@@ -162,7 +162,7 @@ class Evaluation(Stage):
             return []
         return [
             f"the product is {across:.0f} pixels across in the pictures that the networks see; "
-            f"{ENOUGH} were enough on rendered toys: `data own` says which size or crop helps"
+            f"{ENOUGH} were enough on our rendered toy: larger pictures, or a crop, help"
         ]
 
     def chosen_by(

@@ -91,10 +91,13 @@ def check(run: Run, stages: Sequence[Stage], remake: bool) -> None:
     """Raises ValueError for results that the stages of a run must not use, or throw away."""
     again, wrong, kept = stale(run, stages), list[str](), list[str]()
     before = [other for stage in stages for other in stage.after if other not in stages]
-    for stage in dict.fromkeys([*stages, *before]):
-        wrong += _leaks(run, stage)
+    needed = [*stages]
+    for stage in needed:  # and what they come after, which is added on the way
+        needed += [other for other in stage.after if other not in needed]
         record = results.found(run.workdir / stage.name)
-        if record is None:
+        if record is not None or stage in stages:
+            wrong += _leaks(run, stage)
+        if record is None or stage not in (*stages, *before):
             continue
         if stage in before:
             wrong += _unusable(run, stage, record)

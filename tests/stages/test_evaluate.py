@@ -133,6 +133,14 @@ def test_a_model_knows_how_often_validation_recordings_show_its_product(
     assert stages["evaluate"]._product_share(run, val) == (share and pytest.approx(share, abs=0.02))
 
 
+def test_a_run_warns_of_a_product_that_is_small_in_its_pictures(rendered, monkeypatch):
+    run, stages = tiny_run(rendered)
+    (said,) = stages["evaluate"]._too_small(run)
+    assert said.startswith("the product is 27 pixels across in the pictures that the networks ")
+    monkeypatch.setattr(evaluate, "ENOUGH", 20)
+    assert stages["evaluate"]._too_small(run) == []
+
+
 def test_each_part_is_cut_out_of_the_best_frame_in_which_it_was_put_on_last(rendered):
     run, _ = tiny_run(rendered)
     source = run.data.detector_source("train")
