@@ -97,7 +97,7 @@ def seen_by(
     model: Model, rows: Sequence[np.ndarray], stream: str | None = None
 ) -> list[frames.Frame]:
     """What the model's networks say of pictures."""
-    parts = frames.chunks((model.prepare(one, stream) for one in rows), model.batch)
+    parts = frames.chunks(map(model.preparing(stream), rows), model.batch)
     return list(itertools.chain.from_iterable(model.frames(stream=stream).over(parts)))
 
 

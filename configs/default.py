@@ -111,6 +111,7 @@ class Augment(Section, frozen=True):
     blur_sigma: Annotated[float, Meta(ge=0, le=100)] = 2.0
     # Translation, up to this share of the picture.
     shift: Annotated[float, Meta(ge=0, le=100)] = 0.0
+    light: Annotated[float, Meta(ge=0, le=4)] = 0.0  # exposure, gamma and white, by exp(± this)
     occluders: Annotated[float, Meta(ge=0, le=100)] = 0.0  # chance that a clean render gets limbs
 
 

@@ -54,6 +54,7 @@ def get_config(extra: str = "") -> ConfigDict:
     c.procedure = ""  # the one that the data were prepared with
     c.embed.every = 1  # a handful of recordings has no clip to spare
     c.augment.occluders = 0.0  # films have hands of their own
+    c.augment.light = 0.5  # the next ones may be of another room and camera
     c.pretrain.cad_per_state = 0
     c.pretrain.n_per_state = 4
     c.detector.update(cad=0.0, cad_wrong=0.0, part_loss=1.0, pose_loss=0.0)

@@ -15,6 +15,10 @@ docs/own-product.md takes you from there to a trained model. For a recording NAM
   file, or holds just one, with images NAME/000010.jpg of all recordings. Coordinates are those of
   the original picture, upright; without boxes the detector cannot be trained.
 
+Where the product would be small in the pictures made, a network learns from the boxes where it is
+(one minute), and pictures show what is around it, in the film's own pixels; recognition finds it in
+the same way. --locate=never or always decides otherwise. A folder keeps what it was made with.
+
 A video is resampled by its timestamps to a constant --fps (the procedure's, unless given), whatever
 its own rate is and whether it is constant: frame i, counted from 0, is the last picture at or
 before i / fps seconds after the first one. A pause is filled with the picture before it, and
@@ -46,6 +50,7 @@ from absl import logging
 
 from data_prep import command, matching, split_choice
 from data_prep.writing import from_files
+from data_prep.writing.locating import LOCATE
 from stormpsr_jax.base import folders
 from stormpsr_jax.base.errors import for_each, lines_of, one_line, raise_all
 from stormpsr_jax.media import finding
@@ -255,6 +260,8 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="boxes: a COCO file, or a folder of these or of YOLO files",
     )
+    what = "find the product and show it closely; auto: where it is small (%(default)s)"
+    add("--locate", choices=LOCATE, default="auto", help=what)
     shares = split_choice.DEFAULT_SHARES
     add("--splits", default="", help=f"shares such as {shares}, or a CSV recording,split")
     add("--split_seed", type=int, default=0, metavar="N", help="of the draw of splits")

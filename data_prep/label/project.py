@@ -28,6 +28,7 @@ from data_prep.label.models import SIZE, Proposals, TrainingOptions, training, u
 from data_prep.label.store import LabelStore, State
 from data_prep.notes import product_size
 from data_prep.writing.from_files import SAME_ASPECT
+from data_prep.writing.locating import CLOSE
 from stormpsr_jax.base import folders
 from stormpsr_jax.base.errors import message_of
 from stormpsr_jax.media import finding, video
@@ -263,6 +264,8 @@ class Project:
         shapes = [(boxed[name]["height"], boxed[name]["width"]) for name in paths]
         framing = command.framing_of(SIZE, wanted.aspect or None, wanted.crop)
         line, small = product_size(boxes, shapes, framing)
+        if small and not wanted.crop:
+            return f"{line}; {CLOSE}"
         return small or line or "nobody has drawn a box that says how large it is"
 
     def _kind(self, steps: Mapping[str, Sequence[Step]], name: str) -> split_choice.Kind:

@@ -6,7 +6,7 @@ what is their own.
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Unpack
 
@@ -15,10 +15,11 @@ from absl import logging
 
 from data_prep.notes import describe, product_size
 from data_prep.writing import shards
+from data_prep.writing.locating import CLOSE, Located, locator_of
 from stormpsr_jax.base.errors import gathering, raise_all
 from stormpsr_jax.data.annotation import EMPTY, NOT_ANNOTATED
 from stormpsr_jax.media import pictures
-from stormpsr_jax.media.framing import DEFAULT_FRAMING, Framing
+from stormpsr_jax.media.framing import DEFAULT_FRAMING, Framing, Placement
 from stormpsr_jax.recordings.find import SPLITS
 from stormpsr_jax.recordings.procedure import Procedure
 from stormpsr_jax.recordings.recording import Recording
@@ -32,15 +33,23 @@ def make_recording(
     *,
     recordings: Mapping[str, Recording],
     framing: Framing,
+    located: Located | None = None,
 ) -> shards.RecordingData:
     """Makes one recording of its labels; its pictures are read as they are asked for."""
     del split
     recording = recordings[name]
-    boxes, classes = _boxes(recording, framing)
+    boxes, classes = _boxes(recording)
+    if located is None:
+        placement = framing.place(*pictures.picture_size(recording.video))
+        had = int(np.isfinite(boxes[:, 0]).sum())
+        _warn_of_lost(name, _put(boxes, classes, placement), had)
+        jpegs = pictures.encode(recording.video.read(), framing)
+    else:
+        jpegs = _around(recording, boxes, classes, located, framing)
     return shards.RecordingData(
         name=name,
         first_frame=recording.video.first_frame,
-        jpegs=pictures.encode(recording.video.read(), framing),
+        jpegs=jpegs,
         states=recording.states,
         boxes=boxes,
         classes=classes,
@@ -49,8 +58,27 @@ def make_recording(
     )
 
 
-def _boxes(recording: Recording, framing: Framing) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the boxes (N, 4) and classes (N,) of the N frames of a recording."""
+def _around(
+    recording: Recording, boxes: np.ndarray, classes: np.ndarray, located: Located, framing: Framing
+) -> Iterator[bytes]:
+    """Yields JPEG files of what is around the product; boxes become those in them."""
+    had, lost = int(np.isfinite(boxes[:, 0]).sum()), 0
+    locating = located.locating()
+    for i, picture in enumerate(pictures.read_upright(recording.video)):
+        locating.look(picture)
+        box, kind = boxes[i : i + 1], classes[i : i + 1]
+        if locating.there:
+            lost += _put(box, kind, locating.framed(framing).place(*picture.shape[:2]))
+        else:  # a black picture
+            lost += int(np.isfinite(box[0, 0]))
+            box[:], kind[:] = np.nan, EMPTY
+        made = locating.cut(picture, framing)
+        yield from pictures.encode([(recording.name, made)], Framing(framing.size))
+    _warn_of_lost(recording.name, lost, had)
+
+
+def _boxes(recording: Recording) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the boxes (N, 4) in the films and classes (N,) of the N frames of a recording."""
     of_states = recording.procedure.state_classes(recording.states)
     boxes = np.full((len(of_states), 4), np.nan)
     classes = np.full(len(of_states), NOT_ANNOTATED)
@@ -60,27 +88,40 @@ def _boxes(recording: Recording, framing: Framing) -> tuple[np.ndarray, np.ndarr
     classes[known.looked_at(first, len(of_states))] = EMPTY
     at = known.of_frames(first, len(of_states))
     there = np.flatnonzero(at >= 0)
-    placement = framing.place(*pictures.picture_size(recording.video))
-    boxes[there] = placement.map_boxes(known.boxes[at[there]])
+    boxes[there] = known.boxes[at[there]]
     classes[there] = of_states[there] if known.classes is None else known.classes[at[there]]
-    lost = (at >= 0) & np.isnan(boxes[:, 0])
-    classes[lost] = NOT_ANNOTATED  # what is left of the object may be most of what can be seen
-    if lost.any():
-        logging.warning(
-            "recording %s: %d of its %d boxes are left out, of which the crop leaves less than "
-            "half",
-            recording.name,
-            lost.sum(),
-            len(there),
-        )
     return boxes, classes
 
 
+def _put(boxes: np.ndarray, classes: np.ndarray, placement: Placement) -> int:
+    """Moves boxes of films to what becomes of the pictures; returns how many are cut off."""
+    had = np.isfinite(boxes[:, 0])
+    boxes[had] = placement.map_boxes(boxes[had])
+    lost = had & np.isnan(boxes[:, 0])
+    classes[lost] = NOT_ANNOTATED  # what is left of the object may be most of what can be seen
+    return int(lost.sum())
+
+
+def _warn_of_lost(name: str, lost: int, had: int) -> None:
+    if lost:
+        logging.warning(
+            "recording %s: %d of its %d boxes are left out, of which less than half is in the part "
+            "of the picture that is used",
+            name,
+            lost,
+            had,
+        )
+
+
 class Options(shards.Making, total=False):
-    """What becomes of recordings; `pad_if_mixed`: another framing where they differ in shape."""
+    """What becomes of recordings.
+
+    `pad_if_mixed`: another framing where they differ in shape; `locate`: see `locating`.
+    """
 
     framing: Framing
     pad_if_mixed: bool
+    locate: str
 
 
 def build(
@@ -92,6 +133,7 @@ def build(
     warnings: Sequence[str] = (),
     framing: Framing = DEFAULT_FRAMING,
     pad_if_mixed: bool = False,
+    locate: str = "never",
     **making: Unpack[shards.Making],
 ) -> bool:
     """Checks the labels of all recordings, says what is in them, and makes the clip shards.
@@ -121,6 +163,9 @@ def build(
     size, small = product_size([r.boxes.boxes for r in boxed if r.boxes], shapes, framing)
     for line in (*notes, *describe(found, procedure), *([size] if size else ())):
         logging.info("%s", line)
+    if located := locator_of(found, Path(out), framing, locate, bool(small)):
+        framing, small = dataclasses.replace(framing, aspect="pad"), ""
+        logging.info("%s", CLOSE)
     splits: dict[str, list[str]] = {split: [] for split in SPLITS}
     for recording in found:
         splits[recording.split].append(recording.name)
@@ -130,8 +175,12 @@ def build(
         procedure=procedure,
         image_size=framing.size,
         splits=splits,
-        make=functools.partial(make_recording, recordings=named, framing=framing),
-        settings={"source": procedure.name, **shards.described(framing)},
+        make=functools.partial(make_recording, recordings=named, framing=framing, located=located),
+        settings={
+            "source": procedure.name,
+            **shards.described(framing),
+            **({"locator": located.described()} if located else {}),
+        },
         sources={
             recording.name: {
                 "frames": recording.video.num_frames,

@@ -26,6 +26,7 @@ def augment(
     saturation: float = 0.0,
     blur_sigma: float = 0.0,
     shift: float = 0.0,
+    light: float = 0.0,
     occluders: float | jax.Array = 0.0,
 ) -> jax.Array:
     """Augments pictures, each clip of `images` with one draw for all its frames.
@@ -35,6 +36,8 @@ def augment(
         brightness: factor drawn from 1 ± this; `contrast` and `saturation` likewise.
         blur_sigma: Gaussian blur with 5 taps, its σ drawn from .01 … this, in pixels.
         shift: translation drawn from ± this share of the picture, edges repeated.
+        light: another lamp and camera: exposure and gamma by exp(± this), each colour by exp(± half
+            of it).
         occluders: probability, one for all or one a picture (B,), of painting limbs over the
             picture: up to three capsules of one colour from the border, as hands and arms are.
     """
@@ -48,6 +51,8 @@ def augment(
             clip = _limbs(keys[5], clip, probability)
         if shift:
             clip = _shift(keys[0], clip, shift)
+        if light:
+            clip = _relit(jax.random.fold_in(key, 6), clip, light)
         if brightness:
             clip = clip * _factor(keys[1], brightness)
         if contrast:
@@ -65,6 +70,12 @@ def augment(
 
 def _factor(key: jax.Array, strength: float) -> jax.Array:
     return jax.random.uniform(key, (), minval=1 - strength, maxval=1 + strength)
+
+
+def _relit(key: jax.Array, clip: jax.Array, strength: float) -> jax.Array:
+    draws = jnp.exp(strength * jax.random.uniform(key, (5,), minval=-1, maxval=1))
+    gamma, gain = draws[0], draws[1] * jnp.sqrt(draws[2:])
+    return jnp.clip(255 * gain * (jnp.maximum(clip, 1) / 255) ** gamma, 0, 255)
 
 
 def _shift(key: jax.Array, clip: jax.Array, share: float) -> jax.Array:

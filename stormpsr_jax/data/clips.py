@@ -78,8 +78,8 @@ def difference(source: ClipSource, large: ClipSource) -> str:
         return "frames"
     if source.fps != large.fps:
         return "frames a second"
-    framings = [(s.aspect, s.region) for s in (source, large)]
-    return "" if framings[0] == framings[1] else "pictures (--aspect, --crop)"
+    framings = [(s.aspect, s.region, s.locator) for s in (source, large)]
+    return "" if framings[0] == framings[1] else "pictures (--aspect, --crop, --locate)"
 
 
 class ClipSource:
@@ -91,6 +91,7 @@ class ClipSource:
         stored_size: (H, W) of the JPEG files.
         image_size: (H, W) that frames are decoded at: the same, unless `at` says otherwise.
         aspect, region: what became of the original pictures; see `framing.Framing`.
+        locator: what found the product in them, if they are what is around it.
         recordings: dict of LabelledFrames by name, sorted by name. Row i of one is its i-th
             picture, counted from 0; the number of its frame is the one in labels and predictions.
         readers: threads that read ahead where rows are asked for in order.
@@ -124,7 +125,8 @@ class ClipSource:
         self.split = split
         self.fps = settings.fps
         self.stored_size = self.image_size = settings.image_size
-        self.aspect, self.region = settings.settings.aspect, settings.settings.crop
+        made = settings.settings
+        self.aspect, self.region, self.locator = made.aspect, made.crop, made.locator
         try:
             framing.Framing(self.image_size, self.aspect, self.region)
         except ValueError as error:

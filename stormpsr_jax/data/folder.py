@@ -18,6 +18,7 @@ from stormpsr_jax.media import framing
 from stormpsr_jax.recordings.procedure import Procedure, load_procedure
 
 VERSION = 1  # of what is in a data folder, which settings.json says
+LOCATOR = "locator.safetensors"
 MARKER = "dataset_info.json"  # written last of all: the folder is complete
 MAX_SIDE = 2**14  # pixels of a side of a stored picture
 MAX_CLIP = 2**14  # frames of a record
@@ -29,11 +30,19 @@ T = TypeVar("T", bound="Settings")
 # --- settings.json --------------------------------------------------------------------------------
 
 
+class Locator(msgspec.Struct):
+    """What found the product in the pictures, which is in LOCATOR: (H, W) of what it looks at."""
+
+    size: tuple[Annotated[int, msgspec.Meta(ge=8, le=4096)], ...]
+    sha256: str
+
+
 class MadeWith(msgspec.Struct):
-    """How the pictures of a folder were made; see `media.framing`."""
+    """How the pictures of a folder were made; see `media.framing` and `serving.locating`."""
 
     aspect: str = "stretch"
     crop: tuple[float, float, float, float] = framing.WHOLE
+    locator: Locator | None = None
 
 
 class Settings(msgspec.Struct):

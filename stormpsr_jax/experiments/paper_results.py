@@ -165,7 +165,7 @@ def _speed(run: Run) -> dict[str, Any]:
     columns, rows = ["live", "batch"], []
     for stream in (name for name in model.streams if not streams.find(name).fitted):
         live = model.live(variant=next(iter(model.procedure.variants)), stream=stream).update
-        sized = [model.prepare(picture, stream) for picture in pictures]
+        sized = [*map(model.preparing(stream), pictures)]
         chunk = stack([sized[i % len(sized)] for i in range(model.batch)])
         shown = ((pictures[n % len(pictures)], n / model.fps) for n in itertools.count())
         parts = ((range(n, n + model.batch), chunk) for n in itertools.count(0, model.batch))

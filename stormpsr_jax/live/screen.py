@@ -86,11 +86,13 @@ class Screen:
 
     def _box(self, picture: np.ndarray) -> dict[str, Any] | None:
         shown, decoder = self._live.shown, self._live.decoder
-        seen = None if shown is None else shown.clear(decoder.floor)
-        if seen is None or self._framing is None:
+        if shown is None or self._framing is None:
+            return None
+        if (seen := shown.clear(decoder.floor)) is None:
             return None
         detected, confidence, box = seen
-        corners = overlay.source_box(self._framing.place(*picture.shape[:2]), box)
+        framing = shown.framed(self._framing)
+        corners = framing.place(*picture.shape[:2]).source_box(box)
         return dict(zip(("x0", "y0", "x1", "y1"), corners, strict=True)) | {
             "label": overlay.seen_as(decoder.procedure, detected, confidence),
             "error": detected == decoder.procedure.error_class,

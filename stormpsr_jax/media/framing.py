@@ -111,6 +111,16 @@ class Placement:
         mapped[~(kept >= KEPT_FRACTION)] = np.nan
         return np.clip(mapped, 0, 1)
 
+    def source_box(self, box: np.ndarray) -> tuple[float, float, float, float]:
+        """Returns x0, y0, x1, y1 in 0…1 of the picture, of a box (4,) on the result."""
+        (rows, columns), (x0, y0, x1, y1) = self.size, self.part
+        x, y, w, h = self.inside
+        cx, cy, half_w, half_h = np.asarray(box, float) * (columns, rows, columns / 2, rows / 2)
+        xs = np.clip([(cx - half_w - x) / w, (cx + half_w - x) / w], 0, 1)
+        ys = np.clip([(cy - half_h - y) / h, (cy + half_h - y) / h], 0, 1)
+        (left, right), (top, bottom) = x0 + (x1 - x0) * xs, y0 + (y1 - y0) * ys
+        return float(left), float(top), float(right), float(bottom)
+
     def resize(self, image: Image.Image, size: tuple[float, float]) -> np.ndarray:
         """Returns the result of a picture: bicubic, with antialiasing.
 

@@ -47,6 +47,7 @@ ROLES: dict[str, dict[str, tuple[type[nn.Module], ...]]] = {
     "encoder": {f.architecture: (SpatialEncoder, f.module) for f in backbones.FAMILIES},
     "temporal": {kind.__name__: (kind,) for kind in TEMPORAL.values()},
     "detector": {"Detector": (Detector,)},
+    "locator": {"Detector": (Detector,)},
 }
 
 

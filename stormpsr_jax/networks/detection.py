@@ -113,15 +113,49 @@ def detection_loss(
         of images with an object whose best point has the right state), "iou" (mean, same point).
     """
     has_box = (classes > 0) & jnp.isfinite(boxes).all(-1)
-    boxes = jnp.where(has_box[:, None], boxes, 0.5)  # keep NaN out of the gradients
-    positive = point_targets(boxes, image_size, levels) & has_box[:, None]  # (B, N)
-    share = positive / jnp.maximum(positive.sum(-1, keepdims=True), 1)
     count = jnp.maximum(has_box.sum(), 1)
+    objectness, box, share, iou = _location(outputs, boxes, classes, has_box, image_size, levels)
 
     target = jnp.maximum(classes - 1, 0)
     probabilities = jax.nn.one_hot(target, outputs["logits"].shape[-1])
     state = optax.softmax_cross_entropy(outputs["logits"], probabilities[:, None])
     state = (state * share).sum() / count
+
+    best = outputs["objectness"].argmax(-1)[:, None]
+    guess = jnp.take_along_axis(outputs["logits"].argmax(-1), best, 1)[:, 0]
+    metrics = {
+        "state": state,
+        "objectness": objectness,
+        "box": box,
+        "accuracy": ((guess == target) & has_box).sum() / count,
+        "iou": iou,
+    }
+    return state + objectness + 2 * box, metrics
+
+
+def location_loss(
+    outputs: dict[str, jax.Array], boxes: jax.Array, image_size: tuple[int, int]
+) -> jax.Array:
+    """Loss of a detector that tells no states; `boxes` (B, 4), NaN where nothing is to be found."""
+    has_box = jnp.isfinite(boxes).all(-1)
+    classes = jnp.where(has_box, 1, -1)
+    objectness, box, *_ = _location(outputs, boxes, classes, has_box, image_size, 1)
+    return objectness + 2 * box
+
+
+def _location(
+    outputs: dict[str, jax.Array],
+    boxes: jax.Array,
+    classes: jax.Array,
+    has_box: jax.Array,
+    image_size: tuple[int, int],
+    levels: int,
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """Objectness and box of `detection_loss`, the points' shares (B, N), and the mean IoU."""
+    boxes = jnp.where(has_box[:, None], boxes, 0.5)  # keep NaN out of the gradients
+    positive = point_targets(boxes, image_size, levels) & has_box[:, None]  # (B, N)
+    share = positive / jnp.maximum(positive.sum(-1, keepdims=True), 1)
+    count = jnp.maximum(has_box.sum(), 1)
 
     box = 1 - box_iou(outputs["boxes"], boxes[:, None], generalised=True)
     box = (box * share).sum() / count
@@ -132,17 +166,15 @@ def detection_loss(
     number = jnp.maximum(positive.sum(), jnp.maximum(weight.sum(), 1))
     objectness = (objectness.sum(-1) * weight).sum() / number
 
+    found, _ = located(outputs)
+    return objectness, box, share, (box_iou(found, boxes) * has_box).sum() / count
+
+
+def located(outputs: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    """The likeliest box of each image, (B, 4), and how likely something is there, (B,) in 0…1."""
     best = outputs["objectness"].argmax(-1)[:, None]
-    guess = jnp.take_along_axis(outputs["logits"].argmax(-1), best, 1)[:, 0]
     found = jnp.take_along_axis(outputs["boxes"], best[..., None], 1)[:, 0]
-    metrics = {
-        "state": state,
-        "objectness": objectness,
-        "box": box,
-        "accuracy": ((guess == target) & has_box).sum() / count,
-        "iou": (box_iou(found, boxes) * has_box).sum() / count,
-    }
-    return state + objectness + 2 * box, metrics
+    return found, jax.nn.sigmoid(outputs["objectness"].astype(jnp.float32)).max(-1)
 
 
 def pose_loss(found: jax.Array, poses: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:

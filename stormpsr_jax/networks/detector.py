@@ -146,6 +146,7 @@ class Detector(nn.Module):
 
     Attributes:
         num_classes: S + 1; index c of the logits is class c + 1 (the last one is the error state).
+            0 tells no states, only where the object is.
         width: channels are 2, 4, 8, 8, … times this at strides 4, 8, 16, 32, …
         depth: residual blocks per stride.
         levels: feature levels, strides 8, 16, …; more than one are joined top-down.
@@ -158,7 +159,7 @@ class Detector(nn.Module):
         dtype: of activations; parameters and outputs are float32.
     """
 
-    num_classes: int = stored(2, 100_001)
+    num_classes: int = stored(0, 100_001)
     width: int = stored(1, 1_024, default=24)
     depth: int = stored(0, 16, default=1)
     levels: int = stored(1, 6, default=1)
@@ -206,6 +207,8 @@ class Detector(nn.Module):
         if self.levels > 1:
             features = self._top_down(features)
         boxes, objectness = self._boxes(features, (height, width))
+        if not self.num_classes:
+            return {"boxes": boxes, "objectness": objectness}
 
         best = objectness.argmax(-1)[:, None, None]
         box = jax.lax.stop_gradient(jnp.take_along_axis(boxes, best, 1)[:, 0])

@@ -35,7 +35,7 @@ _NEEDS = {
     "scores": ("temporal", ("detect", "encode", "temporal")),
 }
 _JPEG = b"\xff\xd8\xff"
-ROLES = ("encoder", "temporal", "detector")
+ROLES = ("locator", "encoder", "temporal", "detector")
 Function = Callable[[np.ndarray], Any]  # of rows (B, …) → arrays (B, …)
 _T = TypeVar("_T")
 
@@ -60,6 +60,8 @@ class Pictures:
         mean, std: per channel, of pictures in 0…1.
         aspect, region: as in `framing.Framing`.
         detector_size: (H, W) that the detector sees, if it is another one.
+        locator_size: (H, W) that the locator sees, of a model with one: the others see the part of
+            a picture where it finds the product (`serving.locating`) in place of `region`.
     """
 
     size: tuple[_Side, _Side]
@@ -68,9 +70,12 @@ class Pictures:
     aspect: str = "stretch"
     region: tuple[_Share, _Share, _Share, _Share] = WHOLE
     detector_size: tuple[_Side, _Side] | None = None
+    locator_size: tuple[_Side, _Side] | None = None
 
     def size_of(self, role: str) -> tuple[int, int]:
         """(H, W) that the network of this role sees."""
+        if role == "locator":
+            return self.locator_size or self.size
         return self.detector_size or self.size if role == "detector" else self.size
 
     def framing_of(self, role: str) -> Framing:
@@ -131,7 +136,8 @@ class Networks(Protocol):
             D); "temporal", embeddings (B, T, D) → probabilities (B, K) and logits; "detect",
             pictures → boxes (B, M, 4), classes (B, M), confidences (B, M) and, of the likeliest
             point, objectness (B,), states (B, S + 1) and parts (B, 2K) or None, as
-            `detection.best_scores` has them.
+            `detection.best_scores` has them; "locate", pictures one by one → boxes (B, 4) and
+            confidences (B,).
 
         Raises:
             MemoryError: no memory for the batch.
@@ -257,7 +263,7 @@ def parse(data: Any, place: str, networks: Networks) -> Content:
         del values[key]
     values |= {
         "procedure": Procedure.from_json(read.procedure, f"{place}: procedure"),
-        "pictures": _read(Pictures, read.pictures, f"{place}: pictures"),
+        "pictures": _read(Pictures, _with_locator(read.pictures), f"{place}: pictures"),
         "window": _read(Window, read.window, f"{place}: window"),
         "networks": networks,
         "streams": streams,
@@ -284,6 +290,11 @@ def _without_embedding(data: Any, place: str) -> Any:
     return rest
 
 
+def _with_locator(pictures: Any) -> Any:
+    """What is said of pictures; models of before have no locator."""
+    return {"locator_size": None} | pictures if isinstance(pictures, dict) else pictures
+
+
 def _read(kind: type[_T], data: Any, place: str) -> _T:
     """A dataclass from an object of all its fields, and no others."""
     known = [f.name for f in dataclasses.fields(kind)]  # type: ignore[arg-type]
@@ -307,13 +318,17 @@ def _contradictions(content: Content) -> Iterator[str]:
         yield f"window: frames: {window.frames} is no multiple of {window.stride}"
     if window.num_frames > MAX_CLIP:
         yield f"window: a clip has over {MAX_CLIP:,} rows"
-    if not roles or ("encoder" in roles) != ("temporal" in roles):
+    if ("locator" in roles) != (content.pictures.locator_size is not None):
+        yield "pictures: locator_size: is there exactly if networks has 'locator'"
+    if not roles - {"locator"} or ("encoder" in roles) != ("temporal" in roles):
         yield "networks: 'detector' is needed, or 'encoder' and 'temporal', or all three"
     if (found := widths.get("temporal", components)) != components:
         yield f"networks.temporal: num_components: {found}, the procedure has {components}"
     if (found := widths.get("detector", classes)) != classes:
         what = f"the procedure has {classes - 1} states and the error state"
         yield f"networks.detector: num_classes: {found}, {what}"
+    if widths.get("locator", 0):
+        yield f"networks.locator: num_classes: {widths['locator']}, it tells no states"
     if content.product_share is not None and "detector" not in roles:
         yield "product_share: there is no detector, which measures it"
     if content.part_pictures is not None:

@@ -10,6 +10,7 @@ detections of a picture.
 from __future__ import annotations
 
 import collections
+import dataclasses
 import itertools
 import operator
 import statistics
@@ -19,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from stormpsr_jax.base import memory
+from stormpsr_jax.media.framing import Framing
 from stormpsr_jax.psr.events import Event, Observation, OnlineDecoder
 from stormpsr_jax.psr.learned_beliefs import Belief
 from stormpsr_jax.recordings import scores
@@ -41,10 +43,13 @@ class Views(NamedTuple):
     Attributes:
         encoder: uint8 (H, W, 3), or an embedding (D,) where there is no encoder.
         detector: uint8 (H, W, 3), maybe of another size.
+        region: x0, y0, x1, y1 in 0…1, the part of the picture that both see; None where it is the
+            same of all pictures.
     """
 
     encoder: np.ndarray | None
     detector: np.ndarray | None
+    region: np.ndarray | None = None
 
 
 Chunk = tuple[Sequence[int], Views]  # the numbers of B frames, ascending, and their pictures
@@ -88,6 +93,7 @@ class Frame(NamedTuple):
             detector where that says nothing of states.
         events: that complete here, by step id; none without a decoder.
         belief: of each component, in 0…1.
+        region: of `Views`.
     """
 
     number: int
@@ -96,6 +102,7 @@ class Frame(NamedTuple):
     scores: scores.FrameScores | None = None
     events: Sequence[Event] = ()
     belief: Belief | None = None
+    region: np.ndarray | None = None
 
     @property
     def top(self) -> Top | None:
@@ -109,6 +116,13 @@ class Frame(NamedTuple):
     def clear(self, floor: float) -> Top | None:
         """The most confident detection above a confidence; weaker ones are no evidence."""
         return self.top if self.top is not None and self.top[1] > floor else None
+
+    def framed(self, framing: Framing) -> Framing:
+        """How its picture became what networks saw, given how a model's pictures do."""
+        if self.region is None:
+            return framing
+        x0, y0, x1, y1 = self.region.tolist()
+        return dataclasses.replace(framing, region=(x0, y0, x1, y1))
 
     def observation(self) -> Observation:
         """What a decoder sees.
@@ -176,9 +190,12 @@ class Frames:
                 outputs[name] = _outputs(function, seen)
         for numbers, views in parts:
             said = {name: next(output) for name, output in outputs.items()}
-            yield self._chunk(numbers, said.get("encode", views.encoder), said.get("detect"))
+            new = said.get("encode", views.encoder)
+            yield self._chunk(numbers, new, said.get("detect"), views.region)
 
-    def _chunk(self, numbers: Sequence[int], new: Any, found: Any) -> list[Frame]:
+    def _chunk(
+        self, numbers: Sequence[int], new: Any, found: Any, regions: np.ndarray | None
+    ) -> list[Frame]:
         """The frames of embeddings (B, D) and of what the detector says of B pictures."""
         before = numbers[0] - 1 if self.last is None else self.last
         passed = np.diff([before, *numbers])
@@ -198,6 +215,7 @@ class Frames:
                 Detected(*(column[i] for column in columns)) if columns else None,
                 None if probabilities is None else probabilities[i],
                 None if said is None else scores.row(said, i),
+                region=None if regions is None else regions[i],
             )
             if self.last is not None:
                 self.gaps.append(gap)

@@ -15,12 +15,14 @@ from stormpsr_jax.data import augment
 from stormpsr_jax.networks import architectures, detection
 from stormpsr_jax.serving.batched import Batched, one_by_one
 from stormpsr_jax.serving.content import Content, Pictures
+from stormpsr_jax.training import locator
 
 # Operations a row of the largest network whose rows a CPU computes one by one: there a batch gains
 # little or nothing. Of ViT-S/16's windows it gains a third.
 SMALL = 10**8
 
-_WIDTH = {"encoder": "hidden", "temporal": "num_components", "detector": "num_classes"}
+_CLASSES = "num_classes"
+_WIDTH = {"encoder": "hidden", "temporal": "num_components"}
 
 Variables = Mapping[str, Any]  # of a network, as flax has them
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]  # mean and deviation of three colours
@@ -49,7 +51,7 @@ class FlaxNetworks:
     @property
     def widths(self) -> Mapping[str, int]:
         """See `content.Networks`."""
-        return {role: getattr(n.module, _WIDTH[role]) for role, n in self.of.items()}
+        return {role: getattr(n.module, _WIDTH.get(role, _CLASSES)) for role, n in self.of.items()}
 
     def functions(self, content: Content, batch: int) -> Mapping[str, Batched]:
         """See `content.Networks`."""
@@ -72,7 +74,7 @@ class FlaxNetworks:
 def functions(
     networks: Mapping[str, Network], pictures: Pictures, max_detections: int, batch: int
 ) -> dict[str, Batched]:
-    """The networks, by role "encoder", "temporal", "detector", as functions of arrays.
+    """The networks, by role of `content.ROLES`, as functions of arrays.
 
     Stage `predict` and a loaded model call this, so that both compute the same. They are compiled
     for `batch` rows at a time. On a CPU they compute in float32, whatever the networks' dtype, and
@@ -88,7 +90,8 @@ def functions(
             module = architectures.in_float32(module)
         name, function = _jitted(role, module, statistics(pictures), max_detections)
         variables = needed(role, module, network.variables, pictures)
-        made[name] = Batched(function, variables, batch, functools.partial(singly, module))
+        rows = 1 if role == "locator" else batch  # where it looks depends on the picture before
+        made[name] = Batched(function, variables, rows, functools.partial(singly, module))
     return made
 
 
@@ -134,7 +137,12 @@ def bodies(
         outputs = architectures.apply(module, variables, normalise(images))
         return *detection.decode(outputs, max_detections), detection.best_scores(outputs)
 
+    def locate(module: nn.Module, variables: Variables, images: jax.Array) -> tuple:
+        seen = augment.normalise(images, locator.MEAN, locator.STD)
+        return detection.located(architectures.apply(module, variables, seen))
+
     return {
+        "locator": ("locate", locate),
         "encoder": ("encode", encode),
         "temporal": ("temporal", temporal),
         "detector": ("detect", detect),

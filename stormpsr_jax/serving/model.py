@@ -9,10 +9,11 @@ K components, M detections of a picture.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import logging
 import os
-from collections.abc import Collection, Generator, Iterable, Iterator
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from stormpsr_jax.serving.card import recognises_by
 from stormpsr_jax.serving.content import Content, Function, functions_of
 from stormpsr_jax.serving.folder import model_folder, read_model
 from stormpsr_jax.serving.frames import Chunk, Frames, Views, chunks
+from stormpsr_jax.serving.locating import Locating
 from stormpsr_jax.serving.online import Live
 from stormpsr_jax.serving.product_share import ProductShare
 
@@ -137,33 +139,46 @@ class Model:
         """Prepares a picture (H, W, 3) as the training data were: cut out, resized, padded.
 
         `role` is the network that looks at it, "encoder" or "detector"; returns uint8
-        (`*self.pictures.size_of(role)`, 3).
+        (`*self.pictures.size_of(role)`, 3). A model that looks for the product first looks for it
+        in this picture alone.
 
         Raises:
             ValueError: it is no such array.
         """
+        _check(picture := np.asarray(picture))
         framing = self.framing_of(role)
-        picture = np.asarray(picture)
-        if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
-            raise ValueError(
-                f"a picture is uint8 (H, W, 3) in RGB, not {picture.dtype} {picture.shape}"
-            )
-        if 0 in picture.shape:
-            raise ValueError(f"a picture of {picture.shape[0]}x{picture.shape[1]} pixels is empty")
-        return framing.prepare(picture)
+        if (locating := self._locating()) is None:
+            return framing.prepare(picture)
+        locating.look(picture)
+        return locating.cut(picture, framing)
 
-    def prepare(self, picture: np.ndarray, stream: str | None = None) -> Views:
-        """Prepares a picture for `frames`: for both networks, where they see different sizes.
+    def preparing(self, stream: str | None = None) -> Callable[[np.ndarray], Views]:
+        """What prepares the pictures of one source for `frames`, in order.
 
-        Arguments and errors as in `preprocess`; `stream` leaves out what it does not need.
+        For both networks, where they see different sizes; `stream` leaves out what it does not
+        need. Errors as in `preprocess`.
         """
-        if self.pictures.detector_size is None:
-            return Views(prepared := self.preprocess(picture), prepared)
-        needed = functions_of(self._stream(stream))
-        return Views(
-            self.preprocess(picture) if "encode" in needed else None,
-            self.preprocess(picture, "detector") if "detect" in needed else None,
-        )
+        locating, needed = self._locating(), functions_of(self._stream(stream))
+        encoder, detector = self.framing_of("encoder"), self.framing_of("detector")
+
+        def prepare(picture: np.ndarray) -> Views:
+            _check(picture := np.asarray(picture))
+            region, cut = None, lambda framing: framing.prepare(picture)
+            if locating is not None:
+                locating.look(picture)
+                region, cut = np.array(locating.region), functools.partial(locating.cut, picture)
+            if encoder == detector:
+                view = cut(encoder)
+                return Views(view, view, region)
+            view = cut(encoder) if "encode" in needed else None
+            return Views(view, cut(detector) if "detect" in needed else None, region)
+
+        return prepare
+
+    def _locating(self) -> Locating | None:
+        """What follows the product through pictures, of a model that looks for it first."""
+        size = self.pictures.locator_size
+        return Locating(self._function("locate"), size) if size else None
 
     def encode(self, images: np.ndarray) -> np.ndarray:
         """Embeddings (B, D) of pictures uint8 (B, H, W, 3) that `preprocess` has prepared."""
@@ -325,7 +340,8 @@ class Model:
 
     def rows_of(self, pictures: Pictures, stream: str, batch: int) -> Generator[Views]:
         """The prepared pictures of a recording, some batches ahead; ValueError: one is damaged."""
-        return ahead((self.prepare(p, stream) for p in read_upright(pictures)), 2 * batch)
+        prepare = self.preparing(stream)
+        return ahead((prepare(picture) for picture in read_upright(pictures)), 2 * batch)
 
     def live(
         self,
@@ -351,7 +367,7 @@ class Model:
         """
         name = self._stream(stream)
         return Live(
-            prepare=lambda picture: self.prepare(picture, name),
+            prepare=self.preparing(name),
             frames=lambda decoder: self.frames(decoder, stream=name, batch=batch),
             decoder=lambda: self.decoder(name, variant, recording, settings),
             product=self.product_share(station=True),
@@ -373,8 +389,18 @@ class Model:
 
     def _rows(self, chunks: Iterable[np.ndarray], stream: str) -> Iterator[Views]:
         """The rows of all chunks, checked and prepared, one at a time."""
+        prepare = self.preparing(stream)
         for chunk in chunks:
             chunk = np.asarray(chunk)
             if chunk.ndim != 4:
                 raise ValueError(f"a chunk of pictures is (B, H, W, 3), not {chunk.shape}")
-            yield from (self.prepare(picture, stream) for picture in chunk)
+            yield from map(prepare, chunk)
+
+
+def _check(picture: np.ndarray) -> None:
+    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
+        raise ValueError(
+            f"a picture is uint8 (H, W, 3) in RGB, not {picture.dtype} {picture.shape}"
+        )
+    if 0 in picture.shape:
+        raise ValueError(f"a picture of {picture.shape[0]}x{picture.shape[1]} pixels is empty")

@@ -27,11 +27,14 @@ from stormpsr_jax.serving.model_files import FileEntry, read_file
 PROGRAM = "onnx"  # the format, and the ending of the files
 # Of each network, the names of its outputs; "parts" is absent where the detector has no such head.
 OUTPUTS = {
+    "locator": ("boxes", "confidences"),
     "encoder": ("embeddings",),
     "temporal": ("probabilities", "logits"),
     "detector": ("boxes", "classes", "confidences", "objectness", "states", "parts"),
 }
-_FUNCTION = {"encoder": "encode", "temporal": "temporal", "detector": "detect"}
+_FUNCTION = {
+    "locator": "locate", "encoder": "encode", "temporal": "temporal", "detector": "detect"
+}  # fmt: skip
 _Figure = Annotated[float, msgspec.Meta(ge=0, le=1e15)]
 
 MAX_BYTES = 2**31 - 1  # of a file: what a message of protocol buffers, as ONNX is, can have
@@ -53,11 +56,11 @@ class Declared(FileEntry, forbid_unknown_fields=True):
     """What model.json says of a program.
 
     Attributes:
-        width: D, K or S + 1.
+        width: D, K or S + 1; 0 of the locator.
         rows: how many are computed at once on a CPU; None: as many as are asked for.
     """
 
-    width: Annotated[int, msgspec.Meta(ge=1, le=100_001)]
+    width: Annotated[int, msgspec.Meta(ge=0, le=100_001)]
     rows: Annotated[int, msgspec.Meta(ge=1, le=64)] | None
 
 
@@ -137,6 +140,8 @@ def outputs(content: Content, role: str, found: Sequence[Array]) -> tuple[Array,
             has one or three logits a component, and not every detector knows parts.
     """
     K, M = content.procedure.num_components, content.max_detections
+    if role == "locator":
+        return Array("float32", (4,)), Array("float32", ())
     if role == "encoder":
         return (Array("float32", (content.input_shape("temporal", 1)[2],)),)
     if role == "temporal":
@@ -168,7 +173,7 @@ def _grouped(role: str, function: Function) -> Function:
     """The same outputs as the networks of flax have them."""
     if role == "encoder":
         return lambda x: function(x)[0]
-    if role == "temporal":
+    if role in ("locator", "temporal"):
         return lambda x: tuple(function(x))
 
     def detect(images: np.ndarray) -> tuple:

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from stormpsr_jax.base import results
+from stormpsr_jax.base import files, results
 from stormpsr_jax.base.progress import Bar
 from stormpsr_jax.configs import default as sections
 from stormpsr_jax.data import augment, clips
@@ -23,6 +23,9 @@ from stormpsr_jax.data.folder import MARKER
 from stormpsr_jax.psr.selection import MIN_RECORDINGS
 from stormpsr_jax.recordings.procedure import Procedure, load_procedure
 from stormpsr_jax.serving.content import Pictures
+from stormpsr_jax.serving.functions import Network
+from stormpsr_jax.training import locator
+from stormpsr_jax.weights import parameters
 
 SPLITS = ("train", "val")  # what learns reads these
 CAD = "cad"  # the split of clean renders
@@ -71,8 +74,8 @@ class Data:
         if not self.config.extra:
             return None
         settings = data_folder.read_settings(Path(self.config.extra))
-        made = settings.settings
-        return Extra(Path(self.config.extra), settings.splits, made.aspect, made.crop)
+        made, folder = settings.settings, Path(self.config.extra)
+        return Extra(folder, settings.splits, made.aspect, made.crop, made.locator)
 
     def folder(self, split: str) -> Path:
         """The data folder that has the labels of a split."""
@@ -192,7 +195,26 @@ class Data:
             framed.aspect,
             framed.region,
             detector_size,
+            None if framed.locator is None else (framed.locator.size[0], framed.locator.size[1]),
         )
+
+    def locator(self, source: ClipSource) -> dict[str, Network]:
+        """By role, the network that found the product in a source's pictures, if one did.
+
+        Raises:
+            ValueError: its file is missing, or not the one that the folder was made with.
+        """
+        framed = self.extra or source
+        if framed.locator is None:
+            return {}
+        path = framed.directory / data_folder.LOCATOR
+        if not path.is_file() or files.checksum(path) != framed.locator.sha256:
+            raise ValueError(
+                f"{path}: is missing, or not what the pictures there were made with; make the "
+                "folder again"
+            )
+        params, _ = parameters.load_params(path)
+        return {"locator": Network(locator.network(), {"params": params})}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -278,14 +300,15 @@ class Extra:
     and are trained on. Real test recordings are the only ones that are scored.
 
     Attributes:
-        aspect, region: what became of the original pictures, as becomes of those to recognise; see
-            `media.framing`.
+        aspect, region, locator: what became of the original pictures, as becomes of those to
+            recognise; see `ClipSource`.
     """
 
     directory: Path
     splits: Mapping[str, Sequence[str]]
     aspect: str
     region: tuple[float, float, float, float]
+    locator: data_folder.Locator | None = None
 
     def replaces(self, split: str) -> bool:
         """Whether its recordings of a split stand in place of the rendered ones."""

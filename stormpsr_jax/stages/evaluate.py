@@ -268,7 +268,8 @@ class Evaluation(Stage):
         made_from = {"predict": _made_from(run.workdir / "predict")}
         stages = tuple(made_from["predict"]["stages"])
         made_from |= {stage: _made_from(run.workdir / stage) for stage in stages}
-        trained, source = self.predict.networks(run), run.data.source("test")
+        source = run.data.source("test")
+        trained = self.predict.networks(run) | run.data.locator(source)
         model = content.Content(
             procedure=run.procedure,
             fps=source.fps,

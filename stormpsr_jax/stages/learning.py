@@ -66,6 +66,7 @@ def augmented(
         saturation=section.saturation,
         blur_sigma=section.blur_sigma,
         shift=section.shift,
+        light=section.light,
         occluders=occluders,
     )
 

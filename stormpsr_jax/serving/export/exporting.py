@@ -76,9 +76,9 @@ def _write(
 
         row = Array("float32" if role == "temporal" else "uint8", content.input_shape(role, 1)[1:])
         names = OUTPUTS[role]
-        # Of the detector, whose few products of matrices decide a state by small differences and
-        # cost next to nothing, int8 would be no gain.
-        rounded = int8 and role != "detector"
+        # Of detectors, whose few products of matrices decide a state by small differences and cost
+        # next to nothing, int8 would be no gain.
+        rounded = int8 and role not in ("detector", "locator")
         written = onnx_writer.write(function, row, names, rounded)
         if len(written) > MAX_BYTES:
             raise ValueError(f"{source}: the {role} has over 2 GiB, more than a program may have")

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from stormpsr_jax.base import files
-from stormpsr_jax.media.framing import Framing, Placement
+from stormpsr_jax.media.framing import Framing
 from stormpsr_jax.psr.learned_beliefs import Belief
 from stormpsr_jax.recordings.procedure import Procedure
 from stormpsr_jax.report.pages import clock
@@ -87,8 +87,7 @@ def writing_video(
                     if not drawer:
                         height, width = picture.shape[:2]
                         stream.height, stream.width = height + height % 2, width + width % 2
-                        place = framing.place(height, width)
-                        drawer.append(_Drawer(procedure, place, height, width))
+                        drawer.append(_Drawer(procedure, framing, height, width))
                     picture = drawer[0].draw(picture, shown)
                     odd = [(0, n % 2) for n in picture.shape[:2]]
                     picture = np.pad(picture, (*odd, (0, 0)), "edge")
@@ -105,8 +104,8 @@ def writing_video(
 class _Drawer:
     """Draws on the pictures of one recording, which have one size."""
 
-    def __init__(self, procedure: Procedure, placement: Placement, height: int, width: int):
-        self._procedure, self._placement = procedure, placement
+    def __init__(self, procedure: Procedure, framing: Framing, height: int, width: int):
+        self._procedure, self._framing = procedure, framing
         self._height, self._width = height, width
         size = max(9, round(min(height, width) / 36))
         self._font, self._line = _font(size), round(1.35 * size)
@@ -116,7 +115,10 @@ class _Drawer:
         """Returns the picture uint8 (H, W, 3) with everything on it."""
         image = Image.fromarray(picture)
         if (top := shown.frame.clear(shown.floor)) is not None:  # below the panels
-            self._draw_box(ImageDraw.Draw(image), *top)
+            place = shown.frame.framed(self._framing).place(self._height, self._width)
+            detected, confidence, box = top
+            corners = place.source_box(box)
+            self._draw_box(ImageDraw.Draw(image), detected, confidence, corners)
         panel = self._checklist(tuple(shown.rows), clock(shown.seconds))
         image.paste(panel, (self._margin, self._margin), panel)
         if shown.frame.changed is not None:
@@ -126,10 +128,14 @@ class _Drawer:
         return np.asarray(image)
 
     def _draw_box(
-        self, draw: ImageDraw.ImageDraw, detected: int, confidence: float, box: np.ndarray
+        self,
+        draw: ImageDraw.ImageDraw,
+        detected: int,
+        confidence: float,
+        corners: tuple[float, float, float, float],
     ) -> None:
         size = self._width - 1, self._height - 1
-        x0, y0, x1, y1 = np.multiply(source_box(self._placement, box), 2 * size).tolist()
+        x0, y0, x1, y1 = np.multiply(corners, 2 * size).tolist()
         colour = _ERROR if detected == self._procedure.error_class else _BOX
         draw.rectangle((x0, y0, x1, y1), outline=colour, width=max(2, self._line // 9))
         text = seen_as(self._procedure, detected, confidence)
@@ -212,17 +218,6 @@ def seen_as(procedure: Procedure, detected: int, confidence: float) -> str:
         return f"error state {confidence:.2f}"
     count = int(procedure.states[detected - 1].sum())
     return f"{count} of {procedure.num_components} parts {confidence:.2f}"
-
-
-def source_box(placement: Placement, box: np.ndarray) -> tuple[float, float, float, float]:
-    """Returns x0, y0, x1, y1 in 0…1 of a picture, of a box (4,) on what became of it."""
-    (rows, columns), (x0, y0, x1, y1) = placement.size, placement.part
-    x, y, w, h = placement.inside
-    cx, cy, half_w, half_h = np.asarray(box, float) * (columns, rows, columns / 2, rows / 2)
-    xs = np.clip([(cx - half_w - x) / w, (cx + half_w - x) / w], 0, 1)
-    ys = np.clip([(cy - half_h - y) / h, (cy + half_h - y) / h], 0, 1)
-    (left, right), (top, bottom) = x0 + (x1 - x0) * xs, y0 + (y1 - y0) * ys
-    return float(left), float(top), float(right), float(bottom)
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont:

@@ -1,0 +1,134 @@
+"""Finds the product in films, so that the pictures made of them show it closely."""
+
+import dataclasses
+import functools
+import hashlib
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stormpsr_jax.base import files
+from stormpsr_jax.base.progress import Bar
+from stormpsr_jax.data.folder import LOCATOR
+from stormpsr_jax.media import pictures
+from stormpsr_jax.media.framing import WHOLE, Framing
+from stormpsr_jax.recordings.boxes import Boxes
+from stormpsr_jax.recordings.recording import Recording
+from stormpsr_jax.serving.content import Pictures
+from stormpsr_jax.serving.functions import Network, functions
+from stormpsr_jax.serving.locating import Locating
+from stormpsr_jax.training import locator
+from stormpsr_jax.weights import parameters, torch_files
+
+LOCATE = ("auto", "always", "never")
+# What is said of such pictures.
+CLOSE = "pictures show what is around the product, which is found in each film (--locate)"
+MOST = 4_000  # pictures that are learnt from, evenly spaced
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Located:
+    """A trained locator, in a file of the folder that is made with it.
+
+    Attributes:
+        size: (H, W) of what it looks at.
+        sha256: of the file.
+    """
+
+    path: Path
+    size: tuple[int, int]
+    sha256: str
+
+    def described(self) -> dict[str, Any]:
+        """What the folder's settings say of it."""
+        return {"size": list(self.size), "sha256": self.sha256}
+
+    def locating(self) -> Locating:
+        """What follows the product through a film."""
+        return Locating(_function(self.path, self.size), self.size)
+
+
+@functools.lru_cache(1)
+def _function(path: Path, size: tuple[int, int]) -> Any:
+    params, _ = parameters.load_params(path)
+    network = Network(locator.network(), {"params": params})
+    seen = Pictures(size, locator.MEAN, locator.STD, locator_size=size)
+    return functions({"locator": network}, seen, 1, 1)["locate"]
+
+
+def locator_of(
+    found: Sequence[Recording], out: Path, framing: Framing, locate: str, small: bool
+) -> Located | None:
+    """The locator that a folder's pictures are cut out by; None: they show films as they are.
+
+    A folder keeps what it was made with. A new one's is trained on the boxes of split train.
+
+    Args:
+        locate: of LOCATE; "auto": if there are boxes to learn from, no crop is asked for, and the
+            product is `small` without.
+
+    Raises:
+        ValueError: "always", and no boxes to learn from, a crop, or a folder made without.
+    """
+    if locate == "never":
+        return None
+    if (settings := out / "settings.json").is_file():
+        made_with = files.read_json(settings).get("settings", {}).get("locator")
+        if made_with is not None:
+            return Located(out / LOCATOR, tuple(made_with["size"]), made_with["sha256"])
+        if locate == "auto":
+            return None
+        raise ValueError(f"--locate=always: {out} was made without; write into another folder")
+    boxed = [r for r in found if r.split == "train" and r.boxes and len(r.boxes.boxes)]
+    if locate == "auto" and (not small or framing.region != WHOLE or not boxed):
+        return None
+    if framing.region != WHOLE:
+        raise ValueError("--locate=always finds the part of each picture itself: leave out --crop")
+    if not boxed:
+        raise ValueError("--locate=always: no recording of split train has boxes to learn from")
+    digest = hashlib.sha256("".join(str(r.boxes and r.boxes.digest) for r in boxed).encode())
+    made_from, path = digest.hexdigest(), out / LOCATOR
+    size = locator.size_for(*pictures.picture_size(boxed[0].video))
+    if not path.is_file() or torch_files.read_safetensors(path)[1].get("boxes") != f'"{made_from}"':
+        seen, boxes = _learnt_from(boxed, size)
+        there = int(np.isfinite(boxes[:, 0]).sum())
+        _LOG.info("locator: learns from %d boxes, %d pictures without", there, len(boxes) - there)
+        params = locator.train(seen, boxes)
+        out.mkdir(parents=True, exist_ok=True)
+        parameters.save_params(path, params, metadata={"boxes": made_from})
+    return Located(path, size, files.checksum(path))
+
+
+def _learnt_from(
+    boxed: Sequence[Recording], size: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Small pictures (N, *size, 3), and boxes in them (N, 4), NaN where somebody saw none."""
+    framing, seen, boxes = Framing(size, "pad"), [], []
+    at, looked = [], []  # by recording, places of boxes in it, and whether somebody has looked
+    for recording in boxed:
+        video, known = recording.video, _boxes(recording)
+        at.append(known.of_frames(video.first_frame, video.num_frames))
+        looked.append(known.looked_at(video.first_frame, video.num_frames))
+    count, every = 0, -(-int(np.concatenate(looked).sum()) // MOST)
+    with Bar(total=sum(map(len, at)), desc="pictures with boxes", unit="frame") as bar:
+        for recording, places, wanted in zip(boxed, at, looked, strict=True):
+            read = pictures.read_upright(recording.video)
+            for picture, place, is_wanted in zip(read, places, wanted, strict=False):
+                bar.update()
+                count += int(is_wanted)
+                if not is_wanted or count % every:
+                    continue
+                seen.append(framing.prepare(picture))
+                box = _boxes(recording).boxes[place] if place >= 0 else np.full(4, np.nan)
+                boxes.append(framing.place(*picture.shape[:2]).map_boxes(box[None])[0])
+    return np.stack(seen), np.array(boxes, np.float32)
+
+
+def _boxes(recording: Recording) -> Boxes:
+    assert recording.boxes is not None
+    return recording.boxes
