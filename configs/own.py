@@ -11,6 +11,9 @@ of the parts, configs/cad.py trains on renders and on DATA together.
 With the extra `photos` and --size=128 (or more) the encoder is one that has seen photographs, as it
 is: --config=own:photos, own:boxes,photos. --config.pretrain.steps=240 trains it on.
 
+With features of your own, a row a frame in DIR/RECORDING.npy: --config=own:embeddings (or
+own:boxes,embeddings) --config.embed.files=DIR. No model folder comes of it.
+
 Fields to look at first:
 * window.frames counts frames of the shards: 64 are 12.8 s at 5 frames/s. Hidden stretches should be
   shorter, and so should be the recordings' shortest pauses between two changes of one component.
@@ -30,7 +33,7 @@ from ml_collections import ConfigDict
 
 from stormpsr_jax.configs import synthetic_full
 
-KNOWN = ("boxes", "photos", "boxes,photos")  # after the colon
+KNOWN = ("boxes", "photos", "boxes,photos", "embeddings", "boxes,embeddings")  # after the colon
 
 
 def get_config(extra: str = "") -> ConfigDict:
@@ -41,7 +44,7 @@ def get_config(extra: str = "") -> ConfigDict:
     """
     if extra not in ("", *KNOWN):
         raise ValueError(f"own:{extra}: only own:{' and own:'.join(KNOWN)} are known")
-    boxes, photos = "boxes" in extra, "photos" in extra
+    boxes, photos, embeddings = (what in extra for what in ("boxes", "photos", "embeddings"))
     c = synthetic_full.get_config()
     c.stages = ("pretrain", "embed", "temporal", "predict", "fuse", "evaluate")
     c.evaluate.risk = 0.4
@@ -51,6 +54,8 @@ def get_config(extra: str = "") -> ConfigDict:
         c.detector.init_from = "general_detector"
         learning = ("pretrain", "embed", "temporal", "detector")
         c.stages = (*learning, "predict", "fuse", "evaluate")
+    if embeddings:
+        c.stages = tuple(stage for stage in c.stages if stage != "pretrain")
     c.procedure = ""  # the one that the data were prepared with
     c.embed.every = 1  # a handful of recordings has no clip to spare
     c.augment.occluders = 0.0  # films have hands of their own

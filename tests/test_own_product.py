@@ -22,7 +22,7 @@ def filmed(system, tmp_path_factory):
         patch.setattr(own_product, "FPS", 1)
         patch.setattr(own_product, "RECORDINGS", {"train": 1, "val": 1, "test": 1})
         procedure = own_product.write_procedure(folder / "lamp.json")
-        own_product.film_all(folder, procedure, own_product.guide_places(1), workers=1)
+        own_product.film_all(folder, procedure, own_product.guide_places(1), 1, 1)
     return folder
 
 

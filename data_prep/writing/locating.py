@@ -15,7 +15,6 @@ from stormpsr_jax.base.progress import Bar
 from stormpsr_jax.data.folder import LOCATOR
 from stormpsr_jax.media import pictures
 from stormpsr_jax.media.framing import WHOLE, Framing
-from stormpsr_jax.recordings.boxes import Boxes
 from stormpsr_jax.recordings.recording import Recording
 from stormpsr_jax.serving.content import Pictures
 from stormpsr_jax.serving.functions import Network, functions
@@ -96,8 +95,7 @@ def locator_of(
     size = locator.size_for(*pictures.picture_size(boxed[0].video))
     if not path.is_file() or torch_files.read_safetensors(path)[1].get("boxes") != f'"{made_from}"':
         seen, boxes = _learnt_from(boxed, size)
-        there = int(np.isfinite(boxes[:, 0]).sum())
-        _LOG.info("locator: learns from %d boxes, %d pictures without", there, len(boxes) - there)
+        _LOG.info("locator: learns from %d boxes", len(boxes))
         params = locator.train(seen, boxes)
         out.mkdir(parents=True, exist_ok=True)
         parameters.save_params(path, params, metadata={"boxes": made_from})
@@ -107,28 +105,22 @@ def locator_of(
 def _learnt_from(
     boxed: Sequence[Recording], size: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Small pictures (N, *size, 3), and boxes in them (N, 4), NaN where somebody saw none."""
+    """Small pictures with a box (N, *size, 3), and the boxes in them (N, 4).
+
+    Not those without one: nearly all of them show the product, with hands in front of it.
+    """
     framing, seen, boxes = Framing(size, "pad"), [], []
-    at, looked = [], []  # by recording, places of boxes in it, and whether somebody has looked
-    for recording in boxed:
-        video, known = recording.video, _boxes(recording)
-        at.append(known.of_frames(video.first_frame, video.num_frames))
-        looked.append(known.looked_at(video.first_frame, video.num_frames))
-    count, every = 0, -(-int(np.concatenate(looked).sum()) // MOST)
-    with Bar(total=sum(map(len, at)), desc="pictures with boxes", unit="frame") as bar:
-        for recording, places, wanted in zip(boxed, at, looked, strict=True):
-            read = pictures.read_upright(recording.video)
-            for picture, place, is_wanted in zip(read, places, wanted, strict=False):
+    known = [recording.boxes for recording in boxed if recording.boxes]
+    every = -(-sum(len(its.boxes) for its in known) // MOST)
+    total = sum(recording.video.num_frames for recording in boxed)
+    with Bar(total=total, desc="pictures with boxes", unit="frame") as bar:
+        for recording, its in zip(boxed, known, strict=True):
+            at = its.of_frames(recording.video.first_frame, recording.video.num_frames)
+            wanted = set(np.flatnonzero(at >= 0)[::every].tolist())
+            for i, picture in enumerate(pictures.read_upright(recording.video)):
                 bar.update()
-                count += int(is_wanted)
-                if not is_wanted or count % every:
-                    continue
-                seen.append(framing.prepare(picture))
-                box = _boxes(recording).boxes[place] if place >= 0 else np.full(4, np.nan)
-                boxes.append(framing.place(*picture.shape[:2]).map_boxes(box[None])[0])
+                if i in wanted:
+                    seen.append(framing.prepare(picture))
+                    box = framing.place(*picture.shape[:2]).map_boxes(its.boxes[at[i]][None])
+                    boxes.append(box[0])
     return np.stack(seen), np.array(boxes, np.float32)
-
-
-def _boxes(recording: Recording) -> Boxes:
-    assert recording.boxes is not None
-    return recording.boxes

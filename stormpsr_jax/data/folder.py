@@ -30,10 +30,13 @@ T = TypeVar("T", bound="Settings")
 # --- settings.json --------------------------------------------------------------------------------
 
 
+_Side = Annotated[int, msgspec.Meta(ge=1, le=MAX_SIDE)]
+
+
 class Locator(msgspec.Struct):
     """What found the product in the pictures, which is in LOCATOR: (H, W) of what it looks at."""
 
-    size: tuple[Annotated[int, msgspec.Meta(ge=8, le=4096)], ...]
+    size: tuple[_Side, _Side]
     sha256: str
 
 
@@ -51,9 +54,6 @@ class Settings(msgspec.Struct):
     version: int
     splits: dict[str, list[str]]
     fps: Annotated[float, msgspec.Meta(ge=files.MIN_FPS, le=files.MAX_FPS)]
-
-
-_Side = Annotated[int, msgspec.Meta(ge=1, le=MAX_SIDE)]
 
 
 class ClipSettings(Settings):

@@ -178,8 +178,8 @@ class LearnedCandidates(Candidates):
     def fixed_settings(
         self, procedure: Procedure, base: Settings, threshold: float = 0.0, paper: bool = True
     ) -> list[LearnedSettings]:
-        """Returns the default settings; too few recordings tell how often people rework."""
-        return [LearnedSettings(unexpected=UNEXPECTED[1])]
+        """Returns the default settings; too few recordings tell whether people rework."""
+        return [LearnedSettings() if paper else LearnedSettings(unexpected=UNEXPECTED[1])]
 
     def bars(self, settings: LearnedSettings) -> tuple[float, ...]:
         """Returns log odds of the part's own evidence."""

@@ -195,7 +195,7 @@ class Data:
             framed.aspect,
             framed.region,
             detector_size,
-            None if framed.locator is None else (framed.locator.size[0], framed.locator.size[1]),
+            framed.locator.size if framed.locator else None,
         )
 
     def locator(self, source: ClipSource) -> dict[str, Network]:

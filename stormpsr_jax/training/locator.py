@@ -38,7 +38,7 @@ def train(pictures: np.ndarray, boxes: np.ndarray, seed: int = 0) -> Any:
 
     Args:
         pictures: (N, H, W, 3) uint8.
-        boxes: (N, 4) cx, cy, w, h in 0…1; NaN where the product is not in the picture.
+        boxes: (N, 4) cx, cy, w, h in 0…1.
     """
     model = network()
     shape = pictures.shape[1:3]

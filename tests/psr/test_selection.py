@@ -231,4 +231,7 @@ def test_select_learned_goes_by_weights_that_have_not_seen_a_recording():
     assert choose(good | {"r0": blind}).f1 < choice.f1
     fixed = choose(good, choose="paper")
     assert (fixed.fixed, fixed.settings) == (True, learned_stream.LearnedSettings())
+    few = dict(list(made_up.items())[:1])
+    rare = selection.select(SYNTHETIC, few, base, weights=good)["learned"].settings
+    assert rare == learned_stream.LearnedSettings(unexpected=-6.0)  # nothing tells of rework
     assert "learned" not in selection.select(SYNTHETIC, made_up, base)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from stormpsr_jax import main
+from stormpsr_jax.configs import own
 from stormpsr_jax.data import clip_rows
 from stormpsr_jax.recordings import predictions
 from stormpsr_jax.stages import embed
@@ -90,6 +91,20 @@ def test_run_on_the_embeddings_of_another_encoder_scores_and_leaves_no_model(
     np.save(features / "k.npy", np.load(features / "k.npy") + 1)
     with pytest.raises(ValueError, match=r"temporal \(embed is made again\)"):
         main.run(config, workdir)
+
+
+@pytest.mark.usefixtures("system")
+def test_embeddings_of_elsewhere_tell_right_from_wrong_by_the_recipe_of_own(given, tmp_path):
+    config = own.get_config("embeddings").unlock()
+    its = config_for(given)
+    config.update(window=its.window, temporal_model=its.temporal_model)
+    config.update(temporal=its.temporal, data=its.data, embed=its.embed)
+    config.temporal.state_loss = 1.0
+    main.run(config, tmp_path)
+    streams = json.loads((tmp_path / "metrics.json").read_text())["streams"]
+    assert set(streams) == {"temporal", "learned"}
+    assert streams["temporal"]["f1"] > 0.85
+    assert streams["learned"]["settings"]["sure"] is not None
 
 
 class Harmful:

@@ -118,7 +118,7 @@ def test_detector_dir_errors_other_recordings_or_pictures(rendered, tmp_path):
     spoil(other, "fps", 1.0)
     spoil(other, "settings", {"aspect": "pad"})
     found = errors(tmp_path, of_detector(rendered, **changes))
-    assert "has other pictures (--aspect, --crop) than" in found[0]
+    assert "has other pictures (--aspect, --crop, --locate) than" in found[0]
     spoil(other, "settings", {})
     rewrite(other / "labels" / "val.npz", first_frame=lambda frame: frame + 1)
     (found,) = errors(tmp_path, of_detector(rendered, **changes))

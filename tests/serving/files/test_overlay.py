@@ -50,7 +50,7 @@ def test_source_box_is_the_inverse_of_the_preparation(aspect, region):
         .place(480, 640)
     )
     box = np.array([0.45, 0.5, 0.1, 0.06])  # in the middle, so that nothing cuts it
-    corners = overlay.source_box(place, place.map_boxes(box[None])[0])
+    corners = place.source_box(place.map_boxes(box[None])[0])
     np.testing.assert_allclose(corners, [0.4, 0.47, 0.5, 0.53], atol=1e-8)
 
 
