@@ -82,9 +82,9 @@ def test_a_small_product_fills_the_pictures_and_none_is_a_black_one(films):
         black = shown.max(axis=(1, 2, 3)) < 8
         assert black[GONE].any(), name
         assert not black[there].any()
-        # Its box is what the labels say of it, in the part that is shown: 1 / 1.6 of its sides.
+        # Its box is what the labels say of it, in the part that is shown: 1 / 1.3 of its sides.
         width = recording.boxes[there, 2]
-        assert 0.45 < np.median(width) < 0.75, name
+        assert 0.55 < np.median(width) < 0.95, name
         for i in np.flatnonzero(there):
             x, y = (recording.boxes[i, :2] * 32).astype(int)
             assert shown[i, y, x].min() > 170, (name, i)  # white, where the box has its middle

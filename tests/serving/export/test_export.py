@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 import json
 import shutil
@@ -13,8 +14,9 @@ from stormpsr_jax.media import sources
 from stormpsr_jax.media.pictures import read_upright
 from stormpsr_jax.networks.detector import Detector
 from stormpsr_jax.networks.temporal_baselines import TemporalLSTM, TemporalMLP, TemporalTCN
+from stormpsr_jax.training import locator
 from tests.support.exported import FORMS, declare, export, in_form
-from tests.support.model_data import NETWORKS, SIZE, network, video, with_temporal, write
+from tests.support.model_data import NETWORKS, PICTURES, SIZE, network, video, with_temporal, write
 
 pytest.importorskip("jax2onnx", reason="pip install --no-deps jax2onnx (docs/recognise.md)")
 IMAGES = video(20, *SIZE)
@@ -195,3 +197,21 @@ def test_command_says_what_differs_and_leaves_nothing_after_an_error(sound, tmp_
     with pytest.raises(SystemExit):
         command.main([words[0], "--format=stablehlo", words[2]])
     assert "--format: invalid choice: 'stablehlo'" in capsys.readouterr().err
+
+
+def test_an_export_finds_the_product_as_its_model_does(system, tmp_path):
+    found = network(locator.network(), (1, 40, 32, 3), 5)
+    params = found.variables["params"]
+    params["objectness"]["bias"] += 60  # it is sure, and finds something small
+    params["sides"]["kernel"] *= 0.01
+    params["sides"]["bias"] *= 0
+    pictures = dataclasses.replace(PICTURES, locator_size=(40, 32), aspect="pad")
+    write(tmp_path / "model", networks=NETWORKS | {"locator": found}, pictures=pictures)
+    export(tmp_path / "model", tmp_path / "onnx", "onnx")
+    views = []
+    for form in ("model", "onnx"):
+        prepare = stormpsr_jax.load_model(tmp_path / form).preparing()
+        views.append([prepare(picture) for picture in video(6, 80, 60)])
+    assert len({view.region.tobytes() for view in views[0]}) > 1  # it moves
+    for ours, theirs in zip(*views, strict=True):
+        np.testing.assert_allclose(ours.region, theirs.region, atol=1e-4)
