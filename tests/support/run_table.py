@@ -3,9 +3,14 @@
 import json
 from pathlib import Path
 
-from stormpsr_jax import evaluate, recognise
+from stormpsr_jax import recognise
 from stormpsr_jax.base import files
 from stormpsr_jax.data.clips import ClipSource
+from stormpsr_jax.psr.accumulation import Settings
+from stormpsr_jax.psr.evaluation import evaluate_recordings
+from stormpsr_jax.psr.learned_beliefs import read_weights
+from stormpsr_jax.psr.learned_events import LearnedSettings
+from stormpsr_jax.recordings.evaluation_set import load_recordings
 from stormpsr_jax.recordings.procedure import load_procedure
 
 Steps = list[tuple[int, int]]  # (frame, step id)
@@ -39,9 +44,9 @@ def recognised(run: Path, sources: list[Path], out: Path, *words: str) -> dict[s
     return found
 
 
-def told(table: Path) -> dict[str, list[Steps]]:
-    """The same as metrics.json of the run, or what `evaluate` has written, says it."""
-    recordings = files.read_json(table)["streams"][STREAM]["recordings"]
+def told(result: dict) -> dict[str, list[Steps]]:
+    """The same as metrics.json of the run, or what `evaluate_recordings` returns, says it."""
+    recordings = result["streams"][STREAM]["recordings"]
     return {
         name: [[(e[0], e[1]) for e in part["events"]] for part in (one["seen"], one)]
         for name, one in recordings.items()
@@ -55,14 +60,19 @@ def check(run: Path, data: Path, out: Path) -> tuple[list[str], dict[str, list[S
     low that steps are seen. Returns the flags of that, and what is told then.
     """
     stored = pictures(data, out / "pictures")
-    assert recognised(run, stored, out / "own") == told(run / "metrics.json")
-    flags = [f"--procedure={data / 'procedure.json'}", f"--labels={data / 'labels/test'}"]
-    flags += [f"--scores={run / 'predictions/test/scores'}", f"--out={out / 'low.json'}"]
-    flags += [f"--fusion={run / 'fuse/fusion.json'}"]
+    assert recognised(run, stored, out / "own") == told(files.read_json(run / "metrics.json"))
+    procedure = load_procedure(data / "procedure.json")
+    recordings = load_recordings(
+        procedure, data / "labels/test", scores_dir=run / "predictions/test/scores"
+    )
+    weights = read_weights(run / "fuse/fusion.json")
+    fitted = files.read_json(run / "metrics.json")["streams"][STREAM]["settings"]
     for threshold in range(3, -9, -1):
         low = ["--risk=1", f"--threshold={STREAM}={threshold}"]
-        evaluate.main([*flags, *low])
-        expected = told(out / "low.json")
+        settings = LearnedSettings(**fitted | {"install": threshold, "sure": None})
+        of_all = {"asd": Settings(), STREAM: settings}
+        result = evaluate_recordings(procedure, recordings, of_all, weights=weights)
+        expected = told(result)
         if all(len(right) >= 2 for _, right in expected.values()):
             break
     assert all(len(right) >= 2 for _, right in expected.values())
