@@ -101,8 +101,8 @@ def gives_its_table(user: Path, run: str, data: str, out: Path) -> None:
     ((name, (_, of_stored)),) = expected.items()
     film = user / f"videos/{name}.mp4"
     _, of_film = run_table.recognised(user / run, [film], out / "film", *low)[name]
-    # What is stored was compressed once more: as beliefs of networks of a few steps hardly rise, they
-    # pass the threshold up to a second (5 frames) earlier or later.
+    # What is stored was compressed once more: beliefs of networks of a few steps hardly rise, so
+    # they pass the threshold up to a second (5 frames) earlier or later.
     of_film, of_stored = (sorted((s, f) for f, s in one) for one in (of_film, of_stored))
     assert [step for step, _ in of_film] == [step for step, _ in of_stored]
     assert np.abs(np.subtract(of_film, of_stored)).max() <= 5
