@@ -1,7 +1,7 @@
 """Real film: two people, one model of bricks, seven steps, no incorrect installation.
 
     python -m benchmarks.real_film CLONE --workdir=DIR [--size=64] [--record=real_film]
-        [--config.FIELD=VALUE …]
+        [--photos] [--config.FIELD=VALUE …]
 
 CLONE is a clone of KTH-EXPECA/CognitiveAssistanceTraces, or its git directory (CC BY 4.0, © KTH
 Royal Institute of Technology and Carnegie Mellon University). Its pictures, 640 x 360 from a head's
@@ -113,9 +113,12 @@ def write_video(path: Path, pictures: Iterator[np.ndarray], rate: Fraction) -> N
         container.mux(stream.encode())
 
 
-def learn(folder: Path, one: int, other: int, size: int, fields: list[str]) -> dict[str, Any]:
+def learn(
+    folder: Path, one: int, other: int, size: int, config: str, fields: list[str]
+) -> dict[str, Any]:
     """Trains on one person and tests on the other; the content of metrics.json."""
-    run, data = folder / f"run_{one}_{size}", folder / f"data_{one}_{size}"
+    run = folder / "_".join(["run", str(one), str(size), *config.split(",")[1:]])
+    data = folder / f"data_{one}_{size}"
     splits = {f"person_{one}_a": "train", f"person_{one}_b": "val", f"person_{other}": "test"}
     own = folder / f"from_{one}"
     for kind, ending in (("videos", ".mp4"), ("labels", ".csv"), ("boxes", "")):
@@ -130,7 +133,7 @@ def learn(folder: Path, one: int, other: int, size: int, fields: list[str]) -> d
     words = [*sources, f"--procedure={folder / 'bricks.json'}", f"--splits={own / 'splits.csv'}"]
     give("data_prep.own", *words, f"--out={data}", f"--size={size}")
     pixels = f"--config.detector.image_size={size}"
-    words = ["--config=own:boxes", f"--config.data.dir={data}", f"--workdir={run}", pixels]
+    words = [f"--config={config}", f"--config.data.dir={data}", f"--workdir={run}", pixels]
     give("stormpsr_jax.main", *words, *fields)
     return files.read_json(run / "metrics.json")
 
@@ -147,6 +150,10 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("clone", type=Path, metavar="CLONE")
     parser.add_argument("--workdir", type=Path, required=True, metavar="DIR")
     parser.add_argument("--size", type=int, default=64, metavar="N", help="pixels of a picture")
+    what = "own:boxes,photos"
+    parser.add_argument(
+        "--photos", dest="config", action="store_const", const=what, default="own:boxes", help=what
+    )
     parser.add_argument("--attempt", default="", metavar="TEXT", help="what is new, for --record")
     parser.add_argument("--record", metavar="NAME", help="of the figures in benchmarks/results")
     args, fields = parser.parse_known_args(argv)
@@ -161,7 +168,7 @@ def main(argv: list[str] | None = None) -> None:
         write_films(args.clone, folder)
     rows = []
     for one, other in ((1, 2), (2, 1)):
-        streams = learn(folder, one, other, args.size, fields)["streams"]
+        streams = learn(folder, one, other, args.size, args.config, fields)["streams"]
         if "seen" in (learned := streams["learned"]):
             streams = {**streams, "learned, seen": learned["seen"], "learned, right": learned}
             del streams["learned"]

@@ -30,7 +30,10 @@ import numpy as np
 from stormpsr_jax.recordings.scores import FrameScores
 
 # Log odds a second of what `part_inputs` returns; `benchmarks.risk` prints what fits other runs.
-EVIDENCE = (1.8, 0.9, -3.0)
+EVIDENCE = (0.9, 0.9, -3.0)
+# A clear view of a correct part has a logit of 4, of an incorrect one of -2: what is cut off tells
+# them no better apart. Below DOUBT a picture speaks against a part, as of correct ones few do.
+CUT, DOUBT = 6.0, 0.5
 CAP = 6.0
 LOOK = 1.0  # seconds
 RENEWAL = 3.0  # after hands have hidden all, a look says nearly as much as the first one
@@ -149,8 +152,8 @@ def part_evidence(scores: FrameScores) -> np.ndarray:
 def part_inputs(scores: FrameScores) -> np.ndarray:
     """Returns what `EVIDENCE` weighs, (K, 3), as far as each part is in view.
 
-    Its logit of being right, cut to ±2; that the picture as a whole shows an error; that it shows
-    one and no other part looks incorrect.
+    Its logit of being right, cut to ±`CUT`, less `DOUBT`; that the picture as a whole shows an
+    error; that it shows one and no other part looks incorrect.
     """
     assert scores.parts is not None
     assert scores.states is not None
@@ -160,7 +163,7 @@ def part_inputs(scores: FrameScores) -> np.ndarray:
     other = np.full(len(suspect), suspect.max(initial=0.0))  # the most suspect of the others
     if len(suspect) > 1:
         other[suspect.argmax()] = np.partition(suspect, -2)[-2]
-    shown = [np.clip(right, -2, 2), np.full(len(right), error), error * (1 - other)]
+    shown = [np.clip(right, -CUT, CUT) - DOUBT, np.full(len(right), error), error * (1 - other)]
     return there[:, None] * np.stack(shown, axis=1)
 
 

@@ -38,7 +38,10 @@ _T = TypeVar("_T")
 # Other thresholds are not chosen: a dozen recordings tell too little of them.
 UNEXPECTED = (None, -6.0)
 # Of a part's own evidence, which an installation has to exceed to be right (`risk.py`).
-BARS = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.25, 3.5, 3.75, 4.0, 4.25, 4.5, 5.0)
+BARS = (
+    *(0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 1.5, 2.0, 2.5),
+    *(3.0, 3.25, 3.5, 3.75, 4.0, 4.25, 4.5, 5.0),
+)
 
 
 class LearnedDecoder:
