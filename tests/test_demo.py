@@ -90,6 +90,9 @@ def test_demo_its_alerts_are_true_and_it_fits(recognised):
     assert [alert["message"] for alert in alerts] == [
         "plough may be installed incorrectly: check",
         "plough is not installed incorrectly",
+        "not sure whether engine is installed correctly: check",
+        "Install engine came after Install plough",
+        "Remove fuel tank was not expected: check",
     ]
     assert {record["fits"] for record in records if record["type"] == "event"} == {True}
     assert files.read_json(recognised / "record.json")["fits"] is True

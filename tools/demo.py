@@ -5,7 +5,8 @@
 WORKDIR is a finished run on the synthetic assembly that has rendered its data itself. Of it come
 
 * stormpsr_jax/demo/model: its model folder, with the parameters in half precision. It has to find
-  the steps that the original finds on the run's test recordings, within a second;
+  the steps that the original finds on the run's test recordings, all but one of a hundred, within
+  a second;
 * stormpsr_jax/demo/demo.mp4 and labels/demo.csv: a recording of the same product that the run has
   not seen. It is the first one, in the order of their numbers, that shows what `stories` asks for,
   whose incorrect part the model finds, and of whose steps it misses and invents none;
@@ -115,37 +116,39 @@ def command(config: Mapping[str, Any]) -> str:
 
 
 def compare(whole: Model, half: Model, source: ClipSource) -> dict[str, Any]:
-    """What both models find on recordings; ValueError if the steps differ, or by over a second.
+    """What both models find on recordings.
 
-    Of steps at nearly the same time the order may be another one.
+    ValueError if more than one event of a hundred is of one of them alone, or over a second apart.
     """
-    found = dict.fromkeys(("recordings", "events", "at_another_frame", "largest_shift_frames"), 0)
+    keys = ("recordings", "events", "by_one_alone", "over_a_second_apart", "at_another_frame")
+    found = dict.fromkeys((*keys, "largest_shift_frames"), 0)
     largest = 0.0
     for name in Bar(iterable=sorted(source.recordings), desc="compare", unit="recording"):
-        of_both = [
+        whole_events, half_events = (
             sorted(
                 model.recognise((images for _, images in source.chunks(name, 64)), recording=name),
-                key=lambda event: (event.step_id, event.frame),
+                key=lambda event: (event.step_id, event.kind, event.frame),
             )
             for model in (whole, half)
-        ]
-        steps = [[event.step_id for event in events] for events in of_both]
-        if steps[0] != steps[1]:
-            raise ValueError(
-                f"{name}: in half precision the model finds {steps[1]}, not {steps[0]}"
-            )
+        )
         found["recordings"] += 1
-        found["events"] += len(steps[0])
-        for one, other in zip(*of_both, strict=True):
+        found["events"] += len(whole_events)
+        rest = [(event.step_id, event.kind) for event in half_events]
+        for one in whole_events:
+            step = (one.step_id, one.kind)
+            if step not in rest:
+                found["by_one_alone"] += 1
+                continue
+            other = half_events.pop(at := rest.index(step))
+            del rest[at]
             shift = abs(one.frame - other.frame)
             found["at_another_frame"] += shift > 0
+            found["over_a_second_apart"] += shift > source.fps
             found["largest_shift_frames"] = max(found["largest_shift_frames"], shift)
-            if shift > source.fps:
-                raise ValueError(
-                    f"{name}: step {one.step_id} is at frame {one.frame}, and in half precision at "
-                    f"{other.frame}"
-                )
             largest = max(largest, abs(one.confidence - other.confidence))
+        found["by_one_alone"] += len(half_events)
+    if found["by_one_alone"] + found["over_a_second_apart"] > 0.01 * found["events"]:
+        raise ValueError(f"in half precision the model finds other steps: {found}")
     return found | {"largest_difference_of_confidence": round(largest, 4)}
 
 
@@ -312,7 +315,7 @@ def make(workdir: Path, folder: Path, animation: Path) -> dict[str, Any]:
 
     faster = dataclasses.replace(procedure, fps=FPS)
     truth.parent.mkdir()
-    for seen, (name, story) in enumerate(stories(faster, seed), start=1):
+    for number, (name, story) in enumerate(stories(faster, seed), start=1):
         data, jpegs = render(name, faster, seed, SIZE)
         write_video(video, jpegs)
         write_labels(truth, data.states, procedure)
@@ -331,7 +334,7 @@ def make(workdir: Path, folder: Path, animation: Path) -> dict[str, Any]:
             if (wrong["found"], wrong["accepted"], of_seen["fp"], of_seen["fn"]) == (1, 0, 0, 0):
                 animate(results / recognised.VIDEO, moments(found, story), half.fps, animation)
                 chosen = (
-                    f"number {seen} of those that show what tools/demo.py asks for: the first "
+                    f"number {number} of those that show what tools/demo.py asks for: the first "
                     "whose incorrect part the model finds, and of whose steps it misses and "
                     "invents none"
                 )
