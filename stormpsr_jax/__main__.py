@@ -20,6 +20,7 @@ COMMANDS = {
     "label": "data_prep.label",
     "convert": "stormpsr_jax.psr.convert",
     "weights": "stormpsr_jax.weights",
+    "camera": "stormpsr_jax.camera",
     "export": "stormpsr_jax.export",
     "data own": "data_prep.own",
     "data meccano": "data_prep.meccano",

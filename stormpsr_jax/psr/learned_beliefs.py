@@ -47,7 +47,7 @@ import hashlib
 import json
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -275,6 +275,7 @@ class Filter:
         rho: float | None,
         removal: np.ndarray,
         begin: int | None = None,
+        camera: Sequence[float] | None = None,
     ) -> None:
         """Of the start of a recording.
 
@@ -282,6 +283,7 @@ class Filter:
             rho: of the projection; None leaves it out.
             removal: (K,) logits of P(present) below which a part is off.
             begin: frame at which the recording begins; None is the first one that is taken.
+            camera: (K,) added to the logits of being right, but not for the evidence.
         """
         self._catalogue, self._fps = procedure.states.astype(float), procedure.fps
         self._arrays, self._rate = weights.arrays, weights.rate
@@ -292,10 +294,14 @@ class Filter:
         self.hidden = weights.arrays["start"][list(variant.initial_state)]  # (K, U)
         self.recent: collections.deque[tuple[int, np.ndarray]] = collections.deque()
         self.evidence, self.begin = Evidence(variant.initial_state, removal), begin
+        self._camera = None if camera is None else np.array([*(0.0 for _ in camera), *camera])
 
     def update(self, frame: int, scores: FrameScores, passed: int = 1) -> Belief:
         """Takes the scores of the next frame, which stands for the `passed` frames up to it."""
-        batch = scores.each(lambda a: np.asarray(a)[None])
+        moved = scores
+        if self._camera is not None and scores.parts is not None:
+            moved = scores._replace(parts=scores.parts + self._camera)
+        batch = moved.each(lambda a: np.asarray(a)[None])
         x = inputs(batch, self._catalogue)[0]
         while self.recent and frame - self.recent[0][0] >= self._span:
             self.recent.popleft()

@@ -48,6 +48,8 @@ class LearnedSettings:
             together; None reports each at once.
         sure: log odds of the part's own evidence above which it is right; None asks for none, and
             then no part is not sure.
+        camera: (K,) that beliefs take a part's logit of being right to be higher by, as a camera
+            shows it lower than training did (`level`); its evidence is as it is.
     """
 
     install: float = 3.0
@@ -57,12 +59,15 @@ class LearnedSettings:
     unexpected: float | None = None
     hold: float | None = None
     sure: float | None = None
+    camera: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         for field in ("install", "wrong", "remove", "unexpected", "sure"):
             value = getattr(self, field)
             if value is not None and not math.isfinite(value):
                 raise ValueError(f"{field}={value} is not a finite number")
+        if not all(math.isfinite(value) for value in self.camera or ()):
+            raise ValueError(f"camera={self.camera} holds numbers that are not finite")
         for field, high in (("rho", 1), ("hold", MAX_HOLD)):
             value = getattr(self, field)
             if value is not None and not 0 <= value <= high:

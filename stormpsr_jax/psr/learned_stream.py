@@ -68,7 +68,9 @@ class LearnedDecoder:
         self.procedure, self.variant = procedure, variant
         self.settings, self.weights = settings, weights
         removal = removal_logits(variant, settings)
-        self._filter = Filter(procedure, variant, weights, settings.rho, removal)
+        self._filter = Filter(
+            procedure, variant, weights, settings.rho, removal, camera=settings.camera
+        )
         right, seen = reporters_of(settings)
         # The first says what is right, the second what was seen, where that is something else.
         self._reporters = [
@@ -133,7 +135,8 @@ class LearnedDecoder:
             "procedure": self.procedure.name,
             "variant": self.variant.name,
             "stream": NAME,
-            "settings": dataclasses.asdict(self.settings),
+            "settings": dataclasses.asdict(self.settings)
+            | {"camera": self.settings.camera and list(self.settings.camera)},
             "weights": self.weights.checksum,
             "frame": self._frame,
             "reporters": [one.state() for one in self._reporters],
@@ -260,10 +263,12 @@ class LearnedStream(Stream):
         """
         weights, scores = _given(weights, "weights"), _given(recording.scores, "scores")
         removal = removal_logits(recording.variant, settings)
-        of = (procedure, recording.variant, scores, weights, settings.rho, tuple(removal.tolist()))
+        by = settings.rho, tuple(removal.tolist()), settings.camera
+        of = (procedure, recording.variant, scores, weights, *by)
         if recording.believed is None or recording.believed[0] != of:
             begin = int(recording.frames[0]) if len(recording.frames) else None
-            one = Filter(procedure, recording.variant, weights, settings.rho, removal, begin)
+            how = settings.rho, removal, begin, settings.camera
+            one = Filter(procedure, recording.variant, weights, *how)
             step = int(min(np.diff(scores.frames), default=1))
             rows = [one.update(frame, row, step) for frame, row in scores.per_frame()]
             none = np.zeros((len(Belief._fields), 0, procedure.num_components))
@@ -321,7 +326,8 @@ def _describe(settings: LearnedSettings) -> str:
         + ("" if sure is None else f"right above {sure} of the part's own evidence, ")
         + f"wrong above {settings.wrong}, removed below {settings.remove}"
         + ("" if unexpected is None else f" (unexpectedly below {unexpected})")
-        + (f"; what is seen within {hold} s is reported together." if hold else ".")
+        + (f"; what is seen within {hold} s is reported together" if hold else "")
+        + ("; for a camera that training has not seen." if settings.camera else ".")
     )
 
 

@@ -68,6 +68,7 @@ def card(
         "num_part_pictures": sum(p is not None for p in data.get("part_pictures") or ()),
         "product_share": data.get("product_share"),
         "untested": wrong_parts.UNTESTED if origin.data.untested else "",
+        "never_wrong": ", ".join(map(_text, origin.data.never_wrong[:MAX_NAMES])),
         "figures": headline.figures_of(record["test"] for record in streams.values()),
         "summaries": {name: _summary(name, origin.fused) for name in streams},
         "recognises_by": recognises_by(data),
@@ -130,6 +131,7 @@ class _Data(msgspec.Struct):
     scene: dict[str, Any] = {}
     recordings: dict[str, int] = {}  # by split
     untested: bool = False  # on an incorrect installation
+    never_wrong: list[str] = []  # components of which training saw none
 
 
 class _Origin(msgspec.Struct):

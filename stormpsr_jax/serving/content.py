@@ -21,6 +21,7 @@ from stormpsr_jax.networks.stored import MAX_CLIP
 from stormpsr_jax.psr import streams as all_streams
 from stormpsr_jax.psr.calibration import Calibration
 from stormpsr_jax.psr.learned_beliefs import Weights
+from stormpsr_jax.psr.level import Level
 from stormpsr_jax.psr.risk import Control
 from stormpsr_jax.psr.stream import Stream
 from stormpsr_jax.recordings.procedure import Procedure
@@ -48,6 +49,7 @@ _Count = Annotated[int, msgspec.Meta(ge=1, le=65_536)]
 _Rows = Annotated[int, msgspec.Meta(ge=0, le=10**5)]
 _Step = Annotated[int, msgspec.Meta(ge=1, le=10**5)]
 _File = Annotated[bytes, msgspec.Meta(max_length=2**16)]  # in base64
+_Logit = Annotated[float, msgspec.Meta(ge=-100, le=100)]
 _Figure = Annotated[float, msgspec.Meta(ge=-1e15, le=1e15)]
 
 
@@ -160,6 +162,8 @@ class Content:
         created: UTC, as ISO 8601; with the version, set where it is written.
         product_share: of pictures of a validation recording, in which its product was seen at least
             (`serving.product_share`); None where that is not known.
+        right_level: (K,) logits of "right" of correct parts in validation (`psr.level`); None where
+            that is not known.
         default: the stream that recognises unless another one is asked for; None is the last one.
     """
 
@@ -176,6 +180,7 @@ class Content:
     created: str = ""
     package_version: str = ""
     product_share: float | None = None
+    right_level: Level | None = None
     default: str | None = None
     part_pictures: Sequence[bytes | None] | None = None
 
@@ -205,6 +210,7 @@ class _Model(msgspec.Struct, forbid_unknown_fields=True):
     # Models that were made before these existed have none.
     default: str | None = None
     product_share: Annotated[float, msgspec.Meta(gt=0, le=1)] | None = None
+    right_level: tuple[_Logit | None, ...] | None = None
     part_pictures: tuple[_File | None, ...] | None = None
     fits: Any = None  # what told the product before `product_share`; not read any more
     # One of these, by format.
@@ -331,6 +337,12 @@ def _contradictions(content: Content) -> Iterator[str]:
         yield f"networks.locator: num_classes: {widths['locator']}, it tells no states"
     if content.product_share is not None and "detector" not in roles:
         yield "product_share: there is no detector, which measures it"
+    if (levels := content.right_level) is not None:
+        if "detector" not in roles or len(levels) != components:
+            yield f"right_level: is of a detector, and has {components} numbers"
+    for name, record in content.streams.items():
+        if (camera := getattr(record.settings, "camera", None)) and len(camera) != components:
+            yield f"streams.{name}: settings: camera: {len(camera)} numbers, not {components}"
     if content.part_pictures is not None:
         if len(content.part_pictures) != components:
             yield f"part_pictures: are not {components}, one for each component"

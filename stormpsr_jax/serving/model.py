@@ -63,6 +63,7 @@ class Model:
             model says otherwise.
         recognises_by: that stream for people, and why, where it is not the last.
         figures: by stream, the "validation" and "test" figures of its run.
+        right_level: by component, where its logit of "right" lies in validation (`psr.level`).
         part_pictures: by component a JPEG of it in its place, or None.
         batch: rows computed at once; with it the networks round as they did in the run.
         origin: where it comes from: the run's config, the checksums of its data.
@@ -84,6 +85,7 @@ class Model:
         self.recognises_by = recognises_by(
             {"default": content.default, "streams": self.figures, "origin": content.origin}
         )
+        self.right_level = content.right_level
         none = (None,) * self.procedure.num_components
         self.part_pictures = content.part_pictures or none
         self._content = content
@@ -109,6 +111,11 @@ class Model:
         fusion = self._content.fusion
         kind = None if fusion is None else fusion.kind
         return decide(found, record.settings, risk, record.control, kind)
+
+    @property
+    def for_camera(self) -> bool:
+        """Whether it was fitted to a camera that its training has not seen (`psr.level`)."""
+        return any(getattr(r.settings, "camera", None) for r in self._content.streams.values())
 
     def calibration(self, stream: str | None = None) -> Calibration | None:
         """What makes probabilities of a stream's confidences, as learnt on the validation split."""

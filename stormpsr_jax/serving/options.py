@@ -11,13 +11,21 @@ from stormpsr_jax.serving.model import Model
 
 
 def note_of_product(model: Model, folder: Path) -> None:
-    """Says on stderr that a model cannot tell its product from others, and why, if it cannot."""
+    """Says on stderr that a model cannot tell its product from others, and why, if it cannot.
+
+    Nor can one of renders alone tell right from incorrect on film as it does on renders.
+    """
     if model.product_share().of_model is not None:
         return
     why = "it has no detector"
     if "asd" in model.streams:
         why = "no validation recording of a camera says how often its detector sees it"
     tell("note", f"{folder}: this model cannot tell whether pictures show its product: {why}")
+    if "asd" in model.streams and model.right_level and not model.for_camera:
+        what = (
+            f"{folder}: not calibrated for this camera, so what is right or incorrect is less sure"
+        )
+        tell("note", f"{what}: stormpsr camera --model={folder} VIDEO… --out=DIR")
 
 
 def settings(

@@ -68,6 +68,7 @@ def write_model(folder: str | Path, content: Content) -> None:
         "fusion": content.fusion and content.fusion.to_json(),
         "origin": dict(content.origin),
         "product_share": content.product_share,
+        "right_level": content.right_level,
         "default": content.default,
     }
     if any(part_pictures := content.part_pictures or ()):

@@ -5,7 +5,7 @@ split has boxes, detections.json says how good the detector is there, frame by f
 """
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ from stormpsr_jax.psr import advice, analysis, detection_scores, headline, strea
 from stormpsr_jax.psr.accumulation import Settings
 from stormpsr_jax.psr.evaluation import evaluate_recordings
 from stormpsr_jax.psr.learned_beliefs import Weights
+from stormpsr_jax.psr.level import Level
+from stormpsr_jax.psr.level import level as right_level
 from stormpsr_jax.psr.selection import Choice, HeldOut, select
 from stormpsr_jax.recordings.evaluation_set import LabelledPredictions
 from stormpsr_jax.recordings.procedure import Procedure
@@ -134,7 +136,9 @@ class Evaluation(Stage):
         else:
             files.write_json(workdir / "detections.json", detections)
         if writes_model:
-            self._write_model(run, chosen, result, used, self._product_share(run, val))
+            share = self._product_share(run, val)
+            level = right_level(r.scores for r in val.values() if r.scores is not None)
+            self._write_model(run, chosen, result, used, share, level)
         else:
             files.remove(workdir / "model")  # of a run with an encoder
         by = {"code": remaking.package(), "environment": environment()}
@@ -262,6 +266,7 @@ class Evaluation(Stage):
         result: Mapping[str, Any],
         fusion: Fusion | None,
         product_share: float | None,
+        right_level: Level | None,
     ) -> None:
         """Writes the model folder: the networks that predicted, with the settings just chosen."""
         weights = None if fusion is None else fusion.weights
@@ -280,6 +285,7 @@ class Evaluation(Stage):
             batch=run.batch,
             fusion=weights,
             product_share=product_share,
+            right_level=right_level,
             default=_default(chosen, weights),
             part_pictures=part_pictures.of_training(run.data) if self.predict.detector else None,
             streams={
@@ -331,8 +337,18 @@ class Evaluation(Stage):
         return {
             "rendered": rendered,
             "recordings": counts,
-            **({"scene": scene} if rendered else {}),
+            **({"scene": scene} if rendered else {"never_wrong": self._never_wrong(run, there)}),
         }
+
+    def _never_wrong(self, run: Run, splits: Collection[str]) -> list[str]:
+        """The components that no recording to learn from or choose by shows incorrect."""
+        sources = (run.data.source(split) for split in splits if split != "test")
+        seen = np.zeros(run.procedure.num_components, bool)
+        for source in sources:
+            for recording in source.recordings.values():
+                seen |= (recording.states < 0).any(axis=0)
+        names = zip(run.procedure.components, seen, strict=True)
+        return [name for name, shown in names if not shown]
 
     def show(self, run: Run) -> None:
         """Prints the table of a finished run, and where to look further."""

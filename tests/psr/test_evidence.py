@@ -1,5 +1,6 @@
 """The evidence of a part itself, alone and in the decoder with the weights that ship."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -132,6 +133,20 @@ def test_looks_at_a_right_part_do_not_speak_for_the_incorrect_one_put_on_after_i
     for _ in range(4):
         reports += film.show(4, CLEAR, 5, -5) + film.show(8, HIDDEN, 0, 0)
     assert [step for _, step in reports] == [0, 1]
+
+
+def test_a_camera_moves_what_is_believed_and_no_evidence():
+    moved = dataclasses.replace(SETTINGS, camera=(3.0, 0.0, 0.0))
+    one, other = (Film(settings) for settings in (SETTINGS, moved))
+    for film in (one, other):
+        film.show(2, CLEAR, -6, -6)
+        film.show(3, CLEAR, 5, 0.2)
+    told = [film.decoder.belief for film in (one, other)]
+    assert told[1].right[0] > told[0].right[0] + 1
+    assert told[1].wrong[0] < told[0].wrong[0] - 1
+    assert told[1].own[0] == pytest.approx(told[0].own[0])
+    again = learned_stream.LearnedDecoder(PUMP, PUMP.variants["up"], moved, WEIGHTS)
+    again.restore(json.loads(json.dumps(other.decoder.state())))
 
 
 def test_what_speaks_against_a_part_stays_until_it_is_off():

@@ -78,7 +78,7 @@ def recognise(
         MemoryError: no memory for the batch.
         OSError: a result cannot be written.
     """
-    made_from = msgspec.to_builtins(dataclasses.replace(options, batch=None))
+    made_from = msgspec.json.decode(msgspec.json.encode(dataclasses.replace(options, batch=None)))
     made_from, stamp = {"model": checksum, "variant": variant, **made_from}, source.stamp()
     if done := results.finished(folder, stamp, source.checksum, made_from):
         return Done(f"{folder}: finished before{_warning(done.fits, done.product)}", done.fits)
