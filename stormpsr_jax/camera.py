@@ -63,7 +63,8 @@ def fit(model_given: str, videos: Sequence[str], out: Path, modules: Sequence[st
     raise_all(errors)
     model = load_model(folder, modules)
     if model.right_level is None or "learned" not in model.streams:
-        raise ValueError(f"{folder}: does not say where correct parts lie; run its training again")
+        why = "it has no detector, or an earlier version made it (run its training again)"
+        raise ValueError(f"{folder}: does not say where correct parts lie: {why}")
     if model.for_camera:
         raise ValueError(f"{folder}: is for a camera already; give the model that it came from")
     seen = []
@@ -71,8 +72,8 @@ def fit(model_given: str, videos: Sequence[str], out: Path, modules: Sequence[st
         rows = model.rows_of(source.open(model.fps), "learned", model.batch)
         frames = model.frames(stream="learned").over(chunks(rows, model.batch, 0))
         said = [frame.scores for chunk in frames for frame in chunk]
-        columns = zip(*said, strict=True)
-        seen.append(Scores(np.arange(len(said)), *(np.array(c, np.float32) for c in columns)))
+        columns = (np.array(column, np.float32) for column in zip(*said, strict=True))
+        seen += [Scores(np.arange(len(said)), *columns)] if said else []
     of_films = level.level(seen) or []
     if not any(of_films):
         raise ValueError(f"the films show no part {level.ENOUGH} times; give more, of this product")
