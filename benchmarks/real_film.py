@@ -181,7 +181,8 @@ def main(argv: list[str] | None = None) -> None:
     if args.record:  # attempts before stay
         path = record.RESULTS / f"{args.record}.json"
         before = files.read_json(path)["tables"] if path.exists() else {}
-        notes = f"Pictures of {args.size} pixels; seven steps. f1_tolerant: up to 1 s early counts."
+        notes = "Seven steps; pictures of 64 pixels where no other are named. "
+        notes += "f1_tolerant: up to 1 s early counts."
         record.save(args.record, before | {title: rows}, notes)
 
 
