@@ -5,7 +5,7 @@ split has boxes, detections.json says how good the detector is there, frame by f
 """
 
 import dataclasses
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -304,7 +304,11 @@ class Evaluation(Stage):
                 "config": run.fields,
                 "made_from": made_from,
                 "trained": trainings(run.workdir, stages),
-                "data": self._data(run) | {"untested": bool(wrong_parts.untested(result))},
+                "data": self._data(run)
+                | {
+                    "untested": bool(wrong_parts.untested(result)),
+                    "never_wrong": self._never_wrong(run),
+                },
                 "fused": None if fusion is None else len(fusion.recordings),
                 "code": remaking.package(),
             },
@@ -337,12 +341,13 @@ class Evaluation(Stage):
         return {
             "rendered": rendered,
             "recordings": counts,
-            **({"scene": scene} if rendered else {"never_wrong": self._never_wrong(run, there)}),
+            **({"scene": scene} if rendered else {}),
         }
 
-    def _never_wrong(self, run: Run, splits: Collection[str]) -> list[str]:
+    def _never_wrong(self, run: Run) -> list[str]:
         """The components that no recording to learn from or choose by shows incorrect."""
-        sources = (run.data.source(split) for split in splits if split != "test")
+        splits = {"train", "val"} & {*run.data.recordings()}
+        sources = (run.data.source(split) for split in splits)
         seen = np.zeros(run.procedure.num_components, bool)
         for source in sources:
             for recording in source.recordings.values():

@@ -205,7 +205,7 @@ def test_learned_scores_add_a_stream_and_change_no_other(scored):
     assert after["learned"]["settings"].pop("sure") in learned_stream.BARS
     assert after["learned"]["settings"] == {
         **{"install": 3.0, "wrong": 0.0, "remove": -2.0, "rho": 0.1},
-        **{"unexpected": None, "hold": None},
+        **{"unexpected": None, "hold": None, "camera": None},
     }
     alone = run_scored(scored, f"--scores={scored / 'scores'}", streams=())
     del alone["learned"]["settings"]["sure"]
