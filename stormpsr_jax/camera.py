@@ -1,4 +1,4 @@
-"""A model for a camera that its training has not seen, by some of its films without labels.
+"""A model for a camera that its training has not seen, by films of it without labels.
 
     python -m stormpsr_jax.camera --model=MODEL VIDEO… --out=DIR
 
