@@ -21,8 +21,7 @@ from stormpsr_jax.psr import advice, analysis, detection_scores, headline, strea
 from stormpsr_jax.psr.accumulation import Settings
 from stormpsr_jax.psr.evaluation import evaluate_recordings
 from stormpsr_jax.psr.learned_beliefs import Weights
-from stormpsr_jax.psr.level import Level
-from stormpsr_jax.psr.level import level as right_level
+from stormpsr_jax.psr.level import Level, level
 from stormpsr_jax.psr.selection import Choice, HeldOut, select
 from stormpsr_jax.recordings.evaluation_set import LabelledPredictions
 from stormpsr_jax.recordings.procedure import Procedure
@@ -137,8 +136,8 @@ class Evaluation(Stage):
             files.write_json(workdir / "detections.json", detections)
         if writes_model:
             share = self._product_share(run, val)
-            level = right_level(r.scores for r in val.values() if r.scores is not None)
-            self._write_model(run, chosen, result, used, share, level)
+            right = level(r.scores for r in val.values() if r.scores is not None)
+            self._write_model(run, chosen, result, used, share, right)
         else:
             files.remove(workdir / "model")  # of a run with an encoder
         by = {"code": remaking.package(), "environment": environment()}
@@ -305,10 +304,8 @@ class Evaluation(Stage):
                 "made_from": made_from,
                 "trained": trainings(run.workdir, stages),
                 "data": self._data(run)
-                | {
-                    "untested": bool(wrong_parts.untested(result)),
-                    "never_wrong": self._never_wrong(run),
-                },
+                | {"untested": bool(wrong_parts.untested(result))}
+                | {"never_wrong": self._never_wrong(run)},
                 "fused": None if fusion is None else len(fusion.recordings),
                 "code": remaking.package(),
             },
@@ -346,14 +343,10 @@ class Evaluation(Stage):
 
     def _never_wrong(self, run: Run) -> list[str]:
         """The components that no recording to learn from or choose by shows incorrect."""
-        splits = {"train", "val"} & {*run.data.recordings()}
-        sources = (run.data.source(split) for split in splits)
-        seen = np.zeros(run.procedure.num_components, bool)
-        for source in sources:
-            for recording in source.recordings.values():
-                seen |= (recording.states < 0).any(axis=0)
-        names = zip(run.procedure.components, seen, strict=True)
-        return [name for name, shown in names if not shown]
+        sources = map(run.data.source, {"train", "val"} & {*run.data.recordings()})
+        labelled = (r for source in sources for r in source.recordings.values())
+        wrong = {k for r in labelled for k in np.flatnonzero((r.states < 0).any(axis=0))}
+        return [name for k, name in enumerate(run.procedure.components) if k not in wrong]
 
     def show(self, run: Run) -> None:
         """Prints the table of a finished run, and where to look further."""
