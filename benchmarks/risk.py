@@ -3,15 +3,18 @@
     python -m benchmarks.risk RUN… [--further=60] [--wrong=0.25] [--corrected=0.5] [--record=risk]
     python -m benchmarks.risk --plot
 
-RUN are work folders of finished runs with a learned fusion, or "demo", the model that ships. Scores
-the test split of each run and, with --further, so many more recordings in its world, rendered here,
+RUN are work folders of finished runs with a learned fusion, or "demo", the model that ships.
+RUNS/WORLD_SEED, as runs/toy_5001, is trained first if it is not there: config `synthetic`, or that
+of --config, in this world with this seed. Scores the test split of each
+run and, with --further, so many more recordings in its world, rendered here,
 in which each part is installed incorrectly first with the chance --wrong, and corrected with the
 chance --corrected, of which --later come some steps later. All are decoded with the weights of the
 learned fusion that ship, of --kinds. Prints the table of each and of all together: what is seen (no
 bar), and what is right at each bar, of which the accepted share of all is `risk.PRIOR`; what the
 alerts of incorrect installations come to at the default risk, by recording; and the weights of a
-part's evidence that fit these recordings best (`evidence.EVIDENCE`). --record keeps the tables in
-benchmarks/results; --plot draws docs/risk.webp from the results that are kept as "risk".
+part's evidence that fit these recordings best (`evidence.EVIDENCE`). Tables "as decided" are of the
+weights and the bar that each run has chosen. --record keeps the tables in benchmarks/results;
+--plot draws docs/risk.webp from the results that are kept as "risk".
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ import matplotlib.figure
 import numpy as np
 import simplejpeg
 
-from benchmarks import record
+from benchmarks import own_product, record
 from data_prep import synthetic
 from data_prep.products.product import Product, toy_product
 from data_prep.rendering import seeds
@@ -43,10 +46,8 @@ from stormpsr_jax.base.progress import Bar
 from stormpsr_jax.psr import metrics, risk, tables, wrong_parts
 from stormpsr_jax.psr.events import reports
 from stormpsr_jax.psr.evidence import Evidence, part_inputs, sigmoid
-from stormpsr_jax.psr.learned_beliefs import (
-    default_weights,
-)
-from stormpsr_jax.psr.learned_events import removal_logits
+from stormpsr_jax.psr.learned_beliefs import Weights, default_weights
+from stormpsr_jax.psr.learned_events import LearnedSettings, removal_logits
 from stormpsr_jax.psr.learned_stream import LEARNED
 from stormpsr_jax.psr.monitor import Monitor
 from stormpsr_jax.recordings.evaluation_set import LabelledPredictions
@@ -56,12 +57,15 @@ from stormpsr_jax.recordings.scores import KINDS, Scores, from_predictions
 from stormpsr_jax.recordings.steps import states_to_steps
 from stormpsr_jax.serving import frames
 from stormpsr_jax.serving.model import Model, load_model
+from stormpsr_jax.stages import fuse
 from tools.fusion_weights import read_run
 
 DEMO = "demo"
 SIZE, NOISE, SEED = 64, 2.5, 9000  # pixels, grey levels, of what is rendered here
 OF_ERRORS = ("wrong part", "error state")  # kinds of alerts
 PARTS = ("shown", "accepted", "unsure", "right_installations", "right_unsure", "no_verdict")
+CALLS = ("right_called_wrong", "early")  # of what a run has decided
+
 
 Recordings = dict[str, LabelledPredictions]
 
@@ -188,6 +192,21 @@ def rows_of(procedure: Procedure, recordings: Recordings, kind: str) -> list[dic
             name: dataclasses.replace(r, scores=of_kind(r, kind, procedure))
             for name, r in recordings.items()
         }
+    return scored(procedure, recordings, settings, weights, bars)
+
+
+def scored(
+    procedure: Procedure,
+    recordings: Recordings,
+    settings: LearnedSettings,
+    weights: Weights,
+    bars: Sequence[float],
+    parts: Sequence[str] = PARTS,
+) -> list[dict[str, Any]]:
+    """A row for what is seen, whose bar is None, and one for what is right at each of `bars`.
+
+    `parts`: which counts of installations a row has.
+    """
     found: list[dict[str, Any]] = []
     decoded = {
         name: LEARNED.decode_each(
@@ -208,12 +227,32 @@ def rows_of(procedure: Procedure, recordings: Recordings, kind: str) -> list[dic
             scores[name] = metrics.score_recording(r.truth, steps, procedure.fps)
             one = wrong_parts.score_recording(r.frames, r.states, sure, procedure.fps, unsure)
             wrong.append(one)
-        whole, parts = metrics.summarise(scores), wrong_parts.summarise(wrong)
-        low, high = wrong_parts.interval(parts["accepted"], parts["shown"])
-        row = {"bar": bar, **{key: parts[key] for key in PARTS}}
+        whole, counts = metrics.summarise(scores), wrong_parts.summarise(wrong)
+        low, high = wrong_parts.interval(counts["accepted"], counts["shown"])
+        row = {"bar": bar, **{key: counts[key] for key in parts}}
         row |= {"accepted_low": low, "accepted_high": high}
         found.append(row | {key: whole[key] for key in ("pos", "f1", "delay_s")})
     return found
+
+
+def train(run: Path, config: str) -> None:
+    """Trains the run of a folder WORLD_SEED, unless it is finished."""
+    if (run / "metrics.json").exists():
+        return
+    world, _, seed = run.name.partition("_")
+    if world not in WORLDS or not seed.isdigit():
+        raise SystemExit(f"{run}: no finished run; WORLD_SEED is trained: {', '.join(WORLDS)}")
+    made = [f"--config.seed={seed}"]
+    made += [f"--config.data.synthetic.{field}" for field in (f"world={world}", f"seed={seed}")]
+    own_product.run("stormpsr_jax.main", f"--config={config}", *made, f"--workdir={run}")
+
+
+def decided(run: Path, procedure: Procedure, recordings: Recordings) -> list[dict[str, Any]]:
+    """The rows of a run's own weights and bar."""
+    chosen = files.read_json(run / "metrics.json")["streams"][LEARNED.name]["settings"]
+    settings, fusion = LearnedSettings(**chosen), fuse.read(run / "fuse")
+    bars = () if settings.sure is None else (settings.sure,)
+    return scored(procedure, recordings, settings, fusion.weights, bars, (*PARTS, *CALLS))
 
 
 def alerts(procedure: Procedure, recordings: Recordings) -> dict[str, int]:
@@ -284,6 +323,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("runs", nargs="*", metavar="RUN")
+    add("--config", default="synthetic", help="of runs that are trained here (%(default)s)")
     add("--further", type=int, default=0, help="recordings of each run's product (0)")
     for habit in ("wrong", "corrected", "later"):
         add(f"--{habit}", type=float, help="chance in these recordings; otherwise the world's")
@@ -304,6 +344,7 @@ def main() -> None:
             model = load_model(run)
             procedure = model.procedure.at(model.fps)
         else:
+            train(Path(run), args.config)
             procedure, fps, found = read_run(Path(run), ["test"])
             procedure = procedure.at(fps)
             worlds[f"{name}, test"] = {r.name: r for r in found}
@@ -316,6 +357,8 @@ def main() -> None:
             measured["alerts"].append({"world": world} | alerts(procedure, recordings))
             for kind in args.kinds:
                 measured[f"{kind}, {world}"] = rows_of(procedure, recordings, kind)
+            if run != DEMO:
+                measured[f"as decided, {world}"] = decided(Path(run), procedure, recordings)
     for kind in args.kinds:
         rows = {title: of for title, of in measured.items() if title.startswith(f"{kind}, ")}
         tests = [of for title, of in rows.items() if title.endswith(", test")]
