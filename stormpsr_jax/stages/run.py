@@ -3,9 +3,8 @@
 import functools
 import json
 import os
-import shutil
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,8 @@ import jax
 import msgspec
 from ml_collections import ConfigDict
 
-from stormpsr_jax.base import files, installed, interruption, memory
-from stormpsr_jax.base.errors import raise_all, tell
+from stormpsr_jax.base import files, interruption, memory
+from stormpsr_jax.base.errors import raise_all
 from stormpsr_jax.configs.default import Config
 from stormpsr_jax.stages import checks, config_flag, order, remaking, sharing
 from stormpsr_jax.stages.data import Data
@@ -22,8 +21,6 @@ from stormpsr_jax.stages.rendering import Rendering
 from stormpsr_jax.stages.stage import Run, Stage
 from stormpsr_jax.training import hosts
 from stormpsr_jax.training.sharding import make_mesh
-
-NVIDIA, TPU = Path("/dev/nvidia0"), Path("/dev/accel0")  # devices of this machine
 
 
 def run(
@@ -135,24 +132,8 @@ def _refuse(config: Config, run: Run, stages: Sequence[Stage]) -> None:
 def _check(config: Config, run: Run, stages: Sequence[Stage], remake: bool) -> None:
     _refuse(config, run, stages)
     remaking.check(run, stages, remake)
-    for text in unused_devices({device.platform for device in jax.local_devices()}):
-        tell("warning", text)
     content = json.dumps(msgspec.to_builtins(config), indent=2)
     files.write_text(run.workdir / "config.json", content + "\n")
-
-
-def unused_devices(platforms: Collection[str]) -> list[str]:
-    """Says which kinds of devices are here that JAX lacks the package for; JAX_PLATFORMS rules."""
-    if os.environ.get("JAX_PLATFORMS"):
-        return []
-    gpu = shutil.which("nvidia-smi") is not None or NVIDIA.exists()
-    kinds = (("an NVIDIA GPU", "gpu", "cuda", gpu), ("a TPU", "tpu", "tpu", TPU.exists()))
-    return [
-        f"this machine has {name}, which JAX does not see, so everything runs on the CPU, many "
-        f"times slower; {installed.extra(extra)} (JAX_PLATFORMS=cpu if the CPU is meant)"
-        for name, platform, extra, is_there in kinds
-        if is_there and platform not in platforms
-    ]
 
 
 def _make(run: Run, stage: Stage, remake: bool, shared: Path | None) -> bool:
