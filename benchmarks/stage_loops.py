@@ -3,12 +3,14 @@
 For the benchmarks that measure the real models, losses, optimisers and pipelines.
 """
 
+import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import simplejpeg
@@ -26,10 +28,10 @@ from stormpsr_jax.stages.data import SPLITS
 from stormpsr_jax.stages.embed import path_of
 from stormpsr_jax.stages.run import run_of
 from stormpsr_jax.stages.stage import Run, Training
-from stormpsr_jax.stages.temporal import TemporalTraining
 from stormpsr_jax.training import checkpoint, step
 from stormpsr_jax.training.definition import Definition
 from stormpsr_jax.training.sharding import state_shardings
+from stormpsr_jax.training.step import Batch, Params
 
 STAGES = ("pretrain", "temporal", "finetune", "detector")
 SECONDS = 16.0  # that a recording stays in each state: hard backgrounds lie 12 s before its end
@@ -149,10 +151,17 @@ def definitions(
 
 
 def build(run: Run, stage: Training) -> Definition:
-    """What one stage would train."""
-    if isinstance(stage, TemporalTraining):
-        return stage.build(run, on_device=False)  # the clips themselves are the batch
-    return stage.build(run)
+    """What one stage would train, a step a dispatch; what devices hold is part of its step."""
+    definition = stage.build(run)
+    if definition.held is None:
+        return definition
+    held = definition.held()
+
+    def loss_fn(params: Params, batch_stats: Params, batch: Batch, rng: jax.Array) -> step.Loss:
+        whole = {name: jnp.asarray(array) for name, array in held.items()}
+        return definition.loss_fn(params, batch_stats, whole | batch, rng)
+
+    return dataclasses.replace(definition, loss_fn=loss_fn, held=None, steps_per_dispatch=1)
 
 
 def abstract_state(definition: Definition) -> tuple[step.TrainState, optax.GradientTransformation]:

@@ -82,7 +82,7 @@ def test_live_recognises_exactly_what_metrics_json_says(finished):
     for stream, found in metrics["streams"].items():
         assert model.figures[stream]["test"]["f1"] == found["f1"]
         for name, recording in found["recordings"].items():
-            pictures = np.concatenate([images for _, images in source.chunks(name, 50)])
+            pictures = np.concatenate([*source.chunks(name, 50)])
             first, count = source.recordings[name].first_frame, len(pictures)
             cut_at = {0, *rng.integers(1, count, 4).tolist()}
             live, told = model.live(stream=stream, recording=name), []

@@ -126,7 +126,7 @@ def compare(whole: Model, half: Model, source: ClipSource) -> dict[str, Any]:
     for name in Bar(iterable=sorted(source.recordings), desc="compare", unit="recording"):
         whole_events, half_events = (
             sorted(
-                model.recognise((images for _, images in source.chunks(name, 64)), recording=name),
+                model.recognise(source.chunks(name, 64), recording=name),
                 key=lambda event: (event.step_id, event.kind, event.frame),
             )
             for model in (whole, half)

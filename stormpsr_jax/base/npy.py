@@ -3,9 +3,6 @@
 import tokenize
 import zipfile
 import zlib
-from typing import IO
-
-import numpy as np
 
 MAX_HEADER = 10_000  # characters of the header of an .npy file
 # What NumPy, zipfile and the parser of a header raise for a damaged file.
@@ -16,21 +13,6 @@ UNREADABLE = (
     zipfile.BadZipFile,
     zlib.error,
 )
-
-
-def read_npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Returns (shape, Fortran order, dtype) of an .npy file of version 1.0.
-
-    Raises:
-        ValueError: another version, or no header that can be read.
-    """
-    try:
-        version = np.lib.format.read_magic(file)
-        if version != (1, 0):
-            raise ValueError(f"an .npy file of version {version}, not (1, 0)")
-        return np.lib.format.read_array_header_1_0(file, max_header_size=MAX_HEADER)
-    except UNREADABLE as error:
-        raise ValueError(f"the header of the .npy file: {reason(error)}") from error
 
 
 def reason(error: BaseException) -> str:

@@ -7,7 +7,6 @@ records that hold them are read, and only the JPEGs asked for are decoded.
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import functools
 import hashlib
@@ -254,20 +253,14 @@ class ClipSource:
         first = self.recordings[recording].first_frame
         return self.frames(recording, first + np.asarray(rows, np.int64))
 
-    def chunks(
-        self, recording: str, batch: int, every: int = 1
-    ) -> Generator[tuple[int, np.ndarray]]:
-        """Yields (row of the first one, at most `batch` pictures) in order.
+    def chunks(self, recording: str, batch: int, every: int = 1) -> Generator[np.ndarray]:
+        """Yields at most `batch` pictures at a time, in order, of every so-manieth row.
 
-        With `every`, of every so-manieth row alone. Threads read the next chunks while one is in
-        use.
+        Threads read the next chunks while one is in use.
         """
         rows = np.arange(0, self.recordings[recording].num_frames, every)
         parts = [rows[start : start + batch] for start in range(0, len(rows), batch)]
-        read = in_order(functools.partial(self.rows, recording), parts, self.readers)
-        with contextlib.closing(read):
-            for part in parts:
-                yield int(part[0]), next(read)
+        return in_order(functools.partial(self.rows, recording), parts, self.readers)
 
     def jpegs(self, recording: str, frames: Numbers) -> list[bytes]:
         """Returns the JPEG bytes of T frames; arguments and errors as in `frames`."""

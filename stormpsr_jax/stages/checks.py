@@ -77,12 +77,6 @@ def _folder(config: Config, run: Run, _: Sequence[Stage]) -> Iterator[str]:
             "--config.data.dir"
         )
         return
-    if (folder / "embeddings.json").is_file():
-        yield (
-            f"{which}: is a folder of embeddings, which is no longer read; give the data folder of "
-            "the pictures, and --config.embed.files=DIR of RECORDING.npy"
-        )
-        return
     if not run.data.is_there:
         yield (
             f"{which}: is no finished data folder ({data_folder.MARKER} is not in it); run the "

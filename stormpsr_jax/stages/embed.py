@@ -1,15 +1,11 @@
 """Stage `embed`: every frame of the training and validation split through the encoder, once.
 
-Pictures that repeat the one before, as where a video was brought to a higher frame rate, take no
-time of it. With `embed.every`, frames between those that are encoded repeat the one before as well.
-With `embed.files` nothing is encoded: the embeddings of another encoder are taken, of the splits
-that are predicted too.
+With `embed.every`, frames between those that are encoded repeat the one before. With `embed.files`
+nothing is encoded: the embeddings of another encoder are taken, of the splits that are predicted
+too.
 """
 
 import dataclasses
-import itertools
-from collections import deque
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +17,6 @@ from stormpsr_jax.base.errors import gathering
 from stormpsr_jax.base.progress import Bar
 from stormpsr_jax.base.results import Record
 from stormpsr_jax.configs import default as sections
-from stormpsr_jax.data.features import EmbeddingFile
 from stormpsr_jax.stages.data import SPLITS, Reads
 from stormpsr_jax.stages.pretrain import Pretraining
 from stormpsr_jax.stages.stage import Run, Stage
@@ -75,13 +70,8 @@ class Embedding(Stage):
                         shape = (left, self.pretrain.encoder.hidden)
                         header = {"descr": "<f4", "fortran_order": False, "shape": shape}
                         np.lib.format.write_array_header_1_0(file, header)
-                        under_way: deque[list[int]] = deque()
-                        pictures = distinct(source.chunks(name, batch, every), batch, under_way)
-                        for found in encoder.over(pictures):
-                            counts = np.asarray(under_way.popleft())
-                            held = np.asarray(found, np.float32).repeat(every * counts, axis=0)[
-                                :left
-                            ]
+                        for found in encoder.over(source.chunks(name, batch, every)):
+                            held = np.asarray(found, np.float32).repeat(every, axis=0)[:left]
                             file.write(held.tobytes())
                             progress.update(len(held))
                             left -= len(held)
@@ -89,10 +79,10 @@ class Embedding(Stage):
                     results.write(part_of, Record({}, results=made))
         return {}
 
-    def read(self, run: Run, split: str) -> dict[str, EmbeddingFile]:
+    def read(self, run: Run, split: str) -> dict[str, np.ndarray]:
         """{recording: (N, D)} of a split, as the stage left them."""
         names = run.data.source(split).recordings
-        return {name: EmbeddingFile(path_of(run, split, name)) for name in names}
+        return {name: np.load(path_of(run, split, name)) for name in names}
 
     def width(self, run: Run) -> int:
         """D of the embeddings; 0 where a file of embed.files does not say it."""
@@ -180,30 +170,3 @@ def _rows(run: Run, split: str, name: str, path: Path) -> np.ndarray:
             f"frames of recording {name!r} in {run.data.folder(split)} is needed"
         )
     return rows
-
-
-def distinct(
-    chunks: Iterable[tuple[int, np.ndarray]], batch: int, under_way: deque[list[int]]
-) -> Iterator[np.ndarray]:
-    """Yields pictures, without those that are the very same as the one before.
-
-    Args:
-        chunks: (row of the first one, pictures (N, …)), without gaps.
-        batch: the most pictures at once.
-        under_way: is given how many rows in a row each of the pictures is of, before these come.
-    """
-    pictures: list[np.ndarray] = []
-    counts: list[int] = []
-    for image in itertools.chain.from_iterable(images for _, images in chunks):
-        if pictures and np.array_equal(image, pictures[-1]):
-            counts[-1] += 1
-            continue
-        if len(pictures) == batch:
-            under_way.append(counts)
-            yield np.stack(pictures)
-            pictures, counts = [], []
-        pictures.append(image)
-        counts.append(1)
-    if pictures:
-        under_way.append(counts)
-        yield np.stack(pictures)

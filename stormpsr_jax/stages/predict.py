@@ -15,7 +15,6 @@ from stormpsr_jax.base.results import Record
 from stormpsr_jax.configs import default as sections
 from stormpsr_jax.data import sampling
 from stormpsr_jax.data.clips import ClipSource
-from stormpsr_jax.data.features import EmbeddingFile
 from stormpsr_jax.recordings import predictions, scores
 from stormpsr_jax.recordings.evaluation_set import LabelledPredictions, load_recordings
 from stormpsr_jax.serving.batched import Batched
@@ -204,12 +203,12 @@ def _chunks(
     encoded: Iterable[Any] = itertools.repeat(None)
     detected: Iterable[Any] = itertools.repeat(None)
     if "encode" in made:
-        encoded = (pictures for _, pictures in source.chunks(name, batch))
+        encoded = source.chunks(name, batch)
     elif "temporal" in made:
-        file = EmbeddingFile(embeddings)
-        encoded = (file[start : start + batch] for start in starts)
+        rows = np.load(embeddings)
+        encoded = (rows[start : start + batch] for start in starts)
     if detector_source is not None:
-        detected = (pictures for _, pictures in detector_source.chunks(name, batch))
+        detected = detector_source.chunks(name, batch)
     for start, *views in zip(starts, encoded, detected, strict=False):
         yield numbers[start : start + batch], Views(*views)
 

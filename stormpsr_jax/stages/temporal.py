@@ -11,6 +11,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import msgspec
+import numpy as np
 
 from stormpsr_jax.base import user_code
 from stormpsr_jax.configs import default as sections
@@ -24,12 +25,11 @@ from stormpsr_jax.stages import learning, validation
 from stormpsr_jax.stages.data import SPLITS, Reads
 from stormpsr_jax.stages.embed import Embedding
 from stormpsr_jax.stages.stage import Run, Training
-from stormpsr_jax.training import hosts, losses, sharding
+from stormpsr_jax.training import losses
 from stormpsr_jax.training.definition import Definition
 from stormpsr_jax.training.optimizer import optimisation
 from stormpsr_jax.training.step import Batch, Loss, Params
 
-SHARE = 4  # of a device's free memory, the part that embeddings may take of it by themselves
 STEPS_PER_DISPATCH = 25
 CLIPS = 256  # that are judged at once
 
@@ -92,19 +92,11 @@ class TemporalTraining(Training):
         function = _clip_logits(self.network(run), run.procedure.num_components)
         return Batched(function, params, CLIPS)
 
-    def build(self, run: Run, on_device: bool | None = None) -> Definition:
-        """Returns what it trains.
-
-        Args:
-            on_device: whether clips are put together on the devices, each of which then has all
-                embeddings; None: if they fit.
-        """
+    def build(self, run: Run) -> Definition:
+        """Returns what it trains; clips are put together on the devices, which have all rows."""
         config, data = self.temporal, run.data
         train, val = data.source("train"), data.source("val")
-        embeddings, val_embeddings = (self.embed.read(run, split) for split in SPLITS)
-        if on_device is None:
-            most = sharding.free_bytes(run.devices) // SHARE
-            on_device = not hosts.where(clip_rows.table_bytes(embeddings) > most)
+        val_embeddings = self.embed.read(run, "val")
         val_states = {name: r.states for name, r in val.recordings.items()}
         model = learning.to_train(run, self.network(run), self.attention)
         width = next(iter(val_embeddings.values())).shape[1]
@@ -115,13 +107,13 @@ class TemporalTraining(Training):
             return learning.fresh(model, run.key("temporal/init"), shape)["params"], {}
 
         def loss_fn(params: Params, batch_stats: Params, batch: Batch, rng: jax.Array) -> Loss:
-            if on_device:
-                # Behind a barrier the network is compiled as without the table, and rounds alike.
-                x = jax.lax.optimization_barrier(batch["table"][batch["rows"]])
-            else:
-                x = batch["embeddings"]
+            # Behind a barrier the network is compiled as without the table, and rounds alike.
+            x = jax.lax.optimization_barrier(batch["table"][batch["rows"]])
             predicted: Any = model.apply({"params": params}, x, train=True, rngs={"dropout": rng})
             return loss_of(predicted, batch, batch_stats)
+
+        def held() -> dict[str, np.ndarray]:
+            return {"table": np.concatenate(list(self.embed.read(run, "train").values()))}
 
         def evaluate(params: Params, _: Params) -> dict[str, float]:
             logits = self.logits(run, params)
@@ -131,17 +123,15 @@ class TemporalTraining(Training):
             init=init,
             loss_fn=loss_fn,
             data=clip_rows.embedded_clips(
-                embeddings,
                 {name: r.states for name, r in train.recordings.items()},
                 **self.clip_options(run, train, config.batch, run.seed, self.embed.embed.every),
-                held=on_device,
             ),
             **optimisation(config),
             evaluate=evaluate,
             best=config.best,
             unit="clips",
             steps_per_dispatch=STEPS_PER_DISPATCH,
-            held=(lambda: {"table": clip_rows.table(embeddings)}) if on_device else None,
+            held=held,
         )
 
     def loss(self, run: Run, clips: int) -> Callable[[jax.Array, Batch, Params], Loss]:

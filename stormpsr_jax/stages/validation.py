@@ -15,7 +15,6 @@ import numpy as np
 from stormpsr_jax.data import sampling
 from stormpsr_jax.data.annotation import EMPTY
 from stormpsr_jax.data.clips import ClipSource
-from stormpsr_jax.data.features import EmbeddingFile
 from stormpsr_jax.data.read_ahead import in_order
 from stormpsr_jax.psr.detection_scores import TrueBoxes, average_precisions
 from stormpsr_jax.recordings.predictions import Detections
@@ -109,7 +108,7 @@ def shares_key_frames(source: ClipSource, procedure: Procedure, window: int, ini
 
 def clip_scores(
     logits: Batched,
-    embeddings: Mapping[str, np.ndarray | EmbeddingFile],
+    embeddings: Mapping[str, np.ndarray],
     states: Mapping[str, np.ndarray],
     window: Window,
 ) -> dict[str, float]:
@@ -117,7 +116,7 @@ def clip_scores(
 
     Args:
         logits: embeddings (B, T, D) → (B, K).
-        embeddings: {recording: (N, D)}, arrays or files.
+        embeddings: {recording: (N, D)}.
         states: {recording: (N, K)}.
         window: in rows.
 

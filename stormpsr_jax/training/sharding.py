@@ -7,8 +7,6 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from stormpsr_jax.base import memory
-
 AXES = ("data", "fsdp")
 
 
@@ -64,17 +62,6 @@ def state_shardings(abstract_state: Any, mesh: Mesh, min_size: int = 2**14) -> A
         return NamedSharding(mesh, PartitionSpec(*(None,) * largest, "fsdp"))
 
     return jax.tree.map(sharding, abstract_state)
-
-
-def free_bytes(mesh: Mesh) -> int:
-    """Returns how much memory is free on each of this process's devices.
-
-    Devices that do not say so, CPUs among them, share that of the machine.
-    """
-    known = [device.memory_stats() for device in mesh.local_devices]
-    if all(stats and "bytes_limit" in stats for stats in known):
-        return min(stats["bytes_limit"] - stats.get("bytes_in_use", 0) for stats in known)
-    return memory.available_bytes() // len(known)
 
 
 def put(arrays: Mapping[str, np.ndarray], sharding: NamedSharding) -> dict[str, jax.Array]:

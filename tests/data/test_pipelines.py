@@ -81,12 +81,8 @@ def pipeline(data, kind, workers=0, seed=0):
     if kind == "finetune":
         return pipelines.picture_clips(train, sampler, **options)
     if kind == "temporal":
-        embeddings = {
-            name: np.stack([np.full(60, int(name[-1])), np.arange(60)], 1).astype(np.float32)
-            for name in train.recordings
-        }
         states = {name: r.states for name, r in train.recordings.items()}
-        return clip_rows.embedded_clips(embeddings, states, sampler, **options)
+        return clip_rows.embedded_clips(states, sampler, **options)
     options = {"background": 0.4, "cad_share": 0.3, "cad_wrong": 0.4, "batch": 16}
     return pictures(train, data["cad"], seed=seed, workers=workers, **options)
 
@@ -155,8 +151,8 @@ def test_clips_pictures_and_embeddings_are_the_window_and_labels_the_net_change(
                 frames = np.round(batch["image"].mean((2, 3))[..., 1] / 4).astype(int)  # (B, T)
                 names = np.round(batch["image"].mean((1, 2, 3))[:, 0] / 10).astype(int)
             else:
-                frames = batch["embeddings"][..., 1].astype(int)
-                names = batch["embeddings"][:, 0, 0].astype(int)
+                frames = batch["rows"] % 60
+                names = batch["rows"][:, 0] // 60
             assert batch["state"].dtype == np.int8
             rows = zip(frames, names, batch["label"], batch["state"], strict=True)
             for clip, name, label, state in rows:

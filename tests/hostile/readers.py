@@ -184,7 +184,7 @@ def read_data(root: Path, path: Path) -> int:
     count = 0
     for split in list_splits(root):
         source = ClipSource(root, split, shards_data.toy_procedure())
-        count += sum(len(shown) for n in source.recordings for _, shown in source.chunks(n, 8))
+        count += sum(len(shown) for n in source.recordings for shown in source.chunks(n, 8))
     return count
 
 

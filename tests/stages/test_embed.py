@@ -1,42 +1,16 @@
 import json
 import pickle
 import shutil
-from collections import deque
 
 import numpy as np
 import pytest
 
 from stormpsr_jax import main
 from stormpsr_jax.configs import own
-from stormpsr_jax.data import clip_rows
 from stormpsr_jax.recordings import predictions
-from stormpsr_jax.stages import embed
-from stormpsr_jax.stages.temporal import TemporalTraining
-from stormpsr_jax.training import sharding
-from stormpsr_jax.training.metrics import read_metrics
 from tests.support.digests import digests
 from tests.support.embeddings_data import FIRST, PROCEDURE, D, N, W, config_for, states_of, write
-from tests.support.tiny import opened, tiny_run
-
-
-@pytest.mark.parametrize("chunk", [1, 3, 7, 100])
-@pytest.mark.parametrize("batch", [1, 4, 50])
-def test_distinct_rows_come_back_and_nothing_is_there_twice(chunk, batch):
-    rng = np.random.default_rng(chunk)
-    pictures = rng.integers(0, 3, (60, 2, 2, 3), np.uint8).repeat(rng.integers(1, 5, 60), axis=0)
-    chunks = [(i, pictures[i : i + chunk]) for i in range(0, len(pictures), chunk)]
-    under_way = deque()
-    found = [(images, under_way.popleft()) for images in embed.distinct(chunks, batch, under_way)]
-    again = np.concatenate([images.repeat(counts, axis=0) for images, counts in found])
-    np.testing.assert_array_equal(again, pictures)
-    # Every batch but the last is full, so that none is spent on less than it could take.
-    assert {len(images) for images, _ in found[:-1]} <= {batch}
-    for images, counts in found:
-        assert len(images) == len(counts) <= batch
-        assert (images[1:] != images[:-1]).any(axis=(1, 2, 3)).all()
-    changes = (pictures[1:] != pictures[:-1]).any(axis=(1, 2, 3)).sum()
-    # One more a batch at most, where a picture goes on in the next one.
-    assert changes + 1 <= sum(len(images) for images, _ in found) <= changes + len(found)
+from tests.support.tiny import tiny_run
 
 
 def test_frames_that_are_not_encoded_repeat_the_one_before(finished, tmp_path):
@@ -157,56 +131,3 @@ def test_embeddings_that_cannot_be_taken_are_a_line(given, tmp_path, what):
     with pytest.raises(ValueError, match=message) as caught:
         main.run(config_for(given, **fields), tmp_path / "run")
     assert len(str(caught.value).splitlines()) == 1
-
-
-def test_a_folder_of_embeddings_of_before_is_refused_in_a_line(given, tmp_path):
-    (tmp_path / "embeddings.json").write_text("{}")
-    config = config_for(given, **{"data.dir": str(tmp_path)})
-    with pytest.raises(ValueError, match=r"no longer read; give .*--config\.embed\.files=DIR"):
-        main.run(config, tmp_path / "run")
-
-
-SHORT = {"temporal.steps": 8, "temporal.eval_every": 4, "log_every": 2}
-SHORT |= {"temporal.batch": 8, "checkpoint_every": 3}
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return write(tmp_path_factory.mktemp("embeddings"))
-
-
-def embedded(folder, workdir):
-    """What a run works in whose stage `embed` is done, and its stages."""
-    run, stages = opened(config_for(folder, **SHORT), workdir, sharding.make_mesh(1, 1))
-    stages["embed"].make(run)
-    return run, stages
-
-
-@pytest.mark.usefixtures("system")
-def test_temporal_losses_do_not_depend_on_where_embeddings_are(folder, tmp_path, monkeypatch):
-    found, build = [], TemporalTraining.build
-    for on_device in (True, False):
-        run, stages = embedded(folder, tmp_path / str(on_device))
-        monkeypatch.setattr(TemporalTraining, "build", lambda s, r, o=on_device: build(s, r, o))
-        stages["temporal"].make(run)
-        monkeypatch.undo()
-        rows = read_metrics(run.workdir / "temporal" / "metrics.jsonl")
-        found.append([row["loss"] for row in rows if "loss" in row])
-    np.testing.assert_allclose(*found, rtol=1e-5)
-
-
-def test_temporal_the_rows_of_clips_are_those_that_the_loader_reads(folder, tmp_path):
-    run, stages = embedded(folder, tmp_path)
-    source = run.data.source("train")
-    states = {name: r.states for name, r in source.recordings.items()}
-    embeddings = stages["embed"].read(run, "train")
-    options = stages["temporal"].clip_options(run, source, 16, 3)
-    read = clip_rows.embedded_clips(embeddings, states, **options)(5)
-    picked = clip_rows.embedded_clips(embeddings, states, **options, held=True)(5)
-    table = clip_rows.table(embeddings)
-    assert table.nbytes == clip_rows.table_bytes(embeddings)
-    for _ in range(3):
-        clips, rows = next(read), next(picked)
-        np.testing.assert_array_equal(table[rows.pop("rows")], clips.pop("embeddings"))
-        for name in clips:
-            np.testing.assert_array_equal(clips[name], rows[name])

@@ -202,7 +202,7 @@ def test_a_run_without_a_detector_says_right_wrong_and_not_sure_live_as_in_files
     assert weights.kind == "clips"
     for name in source.recordings:
         live = model.live(recording=name)
-        for i, picture in enumerate(np.concatenate([p for _, p in source.chunks(name, 50)])):
+        for i, picture in enumerate(np.concatenate([*source.chunks(name, 50)])):
             live.update(picture, i / model.fps)
         path = tmp_path / "run/predictions/test/scores" / f"{name}.npz"
         variant = model.procedure.variant_for(name)
