@@ -5,7 +5,7 @@
 
 TABLE is all, or one of main (both streams, B1 to B3, recordings with and without errors), sampling
 (KFS and KCAS switched off), clips (uniform, Gaussian, KCAS), t_f, window, backbones, finetune,
-detector (AP@50 on test), speed (frames a second on this machine) and embeddings (a figure).
+detector (AP@50 on test) and speed (frames a second on this machine).
 
 With --asd, prediction files of a detector on the test split, such as IndustReal's authors publish,
 each row that needs detections is there a second time with these, by the settings of the papers; the
@@ -21,7 +21,6 @@ VARIANT.log beside.
 """
 
 import argparse
-import importlib.util
 from collections.abc import Iterator
 from typing import Any
 
@@ -50,8 +49,6 @@ def plan(args: argparse.Namespace) -> command.Plan:
             raise ValueError(
                 f"table {table} needs {', '.join(missing)}, which --config.stages leaves out"
             )
-    if "embeddings" in tables and importlib.util.find_spec("sklearn") is None:
-        raise ValueError(paper_results.EMBEDDINGS_NEED)
     runs = paper_plan.runs_of(tables, args.config, args.root, args.seeds)
     if args.asd is not None:
         paper_results.check_given(args.asd, next(iter(runs.values())))
@@ -59,8 +56,7 @@ def plan(args: argparse.Namespace) -> command.Plan:
     def made(runs: command.Runs) -> Iterator[tuple[str, Any, str]]:
         for table in tables:
             if any(variant in paper_plan.TABLES[table].variants for variant, _ in runs):
-                folder = args.root / "tables"
-                found = paper_results.content(table, runs, args.seeds, folder, args.asd)
+                found = paper_results.content(table, runs, args.seeds, args.asd)
                 yield f"tables/{table}", found, markdown(found)
 
     return runs, made

@@ -23,7 +23,7 @@ _LIBRARIES = (
 )  # fmt: skip
 _ROOT = Path(__file__).parents[2]
 # Of those whose modules have other names, some that a command may miss.
-_PACKAGES = {"absl": "absl-py", "paho": "paho-mqtt", "sklearn": "scikit-learn"}
+_PACKAGES = {"absl": "absl-py", "paho": "paho-mqtt"}
 
 
 def code_digest(*packages: Path) -> str:

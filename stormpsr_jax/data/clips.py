@@ -381,15 +381,14 @@ class ClipSource:
 
 
 def read_labels(
-    path: Path, num_components: int, advice: str = "run the same data_prep command again"
+    path: Path, num_components: int
 ) -> tuple[dict[str, LabelledFrames], dict[str, int]]:
     """Returns the recordings of a split, in shard order, and their numbers of records.
 
     Raises:
         ValueError: it is missing or damaged, or has states of another width.
     """
-    keys = ("num_records", "states", "boxes", "classes", "visible")
-    arrays = folder.read_arrays(path, keys, num_components, advice)
+    arrays = folder.read_arrays(path, num_components)
     cuts = np.cumsum(arrays["num_frames"])[:-1]
     columns = ["states", "boxes", "classes", "visible"]
     if "poses" in arrays:  # renders alone have them

@@ -5,7 +5,7 @@ is taken, and what does not fit together is named before a stage begins.
 """
 
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -24,6 +24,14 @@ MAX_SIDE = 2**14  # pixels of a side of a stored picture
 MAX_CLIP = 2**14  # frames of a record
 MAX_FRAME = 2**40  # number of a frame; its product with what we multiply it by fits into int64
 MAX_POSE = 100  # pictures that a product may reach beyond one
+_AGAIN = "run the same data_prep command again"
+# Whole numbers of each recording, and labels of each frame, with the values that they may have.
+_WHOLE = {
+    "first_frame": (0, MAX_FRAME),
+    "num_frames": (1, MAX_FRAME),
+    "num_records": (0, MAX_FRAME),
+}
+_OF_FRAMES = {"states": (-1, 1), "boxes": (0, 1), "classes": (-2, 2**15 - 1), "visible": (0, 1)}
 T = TypeVar("T", bound="Settings")
 
 
@@ -152,60 +160,50 @@ def load_settings(path: Path, kind: type[T]) -> T:
 # --- Arrays ---------------------------------------------------------------------------------------
 
 
-def read_arrays(
-    path: Path, keys: Sequence[str], num_components: int, advice: str
-) -> dict[str, np.ndarray]:
+def read_arrays(path: Path, num_components: int) -> dict[str, np.ndarray]:
     """Returns the labels of a split, an .npz file that data_prep wrote; nothing is unpickled.
 
-    It has to have the arrays `keys`, besides names, first frames and numbers of frames of its
-    recordings.
+    They are the names, first frames, numbers of frames and of records of its recordings, and by
+    frame "states", "boxes", "classes" and "visible", of renders "poses" too.
 
     Raises:
-        ValueError: it is missing or damaged, or its arrays do not fit each other; names it, and
-            ends with the advice.
+        ValueError: it is missing or damaged, or its arrays do not fit each other; names it.
     """
     if not path.exists():
-        raise ValueError(f"{path}: missing; {advice}")
-    files.check_regular(path, f"remove it and {advice}")
+        raise ValueError(f"{path}: missing; {_AGAIN}")
+    files.check_regular(path, f"remove it and {_AGAIN}")
     try:
         with zipfile.ZipFile(path) as archive:  # compressed, little can be much
             memory.check_fits(sum(info.file_size for info in archive.infolist()), str(path))
         with np.load(path, allow_pickle=False, max_header_size=npy.MAX_HEADER) as file:
             arrays = dict(file)
     except UNREADABLE as error:
-        raise ValueError(f"{path}: damaged ({reason(error)}); delete it and {advice}") from error
-    wanted = ("recordings", "first_frame", "num_frames", *keys)
-    if missing := [key for key in wanted if key not in arrays]:
-        raise ValueError(f"{path}: has no {', '.join(missing)}; delete it and {advice}")
+        raise ValueError(f"{path}: damaged ({reason(error)}); delete it and {_AGAIN}") from error
+    if missing := [key for key in ("recordings", *_WHOLE, *_OF_FRAMES) if key not in arrays]:
+        raise ValueError(f"{path}: has no {', '.join(missing)}; delete it and {_AGAIN}")
     try:
-        _check_arrays(arrays, keys, num_components)
+        _check_arrays(arrays, num_components)
     except ValueError as error:
-        raise ValueError(f"{path}: {error}; delete it and {advice}") from error
+        raise ValueError(f"{path}: {error}; delete it and {_AGAIN}") from error
     names = [files.check_name(name, str(path)) for name in arrays["recordings"].tolist()]
     if len(set(names)) < len(names):
-        raise ValueError(f"{path}: two recordings have the same name; delete it and {advice}")
+        raise ValueError(f"{path}: two recordings have the same name; delete it and {_AGAIN}")
     return arrays | {"recordings": names}
 
 
-def _check_arrays(
-    arrays: Mapping[str, np.ndarray], keys: Sequence[str], num_components: int
-) -> None:
+def _check_arrays(arrays: Mapping[str, np.ndarray], num_components: int) -> None:
     """Raises ValueError unless the arrays have one row per recording or frame, and sound values."""
     names = arrays["recordings"]
     if names.dtype.kind != "U" or names.ndim != 1 or not len(names):
         raise ValueError(f"recordings are {names.dtype} {names.shape}, not a list of names")
-    whole = {"first_frame": (0, MAX_FRAME), "num_frames": (1, MAX_FRAME)}
-    whole |= {"num_records": (0, MAX_FRAME)} if "num_records" in keys else {}
-    for key in whole:
-        _check_array(key, arrays[key], "iu", (len(names),), whole[key])
+    for key, values in _WHOLE.items():
+        _check_array(key, arrays[key], "iu", (len(names),), values)
     total = sum(arrays["num_frames"].tolist())
-    ranges = {"states": (-1, 1), "boxes": (0, 1), "classes": (-2, 2**15 - 1), "visible": (0, 1)}
-    ranges["poses"] = (-MAX_POSE, MAX_POSE)
-    for key in ranges:
-        if key in keys or (key == "poses" and key in arrays):
-            kinds = "iu" if key in ("states", "classes") else "f"
-            width = {"states": (num_components,), "boxes": (4,), "poses": (6,)}.get(key, ())
-            _check_array(key, arrays[key], kinds, (total, *width), ranges[key])
+    widths = {"states": (num_components,), "boxes": (4,), "poses": (6,)}
+    of_renders = {"poses": (-MAX_POSE, MAX_POSE)} if "poses" in arrays else {}
+    for key, values in (_OF_FRAMES | of_renders).items():
+        kinds = "iu" if key in ("states", "classes") else "f"
+        _check_array(key, arrays[key], kinds, (total, *widths.get(key, ())), values)
 
 
 def _check_array(

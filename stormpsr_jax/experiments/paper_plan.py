@@ -88,7 +88,7 @@ class Entry:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """A table of the paper, or a figure of it.
+    """A table of the paper.
 
     Attributes:
         rows: of POS, F1 and delay; a table without rows is measured by code of its own.
@@ -205,9 +205,6 @@ TABLES = {
     ),
     "detector": Table("Assembly state detection: AP@50 on the test split (P, I)", runs=(BASE,)),
     "speed": Table("Frames a second on this machine", runs=(BASE,)),
-    "embeddings": Table(
-        "Embeddings of test key frames by assembly state", runs=(BASE, "no_kfs_no_kcas")
-    ),
 }
 DETECTOR_PUBLISHED = {"industreal": 0.838, "meccano": 0.120}  # mAP@50, P
 SPEED_PUBLISHED = {ASD.name: 284.8, STORM.name: 75.1}  # P, on an A100
@@ -227,8 +224,6 @@ def missing_stages(table: Table, config: ConfigDict, given: bool = False) -> lis
     needed = {"predict", "evaluate"}
     kinds = {kind for row in table.rows for kind in streams.find(row.stream).needs}
     kinds -= {"detections"} if given else set()
-    if table is TABLES["embeddings"]:
-        needed |= {"pretrain"}
     if "detections" in kinds or table in (TABLES["detector"], TABLES["speed"]):
         needed |= {"detector"}
     if "windows" in kinds or table is TABLES["speed"]:

@@ -4,14 +4,14 @@ import dataclasses
 import functools
 import itertools
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from stormpsr_jax.base import files, installed
+from stormpsr_jax.base import files
 from stormpsr_jax.experiments import paper_plan, result_tables
 from stormpsr_jax.experiments.command import Runs
 from stormpsr_jax.experiments.paper_plan import TABLES, Entry
@@ -20,13 +20,9 @@ from stormpsr_jax.psr import analysis, headline, streams
 from stormpsr_jax.recordings.evaluation_set import load_recordings
 from stormpsr_jax.serving.frames import stack
 from stormpsr_jax.serving.model import load_model
-from stormpsr_jax.stages import validation
 from stormpsr_jax.stages.evaluate import Evaluation
 from stormpsr_jax.stages.predict import read_split
-from stormpsr_jax.stages.pretrain import Pretraining
-from stormpsr_jax.training import checkpoint
 
-EMBEDDINGS_NEED = f"the figure of embeddings needs scikit-learn: {installed.extra('paper')}"
 _SETTINGS = (
     "by the papers' settings (of other products T is 6, or 1 if 6 finds no step on validation; on "
     "**test** for streams of which the run itself predicts nothing on validation)"
@@ -34,7 +30,7 @@ _SETTINGS = (
 
 
 def content(
-    table: str, runs: Runs, seeds: Sequence[int], folder: Path, asd: Path | None = None
+    table: str, runs: Runs, seeds: Sequence[int], asd: Path | None = None
 ) -> dict[str, Any]:
     """A table as WORKDIR/tables/<table>.json has it.
 
@@ -45,7 +41,7 @@ def content(
     Returns:
         "title", "note", "rendered" (whether the recordings are), "columns", and "rows": each with
         "text", "seeds" (how many have it), "mean" and "std" by column, and "published" by column
-        (None where it is not known). A figure has "picture" too.
+        (None where it is not known).
     """
     plan = TABLES[table]
     (run, *_) = runs.values()
@@ -56,8 +52,6 @@ def content(
         where = "" if asd is None else f"Detections of --asd: {asd}, {_SETTINGS}."
         note = f"{plan.note} {where}".strip()
         found = {"columns": list(result_tables.KEYS), "rows": rows, "note": note}
-    elif table == "embeddings":
-        found = _embeddings(runs, seeds, folder)
     else:
         base = [runs[paper_plan.BASE, seed] for seed in seeds if (paper_plan.BASE, seed) in runs]
         found = _detector(base, procedure) if table == "detector" else _speed(base[0])
@@ -186,71 +180,3 @@ def _rate(call: Callable[..., Any], arguments: Iterator[tuple]) -> float:
         call(*next(arguments))
         count += 1
     return count / passed
-
-
-def _embeddings(runs: Runs, seeds: Sequence[int], folder: Path) -> dict[str, Any]:
-    by_seed = [
-        {v: runs[v, seed] for v in TABLES["embeddings"].variants if (v, seed) in runs}
-        for seed in seeds
-    ]
-    drawn = max(by_seed, key=len)  # of one seed, where others may have failed
-    folder.mkdir(exist_ok=True)
-    picture = folder / "embeddings.png"
-    agreement = draw_embeddings(drawn, picture)
-    rows = [
-        result_tables.spread(variant, [{"precision_at_1": value}], ["precision_at_1"], {})
-        for variant, value in agreement.items()
-    ]
-    return {
-        "columns": ["precision_at_1"],
-        "rows": rows,
-        "note": "t-SNE of one seed's embeddings. Precision@1: the nearest key frame of another "
-        "recording shows the same state.",
-        "picture": picture.name,
-    }
-
-
-def embedded(run: Run) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The key frames of a run's test split; see `validation.embedded_key_frames`."""
-    opened, pretrain = run.opened, run.stages["pretrain"]
-    assert isinstance(pretrain, Pretraining)
-    source = opened.data.source("test")
-    encode = pretrain.encode(opened, *checkpoint.load_best(run.folder / "pretrain"), source)
-    window, initial = pretrain.window(source), pretrain.pretrain.initial_state
-    return validation.embedded_key_frames(encode, source, opened.procedure, window, initial)
-
-
-def draw_embeddings(runs: Mapping[str, Run], path: Path) -> dict[str, float]:
-    """Draws the embeddings of some runs side by side, and says how well states are apart.
-
-    Args:
-        runs: by the text above each.
-
-    Returns:
-        By the same text, the share of key frames whose nearest one of another recording shows the
-        same state.
-
-    Raises:
-        ValueError: scikit-learn is not installed, or there is no key frame.
-    """
-    try:
-        from sklearn.manifold import TSNE
-    except ImportError as error:
-        raise ValueError(EMBEDDINGS_NEED) from error
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5 * len(runs) + 1.5, 5), layout="constrained")
-    axes = figure.subplots(1, len(runs), squeeze=False)[0]
-    agreement, drawn = {}, []
-    for axis, (text, run) in zip(axes, runs.items(), strict=True):
-        z, labels, names = embedded(run)
-        apart = names[:, None] != names[None]
-        agreement[text] = float(validation.nearest_agrees(z, labels, apart).mean())
-        perplexity = max(1.0, min(30.0, (len(z) - 1) / 3))
-        flat = TSNE(2, init="pca", perplexity=perplexity, random_state=0).fit_transform(z)
-        most = run.opened.procedure.num_states
-        drawn.append(axis.scatter(*flat.T, c=labels, cmap="turbo", vmin=1, vmax=most, s=9))
-        axis.set(title=f"{text}, precision@1 {agreement[text]:.2f}", xticks=[], yticks=[])
-    figure.colorbar(drawn[-1], ax=axes.tolist(), label="assembly state")
-    figure.savefig(path, dpi=150)
-    return agreement

@@ -18,7 +18,6 @@ _HEADINGS = {
     "ap_all": ("AP@50, all frames", ".3f"),
     "live": ("one by one", ".1f"),
     "batch": ("in batches", ".1f"),
-    "precision_at_1": ("precision@1", ".3f"),
 }
 
 
@@ -53,8 +52,6 @@ def markdown(content: Mapping[str, Any]) -> str:
         cells = [_cell(row["mean"][c], row["std"][c], _HEADINGS[c][1]) for c in columns]
         cells += [_cell(row["published"][c], None, _HEADINGS[c][1]) for c in known]
         lines.append(f"| {' | '.join([row['text'], *cells, str(row['seeds'])])} |")
-    if "picture" in content:
-        lines += ["", f"![{content['title']}]({content['picture']})"]
     if content["note"]:
         lines += ["", content["note"]]
     return "\n".join(lines) + "\n"

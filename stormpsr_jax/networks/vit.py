@@ -132,7 +132,6 @@ class ViT(nn.Module):
         mlp_dim: hidden width of the blocks' MLP; 0 is 4 * width.
         stem: output channels of stride-2 3x3 convolutions in front of the patches; each halves the
             resolution. Empty is the plain ViT. Small encoders learn faster with a stem.
-        dropout: rate in the blocks and after the position embedding.
         dtype: of the activations; parameters and normalisation statistics are float32.
         remat: what of each block's activations is recomputed in the backward pass, to save memory:
             "none", "dots" (all but the matrix products), or "full".
@@ -153,7 +152,6 @@ class ViT(nn.Module):
     num_heads: int = stored(1, 256, default=6)
     mlp_dim: int = stored(1, 65_536, default=0)
     stem: tuple[int, ...] = stored(1, 16_384, default=())
-    dropout: float = 0.0
     dtype: Any = jnp.float32
     remat: str = "none"
     attention: str = "xla"
@@ -204,7 +202,6 @@ class ViT(nn.Module):
         tokens = x.shape[1]
         if self.attention == "cudnn" and not self.is_initializing():
             x, rotation = _filled_up(x, rotation)
-        x = Dropout(self.dropout, deterministic=not train)(x)
         norm = functools.partial(nn.LayerNorm, epsilon=self.norm_eps, dtype=self.dtype)
         if self.pre_norm:
             x = norm(name="norm_pre")(x)
@@ -221,7 +218,6 @@ class ViT(nn.Module):
                 bias=self.bias,
                 layer_scale=self.layer_scale,
                 norm_eps=self.norm_eps,
-                dropout=self.dropout,
                 attention=self.attention,
                 tokens=tokens if x.shape[1] > tokens else 0,
                 queries=1 if i == self.depth - 1 else 0,  # nobody reads the others

@@ -68,9 +68,7 @@ def write_report(
         marks = {s: timeline.outcomes(truth[name], row, fps) for s, row in scores.items()}
         installations = timeline.installations(scores)
         seen = (visible or {}).get(name)
-        with pages.style():
-            figure = timeline.draw(marks, installations, truth[name], procedure, fps, seen)
-        drawn = pages.svg(figure)
+        drawn = pages.svg(timeline.figure(scores, truth[name], procedure, fps, seen))
         recordings.append(
             {
                 "name": name,

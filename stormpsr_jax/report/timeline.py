@@ -116,31 +116,26 @@ def figure(
     fps: float,
     visible: Visible | None = None,
 ) -> Figure:
-    """Returns `draw` of a recording's entries in metrics.json, by stream."""
+    """Draws a row per step with a lane per stream; below it the visible fraction at the same times.
+
+    Args:
+        scores: the recording's entries in metrics.json, by stream.
+        truth: (frame, step id); metrics.json has it as "truth" of each entry.
+        visible: frames (M,) ascending and visible fractions (M,), NaN where unknown.
+    """
     marks = {stream: outcomes(truth, row, fps) for stream, row in scores.items()}
     with style():
-        return draw(marks, installations(scores), truth, procedure, fps, visible)
+        return _drawn(marks, installations(scores), truth, procedure, fps, visible)
 
 
-def draw(
+def _drawn(
     marks: Mapping[str, Sequence[Outcome]],
     wrong: Collection[Interval],
     truth: Sequence[Step],
     procedure: Procedure,
     fps: float,
-    visible: Visible | None = None,
+    visible: Visible | None,
 ) -> Figure:
-    """Draws a row per step with a lane per stream; below it the visible fraction at the same times.
-
-    Args:
-        marks: by stream, its `outcomes`.
-        wrong: of `installations`.
-        truth: (frame, step id); metrics.json has it as "truth" of each entry.
-        visible: frames (M,) ascending and visible fractions (M,), NaN where unknown.
-
-    Returns:
-        A matplotlib Figure; to be called within `pages.style`.
-    """
     from matplotlib.figure import Figure
 
     every = [mark for of_stream in marks.values() for mark in of_stream]

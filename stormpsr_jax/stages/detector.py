@@ -47,11 +47,6 @@ class DetectorTraining(Training):
     detector: sections.Detector
     augment: sections.Augment
 
-    @property
-    def start_name(self) -> str:
-        """A run's detector, or what finds any product."""
-        return self.detector.init_from
-
     def network(self, run: Run) -> Detector:
         """The assembly state detector."""
         config = self.detector

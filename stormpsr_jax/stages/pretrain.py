@@ -48,11 +48,6 @@ class Pretraining(Training):
     init_from: sections.File
 
     @property
-    def start_name(self) -> str:
-        """The backbone's weights as published, or those of a run."""
-        return self.init_from
-
-    @property
     def takes_renders(self) -> bool:
         """Whether there are clean renders in its batches."""
         return bool(self.pretrain.steps and self.pretrain.cad_per_state)

@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import importlib.resources
 import json
+import operator
 import typing
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -215,18 +216,14 @@ class Training(Stage):
         """Its own section: steps, eval_every, optimizer."""
         return getattr(self, self.name)
 
-    @property
-    def start_name(self) -> str:
-        """What the field `start` says."""
-        return ""
-
     def start_file(self) -> Path | None:
         """The file of weights that it starts from; None: there is none.
 
         Raises:
             ValueError: it is in an extra that is not installed.
         """
-        return packaged_or_path(self.start_name) if self.start_name else None
+        name = operator.attrgetter(self.start)(self) if self.start else ""
+        return packaged_or_path(name) if name else None
 
     def files(self, run: Run) -> dict[str, Any]:
         """The checksum of what it starts from."""

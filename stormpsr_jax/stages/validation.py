@@ -46,24 +46,13 @@ def nearest_agrees(z: np.ndarray, labels: np.ndarray, candidates: np.ndarray) ->
 def key_frame_precision(
     encoder: Batched, source: ClipSource, procedure: Procedure, window: int, initial: bool
 ) -> float:
-    """Share of key frames whose nearest one of another recording shows the same state."""
-    z, labels, owners = embedded_key_frames(encoder, source, procedure, window, initial)
-    return float(nearest_agrees(z, labels, owners[:, None] != owners[None]).mean())
-
-
-def embedded_key_frames(
-    encoder: Batched, source: ClipSource, procedure: Procedure, window: int, initial: bool
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The key frames of a split, at most KEY_FRAMES of them.
+    """Share of key frames whose nearest one of another recording shows the same state.
 
     Args:
-        encoder: uint8 pictures (B, H, W, 3) → embeddings (B, D).
+        encoder: uint8 pictures (B, H, W, 3) → embeddings (B, D) of length 1.
         procedure: says which states are catalogued.
         window: frames after a completion that carry its state.
         initial: whether the first frames of a recording are key frames of the state it begins in.
-
-    Returns:
-        Embeddings (N, D) of length 1, states (N,) in 1…S, and names of recordings (N,).
 
     Raises:
         ValueError: the split has no key frame.
@@ -73,7 +62,7 @@ def embedded_key_frames(
     owners = np.array([owner for owner, _, _ in found])
     labels = np.array([label for _, label, _ in found])
     z = _of_pictures(encoder, source, [(owner, row) for owner, _, row in found])
-    return np.asarray(z), labels, owners
+    return float(nearest_agrees(z, labels, owners[:, None] != owners[None]).mean())
 
 
 def key_frame_rows(

@@ -248,11 +248,10 @@ class _ZipReader(_Reader):
         if len(roots) != 1:
             raise _Refused(f"a PyTorch file has one */data.pkl, this has {len(roots)}")
         self.root = roots[0]
-        self.byteorder = "little"
         if f"{self.root}byteorder" in archive.namelist():
-            self.byteorder = self.member("byteorder").decode("ascii", "replace").strip()
-        if self.byteorder not in ("little", "big"):
-            raise _Refused(f"unknown byte order {self.byteorder[:20]!r}")
+            byteorder = self.member("byteorder").decode("ascii", "replace").strip()
+            if byteorder != "little":
+                raise _Refused(f"byte order {byteorder[:20]!r}, not 'little'")
         super().__init__(_checked(self.member("data.pkl", MAX_PICKLE))[0], size)
 
     def member(self, name: str, limit: int | None = None) -> bytes:
@@ -274,7 +273,7 @@ class _ZipReader(_Reader):
         raw = self.storages[key]
         if len(raw) % dtype.itemsize:
             raise _Refused(f"storage {key[:40]!r} is no whole number of {dtype}")
-        return np.frombuffer(raw, dtype if self.byteorder == "little" else dtype.newbyteorder(">"))
+        return np.frombuffer(raw, dtype)
 
 
 class _OldReader(_Reader):

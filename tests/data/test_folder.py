@@ -5,8 +5,6 @@ import pytest
 
 from stormpsr_jax.data import folder
 
-KEYS = ("num_records", "states", "boxes", "classes", "visible")
-
 
 def labels(**changes):
     """Two recordings of 3 and 2 frames, 4 components."""
@@ -27,7 +25,7 @@ def labels(**changes):
     ("changes", "message"),
     [
         ({"recordings": np.array(["a", "../b"])}, "name '../b': begins with a dot"),
-        ({"boxes": None}, "has no boxes; delete it and make it again"),
+        ({"boxes": None}, "has no boxes; delete it and run the same data_prep command"),
         ({"recordings": np.array(["a", "a"])}, "two recordings have the same name"),
         ({"recordings": np.array([{}, {}])}, "damaged"),  # would be a pickle
         ({"num_frames": np.array([3, 3])}, r"states are int8 \(5, 4\), expected \(6, 4\)"),
@@ -44,7 +42,7 @@ def test_read_arrays_errors_name_the_file_and_what_is_wrong(tmp_path, changes, m
     path = tmp_path / "train.npz"
     np.savez(path, **labels(**changes))
     with pytest.raises(ValueError, match=f"train.npz: .*{message}"):
-        folder.read_arrays(path, KEYS, 4, "make it again")
+        folder.read_arrays(path, 4)
 
 
 @pytest.mark.parametrize(

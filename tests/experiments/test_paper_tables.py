@@ -9,7 +9,6 @@ import statistics
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from stormpsr_jax import evaluate, paper
@@ -209,22 +208,3 @@ def test_rows_that_are_decoded_anew_go_by_the_threshold_of_the_run(finished):
 
     usual = threshold()
     assert threshold(**{"evaluate.threshold": usual + 3}) == usual + 3
-
-
-def test_the_figure_of_embeddings_shows_the_key_frames_of_the_test_split(finished, tmp_path):
-    pytest.importorskip("sklearn")
-    config = tiny(**{"data.dir": str(finished / "data")})
-    run = Run("base", config, finished, finished / "stages")
-    z, labels, names = paper_results.embedded(run)
-    assert z.shape == (len(labels), config.encoder.hidden)
-    np.testing.assert_allclose(np.linalg.norm(z, axis=1), 1, atol=1e-5)
-    assert set(names) == set(run.opened.data.source("test").recordings)
-    agreement = paper_results.draw_embeddings({"base": run}, tmp_path / "map.png")
-    # The nearest one by distances, one by one.
-    hits = [
-        labels[min(others, key=lambda j: ((z[i] - z[j]) ** 2).sum())] == labels[i]
-        for i in range(len(z))
-        if (others := [j for j in range(len(z)) if names[j] != names[i]])
-    ]
-    assert agreement["base"] == pytest.approx(sum(hits) / len(z), abs=2 / len(z))
-    assert (tmp_path / "map.png").read_bytes().startswith(b"\x89PNG")

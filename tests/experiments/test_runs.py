@@ -57,9 +57,9 @@ def test_a_row_has_mean_and_standard_deviation_over_seeds():
         "|  | F1 | POS | published F1 | seeds |\n|---|---|---|---|---|\n"
         "| row | 0.600 ± 0.100 | 0.250 | 0.900 | 3 |\n\nA note.\n"
     )
-    content = {"title": "T", "columns": ["f1"], "note": "", "picture": "a.png"}
+    content = {"title": "T", "columns": ["f1"], "note": ""}
     rows = [spread("row", [], ["f1"])]
-    assert "| row | – | 0 |\n\n![T](a.png)\n" in markdown({**content, "rows": rows})
+    assert markdown({**content, "rows": rows}).endswith("| row | – | 0 |\n")
 
 
 def test_values_have_the_type_of_their_field():

@@ -29,7 +29,7 @@ PICTURES = content.Pictures(SIZE, (0.5, 0.4, 0.3), (0.25, 0.2, 0.3))
 SETTINGS = Settings("confidence", threshold=1.0, window=12, confidence=0.05)
 FIGURES = {"pos": 0.5, "f1": 0.75, "delay_s": None, "tp": 3}
 ENCODER = SpatialEncoder(
-    ViT(patch_size=8, width=16, depth=1, num_heads=2, mlp_dim=24, remat="full", dropout=0.5),
+    ViT(patch_size=8, width=16, depth=1, num_heads=2, mlp_dim=24, remat="full"),
     hidden=16,
     projection=4,
     num_components=3,

@@ -72,10 +72,12 @@ def test_read_pth_every_storage_type(write):
         np.testing.assert_array_equal(array, values)
 
 
-def test_read_pth_big_endian_files_and_parameters(write):
+def test_read_pth_parameters_and_no_big_endian_files(write):
     parameter = call("torch._utils", "_rebuild_parameter", tensor((12,), (1,)), b"\x88", b"}")
-    path = write(dict_of(w=parameter), {"0": TWELVE.astype(">f4").tobytes()}, byteorder=b"big")
+    path = write(dict_of(w=parameter), byteorder=b"little")
     np.testing.assert_array_equal(torch_files.read_pth(path)["w"], TWELVE)
+    with pytest.raises(ValueError, match="byte order 'big', not 'little'"):
+        torch_files.read_pth(write(dict_of(w=parameter), byteorder=b"big"))
 
 
 def test_read_pth_any_other_name_is_refused_by_name_whatever_way_it_is_called(write, tmp_path):
