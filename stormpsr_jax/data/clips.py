@@ -22,7 +22,6 @@ from array_record.python import array_record_module
 from google.protobuf.message import DecodeError
 
 from stormpsr_jax.data import folder
-from stormpsr_jax.data.annotation import LabelledFrames
 from stormpsr_jax.data.read_ahead import in_order
 from stormpsr_jax.media import framing
 from stormpsr_jax.media.jpegs import decode_smaller
@@ -112,9 +111,21 @@ class ClipSource:
                 missing or truncated. The message says what to do.
         """
         self.directory = Path(directory)
-        settings = folder.opened(self.directory, split, procedure)
+        settings = folder.read_settings(self.directory)
+        if split not in settings.splits:
+            known = ", ".join(sorted(settings.splits))
+            how = "put recordings into it (data_prep.own: --splits, or folders train, val and test)"
+            raise ValueError(f"{directory}: no split {split!r}; it has {known}: {how}")
+        theirs = load_procedure(self.directory / "procedure.json")
+        if differences := folder.procedure_differences(procedure, theirs):
+            raise ValueError(
+                f"{directory}: its labels, made for procedure {theirs.name!r}, do not fit the "
+                f"procedure {procedure.name!r} asked for: they have {differences}; use the "
+                "folder's procedure.json (config.procedure='') or prepare the data again into "
+                "another folder"
+            )
         # The classes of boxes were numbered when the folder was made.
-        if settings.states != load_procedure(self.directory / "procedure.json").to_json()["states"]:
+        if settings.states != theirs.to_json()["states"]:
             raise ValueError(
                 f"{directory}: the states in its procedure.json are not those that it was made "
                 "with; undo the change, or make the folder again from a procedure file with the "
@@ -134,7 +145,7 @@ class ClipSource:
                 "again"
             ) from error
         self._clip_length = settings.clip_length
-        self.recordings, num_records = read_labels(
+        self.recordings, num_records = folder.read_labels(
             self.directory / "labels" / f"{split}.npz", procedure.num_components
         )
         self._shards = {
@@ -378,25 +389,3 @@ class ClipSource:
                 # Dropped, not closed: another thread may be reading from it.
                 del self._readers[next(iter(self._readers))]
         return reader
-
-
-def read_labels(
-    path: Path, num_components: int
-) -> tuple[dict[str, LabelledFrames], dict[str, int]]:
-    """Returns the recordings of a split, in shard order, and their numbers of records.
-
-    Raises:
-        ValueError: it is missing or damaged, or has states of another width.
-    """
-    arrays = folder.read_arrays(path, num_components)
-    cuts = np.cumsum(arrays["num_frames"])[:-1]
-    columns = ["states", "boxes", "classes", "visible"]
-    if "poses" in arrays:  # renders alone have them
-        columns.append("poses")
-    per_frame = zip(*(np.split(arrays[key], cuts) for key in columns), strict=True)
-    names = arrays["recordings"]
-    recordings = {
-        name: LabelledFrames(name, int(first), *labels)
-        for name, first, labels in zip(names, arrays["first_frame"], per_frame, strict=True)
-    }
-    return recordings, dict(zip(names, arrays["num_records"].tolist(), strict=True))

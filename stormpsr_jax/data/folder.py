@@ -14,8 +14,9 @@ import numpy as np
 
 from stormpsr_jax.base import files, memory, npy
 from stormpsr_jax.base.npy import UNREADABLE, reason
+from stormpsr_jax.data.annotation import LabelledFrames
 from stormpsr_jax.media import framing
-from stormpsr_jax.recordings.procedure import Procedure, load_procedure
+from stormpsr_jax.recordings.procedure import Procedure
 
 VERSION = 1  # of what is in a data folder, which settings.json says
 LOCATOR = "locator.safetensors"
@@ -94,32 +95,6 @@ def read_settings(directory: Path) -> ClipSettings:
         raise ValueError(f"{error}; {advice}") from error
 
 
-def opened(directory: Path, split: str, procedure: Procedure) -> ClipSettings:
-    """Returns settings.json of a finished folder that has a split, of a procedure.
-
-    Args:
-        split: such as "train".
-        procedure: of the caller; has to label frames as the folder's does.
-
-    Raises:
-        ValueError: as of `read_settings`; no such split, another procedure, or other states than
-            when the folder was made.
-    """
-    settings = read_settings(directory)
-    if split not in settings.splits:
-        known = ", ".join(sorted(settings.splits))
-        how = "put recordings into it (data_prep.own: --splits, or folders train, val and test)"
-        raise ValueError(f"{directory}: no split {split!r}; it has {known}: {how}")
-    theirs = load_procedure(directory / "procedure.json")
-    if differences := procedure_differences(procedure, theirs):
-        raise ValueError(
-            f"{directory}: its labels, made for procedure {theirs.name!r}, do not fit the "
-            f"procedure {procedure.name!r} asked for: they have {differences}; use the folder's "
-            "procedure.json (config.procedure='') or prepare the data again into another folder"
-        )
-    return settings
-
-
 def procedure_differences(ours: Procedure, theirs: Procedure) -> str:
     """Says in what two procedures label frames differently; '' if they do not.
 
@@ -160,11 +135,12 @@ def load_settings(path: Path, kind: type[T]) -> T:
 # --- Arrays ---------------------------------------------------------------------------------------
 
 
-def read_arrays(path: Path, num_components: int) -> dict[str, np.ndarray]:
-    """Returns the labels of a split, an .npz file that data_prep wrote; nothing is unpickled.
+def read_labels(
+    path: Path, num_components: int
+) -> tuple[dict[str, LabelledFrames], dict[str, int]]:
+    """Returns the recordings of a split, in shard order, and their numbers of records.
 
-    They are the names, first frames, numbers of frames and of records of its recordings, and by
-    frame "states", "boxes", "classes" and "visible", of renders "poses" too.
+    They are in an .npz file that data_prep wrote; nothing is unpickled.
 
     Raises:
         ValueError: it is missing or damaged, or its arrays do not fit each other; names it.
@@ -188,7 +164,14 @@ def read_arrays(path: Path, num_components: int) -> dict[str, np.ndarray]:
     names = [files.check_name(name, str(path)) for name in arrays["recordings"].tolist()]
     if len(set(names)) < len(names):
         raise ValueError(f"{path}: two recordings have the same name; delete it and {_AGAIN}")
-    return arrays | {"recordings": names}
+    columns = [*_OF_FRAMES, *(["poses"] if "poses" in arrays else [])]  # which renders alone have
+    cuts = np.cumsum(arrays["num_frames"])[:-1]
+    per_frame = zip(*(np.split(arrays[key], cuts) for key in columns), strict=True)
+    recordings = {
+        name: LabelledFrames(name, int(first), *labels)
+        for name, first, labels in zip(names, arrays["first_frame"], per_frame, strict=True)
+    }
+    return recordings, dict(zip(names, arrays["num_records"].tolist(), strict=True))
 
 
 def _check_arrays(arrays: Mapping[str, np.ndarray], num_components: int) -> None:

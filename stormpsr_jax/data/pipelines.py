@@ -6,6 +6,7 @@ global batch. A pipeline is a function step → iterator over the batches from t
 at a step is all that resuming takes.
 """
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -201,27 +202,25 @@ def picture_clips(
     return of_elements(element, seed, batch, workers)
 
 
+@dataclasses.dataclass(eq=False)
 class _DetectorPicture:
-    """Index → one picture with its box and class."""
+    """Index → one picture with its box and class; fields as of `detector_pictures`."""
 
-    def __init__(
-        self,
-        source: ClipSource,
-        cad: ClipSource | None,
-        background: float,
-        unboxed_share: float,
-        cad_share: float,
-        cad_wrong: float,
-    ):
-        self._source, self._cad = source, cad
-        self._background, self._cad_share = background, cad_share
-        self._unboxed_share, self._cad_wrong = unboxed_share, cad_wrong
+    source: ClipSource
+    cad: ClipSource | None
+    background: float
+    unboxed_share: float
+    cad_share: float
+    cad_wrong: float
+
+    def __post_init__(self) -> None:
+        source, cad = self.source, self.cad
         self._all = {0: [(name, np.arange(r.num_frames)) for name, r in source.recordings.items()]}
         self._wrong = _by_wrong_part(source)
         self._boxed = _by_class(source)
         self._boxed_cad: Groups = {}
         self._wrong_cad: Groups = {}
-        if cad is not None and cad_share:
+        if cad is not None and self.cad_share:
             error = source.procedure.error_class
             self._boxed_cad = {c: found for c, found in _by_class(cad).items() if c != error}
             # Hidden ones too: they teach that what cannot be seen is not known to sit right.
@@ -241,38 +240,38 @@ class _DetectorPicture:
 
     def check_renders(self, with_poses: bool) -> None:
         """Raises ValueError if renders do not show what is to be learnt from them."""
-        assert self._cad is not None
+        assert self.cad is not None
         lacking = []
-        if self._cad_wrong and not self._wrong_cad:
+        if self.cad_wrong and not self._wrong_cad:
             lacking.append(
                 "shows an incorrect installation, which detector.cad_wrong asks for; render some "
                 "with data_prep.cad --wrong=N"
             )
-        if self._cad_wrong < 1 and not self._boxed_cad:
+        if self.cad_wrong < 1 and not self._boxed_cad:
             lacking.append(
                 "shows a state with all parts correct and a box around it, which detector.cad asks "
                 "for; render some with data_prep.cad --per_state=N, or set detector.cad to 0"
             )
-        recordings = self._cad.recordings.values()
+        recordings = self.cad.recordings.values()
         if with_poses and not any(np.isfinite(r.poses).any() for r in recordings):
             lacking.append(
                 "says how the product lies in it, which detector.pose_loss asks for; render them "
                 "again, or set it to 0"
             )
         if lacking:
-            raise ValueError("\n".join(f"{self._cad.directory}: no render {w}" for w in lacking))
+            raise ValueError("\n".join(f"{self.cad.directory}: no render {w}" for w in lacking))
 
     def __call__(self, _: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
         kind = rng.random()
-        source, groups, parts_alone = self._source, self._boxed, False
-        if kind < self._background:
+        source, groups, parts_alone = self.source, self._boxed, False
+        if kind < self.background:
             groups = self._empty or self._boxed
-        elif kind < self._background + self._unboxed_share:
+        elif kind < self.background + self.unboxed_share:
             groups = self._wrong if self._wrong and rng.random() < 0.5 else self._all
             parts_alone = True
-        elif self._cad is not None and kind >= 1 - self._cad_share:
-            source = self._cad
-            groups = self._wrong_cad if rng.random() < self._cad_wrong else self._boxed_cad
+        elif self.cad is not None and kind >= 1 - self.cad_share:
+            source = self.cad
+            groups = self._wrong_cad if rng.random() < self.cad_wrong else self._boxed_cad
         # A group, a recording, a frame, each uniformly: neither states that last long nor parts
         # that go on early, which most pictures show, dominate.
         keys = list(groups)
@@ -286,7 +285,7 @@ class _DetectorPicture:
             "class": np.int32(NOT_ANNOTATED if parts_alone else recording.classes[index]),
             "state": recording.states[index],
             "pose": np.asarray(recording.poses[index], np.float32),
-            "cad": np.bool_(source is self._cad),
+            "cad": np.bool_(source is self.cad),
         }
 
 

@@ -88,7 +88,6 @@ class Prediction(Stage):
         splits, trained = self.predict.splits, self.networks(run)
         pictures = run.data.pictures(run.data.source(splits[0]), "detector" in trained)
         made = functions(trained, pictures, MAX_DETECTIONS, run.batch)
-        tells = self.temporal is not None and self.temporal.temporal.state_loss > 0
         with loop.explained(run.workdir / "predict", "predict.batch"):
             for split in splits:
                 source = run.data.source(split)
@@ -96,19 +95,68 @@ class Prediction(Stage):
                 total = sum(source.recordings[name].num_frames for name in names)
                 with Bar(total=total, desc=f"predict {split}", unit="frame") as progress:
                     for name in names:
-                        _recording(
-                            made,
-                            source,
-                            run.data.detector_source(split) if self.detector else None,
-                            name,
-                            window=Window(self.window.frames, self.window.stride),
-                            batch=run.batch,
-                            embeddings=path_of(run, split, name),
-                            tells=tells,
-                            workdir=run.workdir,
-                            progress=progress,
-                        )
+                        self._write(run, made, source, name, progress)
         return {}
+
+    def _write(
+        self, run: Run, made: Mapping[str, Batched], source: ClipSource, name: str, progress: Bar
+    ) -> None:
+        """Writes the predictions of one recording, or keeps them."""
+        workdir, window = run.workdir, Window(self.window.frames, self.window.stride)
+        recording, folder = source.recordings[name], workdir / "predictions" / source.split
+        asd = folder / "asd" / f"{name}_results_pred.csv"
+        temporal = folder / "temporal" / f"{name}_results_pred.csv"
+        scored = folder / "scores" / f"{name}{scores.SUFFIX}"
+        visibility = folder / "visibility" / f"{name}.csv"
+        tells = self.temporal is not None and self.temporal.temporal.state_loss > 0
+        asked = {
+            asd: "detect" in made,
+            temporal: "temporal" in made,
+            scored: "temporal" in made and ("detect" in made or tells),
+            visibility: np.isfinite(recording.visible).any(),
+        }
+        wanted = [path for path, is_asked in asked.items() if is_asked]
+        part_of = workdir / "predict" / "completed" / folder.name / name
+        if results.holds(part_of, workdir, wanted):
+            progress.update(recording.num_frames)
+            return
+        frames: list[Frame] = []
+        for chunk in Frames(made, window).over(self._chunks(run, made, source, name)):
+            frames += chunk
+            progress.update(len(chunk))
+        numbers = source.numbers(name)
+        for path in wanted:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        if (found := detections(frames)) is not None:
+            predictions.write_detections(asd, name, found)
+        last = np.arange(recording.num_frames)
+        labels = sampling.clip_labels(recording.states, last, frames=window.frames)
+        if (changed := changes(frames, labels)) is not None:
+            predictions.write_temporal(temporal, name, changed)
+        if scored in wanted:
+            whole = jax.tree.map(lambda *rows: np.stack(rows), *(frame.scores for frame in frames))
+            scores.write_scores(scored, scores.Scores(numbers, *whole))
+        if visibility in wanted:
+            predictions.write_visibility(visibility, numbers, recording.visible)
+        results.write(part_of, Record({}, results=results.checksums(workdir, wanted)))
+
+    def _chunks(
+        self, run: Run, made: Mapping[str, Batched], source: ClipSource, name: str
+    ) -> Iterator[Chunk]:
+        """What the networks take of a recording."""
+        numbers, batch = source.numbers(name).tolist(), run.batch
+        starts = range(0, len(numbers), batch)
+        encoded: Iterable[Any] = itertools.repeat(None)
+        detected: Iterable[Any] = itertools.repeat(None)
+        if "encode" in made:
+            encoded = source.chunks(name, batch)
+        elif "temporal" in made:
+            rows = np.load(path_of(run, source.split, name))
+            encoded = (rows[start : start + batch] for start in starts)
+        if "detect" in made:
+            detected = run.data.detector_source(source.split).chunks(name, batch)
+        for start, *views in zip(starts, encoded, detected, strict=False):
+            yield numbers[start : start + batch], Views(*views)
 
     def reads(self, run: Run) -> list[Reads]:
         """Pictures, and what prediction files hold besides."""
@@ -128,89 +176,6 @@ class Prediction(Stage):
         return [
             "stages has 'predict', but neither 'detector' nor 'temporal', whose networks it takes"
         ]
-
-
-def _recording(
-    made: Mapping[str, Batched],
-    source: ClipSource,
-    detector_source: ClipSource | None,
-    name: str,
-    *,
-    window: Window,
-    batch: int,
-    embeddings: Path,
-    tells: bool,
-    workdir: Path,
-    progress: Bar,
-) -> None:
-    """Writes the predictions of one recording, or keeps them.
-
-    Args:
-        made: the networks, of `serving.functions`.
-        detector_source: the same pictures in the detector's size, if there is one.
-        embeddings: file of its embeddings, read where there is no encoder.
-        tells: whether the temporal network tells of states.
-    """
-    recording, folder = source.recordings[name], workdir / "predictions" / source.split
-    asd = folder / "asd" / f"{name}_results_pred.csv"
-    temporal = folder / "temporal" / f"{name}_results_pred.csv"
-    scored = folder / "scores" / f"{name}{scores.SUFFIX}"
-    visibility = folder / "visibility" / f"{name}.csv"
-    asked = {
-        asd: "detect" in made,
-        temporal: "temporal" in made,
-        scored: "temporal" in made and ("detect" in made or tells),
-        visibility: np.isfinite(recording.visible).any(),
-    }
-    wanted = [path for path, is_asked in asked.items() if is_asked]
-    part_of = workdir / "predict" / "completed" / folder.name / name
-    if results.holds(part_of, workdir, wanted):
-        progress.update(recording.num_frames)
-        return
-    frames: list[Frame] = []
-    parts = _chunks(made, source, detector_source, name, batch, embeddings)
-    for chunk in Frames(made, window).over(parts):
-        frames += chunk
-        progress.update(len(chunk))
-    numbers = source.numbers(name)
-    for path in wanted:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    if (found := detections(frames)) is not None:
-        predictions.write_detections(asd, name, found)
-    last = np.arange(recording.num_frames)
-    labels = sampling.clip_labels(recording.states, last, frames=window.frames)
-    if (changed := changes(frames, labels)) is not None:
-        predictions.write_temporal(temporal, name, changed)
-    if scored in wanted:
-        whole = jax.tree.map(lambda *rows: np.stack(rows), *(frame.scores for frame in frames))
-        scores.write_scores(scored, scores.Scores(numbers, *whole))
-    if visibility in wanted:
-        predictions.write_visibility(visibility, numbers, recording.visible)
-    results.write(part_of, Record({}, results=results.checksums(workdir, wanted)))
-
-
-def _chunks(
-    made: Mapping[str, Batched],
-    source: ClipSource,
-    detector_source: ClipSource | None,
-    name: str,
-    batch: int,
-    embeddings: Path,
-) -> Iterator[Chunk]:
-    """What the networks take of a recording; arguments as of `_recording`."""
-    numbers = source.numbers(name).tolist()
-    starts = range(0, len(numbers), batch)
-    encoded: Iterable[Any] = itertools.repeat(None)
-    detected: Iterable[Any] = itertools.repeat(None)
-    if "encode" in made:
-        encoded = source.chunks(name, batch)
-    elif "temporal" in made:
-        rows = np.load(embeddings)
-        encoded = (rows[start : start + batch] for start in starts)
-    if detector_source is not None:
-        detected = detector_source.chunks(name, batch)
-    for start, *views in zip(starts, encoded, detected, strict=False):
-        yield numbers[start : start + batch], Views(*views)
 
 
 def read_split(

@@ -38,11 +38,11 @@ def labels(**changes):
         ({"poses": np.zeros((5, 4))}, r"poses are float64 \(5, 4\), expected \(5, 6\)"),
     ],
 )
-def test_read_arrays_errors_name_the_file_and_what_is_wrong(tmp_path, changes, message):
+def test_read_labels_errors_name_the_file_and_what_is_wrong(tmp_path, changes, message):
     path = tmp_path / "train.npz"
     np.savez(path, **labels(**changes))
     with pytest.raises(ValueError, match=f"train.npz: .*{message}"):
-        folder.read_arrays(path, 4)
+        folder.read_labels(path, 4)
 
 
 @pytest.mark.parametrize(
