@@ -16,11 +16,9 @@ ENOUGH = 28
 
 
 def pixels_across(boxes: np.ndarray, size: tuple[int, int]) -> float:
-    """The median of the longer sides of boxes in pixels, NaN without any.
+    """The median of the longer sides, in pixels, of boxes in a picture of (H, W); NaN without any.
 
-    Args:
-        boxes: (N, 4) cx, cy, w, h in 0…1 of the picture; NaN where there is none.
-        size: (H, W) of the picture in pixels.
+    `boxes` are (N, 4) cx, cy, w, h in 0…1 of the picture; NaN where there is none.
     """
     sides = (boxes[:, 2:] * size[::-1]).max(axis=1)
     return float(np.median(there)) if len(there := sides[np.isfinite(sides)]) else math.nan

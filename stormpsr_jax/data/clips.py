@@ -56,11 +56,7 @@ def count_records(path: Path) -> int:
 
 
 def list_splits(directory: str | Path) -> list[str]:
-    """Returns the names of the splits of a finished data folder, sorted.
-
-    Raises:
-        ValueError: the folder does not exist or its preparation was not finished.
-    """
+    """The names of a finished data folder's splits, sorted; ValueError if it is none."""
     return sorted(folder.read_settings(Path(directory)).splits)
 
 
@@ -99,16 +95,10 @@ class ClipSource:
     recordings: dict[str, Any]
 
     def __init__(self, directory: str | Path, split: str, procedure: Procedure):
-        """Opens a split and checks that all of it is there; decodes no frame.
+        """Opens a split, such as 'train', of a folder of data_prep; decodes no frame.
 
-        Args:
-            directory: folder that data_prep wrote.
-            split: such as 'train'; see list_splits.
-            procedure: the procedure of the caller; has to label frames as the folder's does.
-
-        Raises:
-            ValueError: folder incomplete, no such split, shards of another procedure, a shard
-                missing or truncated. The message says what to do.
+        ValueError says what to do: folder incomplete, no such split, labels made for another
+        procedure than the caller's, a shard missing or truncated.
         """
         self.directory = Path(directory)
         settings = folder.read_settings(self.directory)
@@ -180,11 +170,7 @@ class ClipSource:
     def at(self, size: int, field: str) -> ClipSource:
         """Returns the same recordings with pictures of size x size pixels; 0: as they are stored.
 
-        Args:
-            size: at most that of the JPEG files, of which less is decoded then.
-
-        Raises:
-            ValueError: the stored pictures are smaller, or no squares.
+        Of the JPEG files less is decoded then. ValueError if these are smaller, or no squares.
         """
         if not size or (size, size) == self.stored_size:
             return self
@@ -202,9 +188,7 @@ class ClipSource:
     def joined(self, other: ClipSource) -> ClipSource:
         """Returns these recordings and those of another folder as one split.
 
-        Raises:
-            ValueError: pictures have another size, or frames another rate, or recordings the same
-                name.
+        ValueError of pictures of another size, frames of another rate, or recordings of one name.
         """
         where = f"{other.directory}: does not go with {self.directory}"
         for what, theirs, own in (
@@ -222,16 +206,10 @@ class ClipSource:
         return whole
 
     def frames(self, recording: str, frames: Numbers) -> np.ndarray:
-        """Decodes frames of a recording.
+        """Decodes T frames of a recording to (T, H, W, 3) uint8, RGB.
 
-        Args:
-            frames: T frame numbers in any order, repeats allowed (decoded once).
-
-        Returns:
-            (T, H, W, 3) uint8, RGB.
-
-        Raises:
-            ValueError: unknown recording, frame outside it, or a JPEG that cannot be decoded.
+        `frames` are numbers in any order, repeats allowed (decoded once). ValueError of an unknown
+        recording, a frame outside it, or a JPEG that cannot be decoded.
         """
         numbers, inverse = np.unique(np.asarray(frames, np.int64), return_inverse=True)
         images = np.empty((len(numbers), *self.image_size, 3), np.uint8)

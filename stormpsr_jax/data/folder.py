@@ -75,11 +75,7 @@ class ClipSettings(Settings):
 
 
 def read_settings(directory: Path) -> ClipSettings:
-    """Returns settings.json of a finished folder.
-
-    Raises:
-        ValueError: no such folder, its preparation was not finished, or the file is damaged.
-    """
+    """settings.json of a folder; ValueError if there is none, it is unfinished, or damaged."""
     if not directory.is_dir():
         raise ValueError(f"{directory}: no such folder; make it with a data_prep command")
     if not (directory / MARKER).is_file():

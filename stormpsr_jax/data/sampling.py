@@ -89,13 +89,9 @@ class ClipSampler:
         every: int = 1,
         **density: Any,
     ):
-        """Takes the recordings.
+        """Takes the recordings; `wrong` is of `change_frames`, `density` of `clip_density`.
 
-        Args:
-            wrong: of `change_frames`.
-            every: clips end at every so-manieth frame, which has the probability of those up to the
-                next one too.
-            density: arguments of `clip_density` after `events`.
+        Clips end at every so-manieth frame, which has the probability of those up to the next one.
         """
         self.names, self._every = list(recordings), every
         self._cumulative = []

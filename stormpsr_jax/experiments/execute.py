@@ -22,13 +22,8 @@ class RunsFailed(ValueError):
 def make_all(waves: Sequence[Sequence[Run]], per_run: int, flags: Sequence[str]) -> list[Run]:
     """Makes runs, as many at once as have so many devices of their own (0: all, one by one).
 
-    `flags` are those that every run is given too.
-
-    Args:
-        waves: of `runs.missing`; what is in one of them is made before the next.
-
-    Returns:
-        Those of the last that failed; they do not stop the others.
+    What is in one of the waves, of `runs.missing`, is made before the next, each with the `flags`.
+    Returns those of the last that failed; they do not stop the others.
 
     Raises:
         ValueError: no such devices.
@@ -47,8 +42,7 @@ def make_all(waves: Sequence[Sequence[Run]], per_run: int, flags: Sequence[str])
 def environments(per_run: int) -> list[dict[str, str]]:
     """The variables of runs that go on at once: each shows so many devices; 0: all of them.
 
-    Raises:
-        ValueError: there are fewer, or they cannot be shared out.
+    ValueError if there are fewer, or they cannot be shared out.
     """
     if not per_run:
         return [{}]

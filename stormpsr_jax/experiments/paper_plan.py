@@ -236,8 +236,7 @@ def runs_of(
 ) -> dict[tuple[str, int], Run]:
     """The runs that tables take, by (variant, seed), in the order to make them in.
 
-    Args:
-        config: of the row of the whole method. Where it renders its own data, all runs share them.
+    `config` is of the row of the whole method. Where it renders its own data, all runs share them.
     """
     base = changed(config, _stages(config, without=("fuse",)))  # the paper has it not
     wanted = {variant for table in tables for variant in TABLES[table].variants}

@@ -32,16 +32,11 @@ _SETTINGS = (
 def content(
     table: str, runs: Runs, seeds: Sequence[int], asd: Path | None = None
 ) -> dict[str, Any]:
-    """A table as WORKDIR/tables/<table>.json has it.
+    """A table as WORKDIR/tables/<table>.json has it, of runs by (variant, seed) that are finished.
 
-    Args:
-        runs: by (variant, seed), those that went to their end.
-        asd: detections from elsewhere.
-
-    Returns:
-        "title", "note", "rendered" (whether the recordings are), "columns", and "rows": each with
-        "text", "seeds" (how many have it), "mean" and "std" by column, and "published" by column
-        (None where it is not known).
+    `asd`: detections from elsewhere. "rendered" says whether the recordings are. Each of "rows" has
+    "text", "seeds" (how many have it), "mean" and "std" by column, and "published" by column (None
+    where it is not known).
     """
     plan = TABLES[table]
     (run, *_) = runs.values()

@@ -96,12 +96,9 @@ def changed(base: ConfigDict, changes: Mapping[str, Any]) -> ConfigDict:
 def planned(
     base: ConfigDict, variants: Mapping[str, Changes], root: Path, seeds: Iterable[int]
 ) -> dict[tuple[str, int], Run]:
-    """The runs of some variants, by (variant, seed).
+    """The runs of some variants, {name for people: what differs}, by (variant, seed).
 
     Where variants come to the same config, all have the run of the first one.
-
-    Args:
-        variants: by name for people, what differs in the config of a seed.
     """
     found: dict[tuple[str, int], Run] = {}
     for seed in seeds:

@@ -18,13 +18,10 @@ _SEPARATE = {"seed": "--seeds", "data.dir": "a sweep a data folder"}
 
 
 def parse(words: Sequence[str], config: ConfigDict) -> dict[str, list[Any]]:
-    """The values of each field that a command line names.
+    """The values of each field that words FIELD=VALUE,VALUE… name, by field.
 
-    Args:
-        words: FIELD=VALUE,VALUE… each; commas inside of brackets belong to a value.
-
-    Raises:
-        ValueError: a word of another form, no such field, or a value that it cannot have.
+    Commas inside of brackets belong to a value. ValueError of a word of another form, of no such
+    field, or of a value that it cannot have.
     """
     usual, found = config_flag.flat(config), {}
     if not words:

@@ -1,10 +1,8 @@
 """The networks that a model folder may hold, as plain values and back.
 
 Only these classes are ever built, and those of modules that the caller names: no file has code
-imported. Every field has bounds, so that none asks for a network beyond all measure. Fields that
-only matter in training (dropout, what is recomputed, the heads behind the frame embedding) are left
-out: a network that was described and built again computes the same. What is held, with its bounds,
-stands in the modules themselves (`stored.py`).
+imported. What is held, with bounds, stands in the modules (`stored.py`); what only matters in
+training is left out, and changes nothing in recognition.
 
 Dimension letters: B batch, T frames of a clip, H W image, D features, K components.
 """
@@ -179,8 +177,7 @@ def variable_shapes(
 ) -> dict[str, jax.ShapeDtypeStruct]:
     """The arrays that `apply` needs, by names such as `params/head/kernel`; allocates nothing.
 
-    Raises:
-        ValueError: the fields of the network, or the input, do not fit together.
+    ValueError if the fields of the network, or the input, do not fit together.
     """
     init = module.init
     if isinstance(module, SpatialEncoder):

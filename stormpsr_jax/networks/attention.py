@@ -104,12 +104,9 @@ def fused_attention(
     """softmax(q kᵀ / √d) v of bfloat16 arrays (B, T, N, d), as a kernel that keeps no logits.
 
     JAX refuses an odd T in training: it takes the bias that is not there for one, whose rows cuDNN
-    wants in pairs. So there is one token more then, which nobody looks at.
-
-    Args:
-        q, k, v: of the same shape; d a multiple of 8, at most 128.
-        tokens: that count, the first ones; what comes out for the others means nothing. 0 = all.
-        implementation: "xla" computes the same on any device, for comparison.
+    wants in pairs. So there is one token more then, which nobody looks at. d is a multiple of 8, at
+    most 128. `tokens` count, the first ones (0: all); what comes out for others means nothing.
+    `implementation` "xla" computes the same on any device, for comparison.
     """
     T = q.shape[1]
     if T % 2:

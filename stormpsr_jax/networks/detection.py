@@ -237,9 +237,8 @@ def decode(
 def best_scores(outputs: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array | None]:
     """What the detector says of the likeliest point of each image, undecided (jittable).
 
-    Returns:
-        Objectness (B,), a logit; states (B, S + 1), log-probabilities, the last the error state;
-        and the logits of single parts, (B, 2K) or None of a detector without them.
+    Objectness (B,), a logit; states (B, S + 1), log-probabilities, the last the error state;
+    logits of single parts, (B, 2K), None of a detector without them.
     """
     best = outputs["objectness"].argmax(-1)[:, None]  # (B, 1)
     objectness = jnp.take_along_axis(outputs["objectness"], best, 1)[:, 0].astype(jnp.float32)

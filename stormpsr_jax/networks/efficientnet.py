@@ -106,16 +106,9 @@ class EfficientNet(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
-        """Encodes images.
+        """(B, H, W, 3), normalised, H and W multiples of `divisor` → (B, 40 · width) in `dtype`.
 
-        Args:
-            images: (B, H, W, 3), normalised; H and W multiples of `divisor`.
-
-        Returns:
-            (B, 40 · width) features in `dtype`.
-
-        Raises:
-            ValueError: a size that does not fit, or another number of stages.
+        ValueError of a size that does not fit, or of another number of stages.
         """
         H, W = images.shape[1:3]
         if H % SIDE or W % SIDE:
@@ -154,11 +147,7 @@ def rows(names: Collection[str]) -> Iterator[Layer]:
 def fields_of(
     params: Mapping, num_heads: int | None = None, library: str | None = None
 ) -> dict[str, Any]:
-    """Attributes of the EfficientNet that `params` belong to; it has no heads.
-
-    Raises:
-        ValueError: the channels of its blocks are of none.
-    """
+    """Fields of the EfficientNet that `params` belong to; ValueError if they are of none."""
     width = params["stem"]["bias"].shape[0]
     blocks = sum(name.startswith("block_") for name in params)
     found = [params[f"block_{i}"]["project"]["bias"].shape[0] for i in range(blocks)]
@@ -172,11 +161,7 @@ def fields_of(
 def published(
     state: Mapping[str, np.ndarray], path: str | Path = "state dict"
 ) -> tuple[dict[str, np.ndarray], str]:
-    """(state dict in the names of `rows`, "") with folded norms, and without its classifier.
-
-    Raises:
-        ValueError: a norm does not fit its convolution.
-    """
+    """(state dict in the names of `rows`, "") with folded norms; ValueError if one does not fit."""
     found = {name: value for name, value in state.items() if not name.startswith("_fc.")}
     for row in rows(state):
         conv = str(row.torch)

@@ -40,15 +40,10 @@ class BatchNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """Normalises by the batch if `train`, else by the running statistics.
+        """Normalises (B, D) by the batch if `train`, else by the running statistics.
 
-        Args:
-            x: (B, D).
-            train: use the batch's statistics, and update the running ones (the collection
-                "batch_stats" has to be mutable).
-
-        Raises:
-            ValueError: `train` with a batch of one.
+        In training it updates these: the collection "batch_stats" has to be mutable. ValueError of
+        a batch of one then.
         """
         x = x.astype(jnp.float32)
         B, D = x.shape
@@ -141,9 +136,8 @@ class SpatialEncoder(nn.Module):
         return outputs
 
     def embed(self, images: jax.Array, train: bool = False) -> jax.Array:
-        """Frame embeddings (B, hidden) of images (B, H, W, 3), with the running statistics.
+        """Frame embeddings (B, hidden) of images (B, H, W, 3); nothing behind layer 1 is computed.
 
-        Nothing behind layer 1 is computed. Differentiable, so it also serves fine-tuning; `train`
-        is as in `__call__`.
+        Differentiable, so it also serves fine-tuning; `train` is as in `__call__`.
         """
         return l2_normalise(self.first_head(self.encoder(images, train), train))

@@ -180,17 +180,10 @@ class ViT(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
-        """Encodes images.
+        """Images (B, H, W, 3), normalised → features (B, D) in `dtype`; ValueError of other sizes.
 
-        Args:
-            images: (B, H, W, 3), normalised. H and W must be multiples of `patch_size`, and with
-                learned positions the same as at initialisation (one row per patch).
-
-        Returns:
-            (B, D) features in `dtype`.
-
-        Raises:
-            ValueError: sizes that do not fit.
+        H and W must be multiples of `patch_size`, and with learned positions the same as at
+        initialisation (one row per patch).
         """
         if self.width % self.num_heads:
             raise ValueError(f"width {self.width} is not divisible by num_heads {self.num_heads}")

@@ -138,15 +138,10 @@ def configured(fields: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[st
 def fields_of(
     params: Mapping, num_heads: int | None = None, library: str | None = None
 ) -> dict[str, Any]:
-    """Attributes of the ViT that `params` belong to.
+    """Fields of the ViT that `params` belong to, which a library (or None) published.
 
-    Args:
-        params: of a ViT.
-        num_heads: None is that of the published model of this size, or else width / 64.
-        library: that published the parameters, see `vit_published.to_timm`.
-
-    Raises:
-        ValueError: the heads do not divide the width, or the patch is no square.
+    `num_heads` None is that of the published model of this size, or else width / 64. ValueError if
+    they do not divide the width, or the patch is no square.
     """
     block = params["block_0"]
     width = params["cls_token"].shape[-1]
@@ -211,8 +206,17 @@ def fitted(
     else:
         patch = fields_of(wanted, 1)["patch_size"]
         grid = (size[0] // patch, size[1] // patch)
-    positions = vit_published.fit_positions(params, grid, library, f"{name}pos_embed")
-    return {**params, "pos_embed": positions}
+    positions = params["pos_embed"]
+    patches = positions.shape[1] - 1
+    same, square = patches == grid[0] * grid[1], round(patches**0.5) ** 2 == patches
+    # The grid of a run is right if it has as many patches; published ones are of squares.
+    if same and (library is None or grid[0] == grid[1] or not square):
+        return params
+    antialias = library != "transformers" or "registers" in params
+    resized = vit_published.resize_position_embedding(
+        positions, grid, antialias, f"{name}pos_embed"
+    )
+    return {**params, "pos_embed": resized}
 
 
 FAMILY = Family(

@@ -206,26 +206,6 @@ def square(n: int, name: str) -> tuple[int, int]:
     return side, side
 
 
-def fit_positions(
-    params: Mapping, grid: tuple[int, int], library: str | None, name: str
-) -> np.ndarray:
-    """The position embedding of a ViT's parameters, for another grid (h, w) if need be.
-
-    `library` published the parameters, and resizes in its way; None: they are a run's, whose grid
-    is right if it has as many patches. `name` is that of the embedding, for messages.
-
-    Raises:
-        ValueError: it has to be resized, and is of patches that make no square.
-    """
-    positions = params["pos_embed"]
-    patches = positions.shape[1] - 1
-    same = patches == grid[0] * grid[1]
-    if same and (library is None or grid[0] == grid[1] or round(patches**0.5) ** 2 != patches):
-        return positions
-    antialias = library != "transformers" or "registers" in params
-    return resize_position_embedding(positions, grid, antialias, name)
-
-
 _BLOCK = (
     ("norm1", "norm1", family.NORM),
     ("attn.proj", "attn/proj", family.DENSE),

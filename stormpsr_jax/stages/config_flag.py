@@ -57,10 +57,7 @@ def resolve(value: str) -> str:
 
 
 def add_config(parser: argparse.ArgumentParser, default: str | None = None) -> None:
-    """Adds --config to a parser, to parse with `parse`; `default`: its name or path, else needed.
-
-    It has --config.FIELD=VALUE too, for all fields of the config.
-    """
+    """Adds --config, needed if there is no `default`, and --config.FIELD=VALUE to a parser."""
     what = f"name of a config ({', '.join(shipped())}), or the path of a file"
     parser.add_argument(
         "--config", metavar="NAME", default=default, required=default is None, help=what
@@ -70,17 +67,10 @@ def add_config(parser: argparse.ArgumentParser, default: str | None = None) -> N
 
 
 def parse(parser: OneLineParser, argv: Sequence[str] | None) -> argparse.Namespace:
-    """Parses a command line; mistakes on it end the process with a line each, and status 2.
+    """Parses a command line, of a parser with `add_config`; `config` of the result is a ConfigDict.
 
-    The config has to have the fields of configs/default.py, with values that they may have. With
-    STORMPSR_TRACEBACK set in the environment it is shown where an error was found.
-
-    Args:
-        parser: with what `add_config` adds.
-        argv: the words; None for those of the process.
-
-    Returns:
-        What was parsed; `config` is the ConfigDict.
+    Mistakes end the process with a line each, and status 2. With STORMPSR_TRACEBACK set in the
+    environment it is shown where an error was found.
     """
     words = sys.argv[1:] if argv is None else argv
     fields = [word for word in words if re.match(r"--(no)?config\.", word)]
@@ -98,11 +88,7 @@ def parse(parser: OneLineParser, argv: Sequence[str] | None) -> argparse.Namespa
 
 
 def load(value: str, fields: Sequence[str] = ()) -> ConfigDict:
-    """Returns the config that a value of --config means, with other values of some fields.
-
-    Raises:
-        ValueError: what is wrong with it, a line each.
-    """
+    """The config that --config and --config.FIELD=VALUE mean; ValueError says all that is wrong."""
     config = _read(value)
     raise_all(list(find_errors(config)))
     for word in fields:

@@ -94,10 +94,7 @@ class Data:
         return splits if self.extra is None else self.extra.all_of(splits)
 
     def source(self, split: str) -> ClipSource:
-        """The recordings of one split, with pictures of the encoder's size.
-
-        Split 'cad' are the clean renders. ValueError if the split cannot be read.
-        """
+        """The recordings of a split in the encoder's size; ValueError if it cannot be read."""
         return self._sized(self.directory, split).at(self.encoder_size, "encoder.image_size")
 
     def detector_source(self, split: str) -> ClipSource:
@@ -179,10 +176,7 @@ class Data:
         return jnp.where(cad[:, None, None, None], rendered, real)
 
     def pictures(self, source: ClipSource, with_detector: bool = False) -> Pictures:
-        """How the pictures of a source become network input.
-
-        They are of the encoder's size; with_detector: the detector may see another one.
-        """
+        """How pictures of a source become network input; the detector may see another size."""
         detector_size = None
         if with_detector:
             size = self.detector_source(source.split).image_size

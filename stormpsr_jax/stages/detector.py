@@ -35,11 +35,7 @@ MAX_DETECTIONS = 1  # rows a frame in the prediction files
 
 @dataclasses.dataclass(frozen=True)
 class DetectorTraining(Training):
-    """Trains the detector and keeps the one with the best validation mAP@50.
-
-    Attributes:
-        augment: of its pictures; boxes and poses would not follow a shift.
-    """
+    """Trains the detector and keeps the one with the best validation mAP@50."""
 
     name = "detector"
     start = "detector.init_from"

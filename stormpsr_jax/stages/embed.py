@@ -14,7 +14,6 @@ import numpy as np
 
 from stormpsr_jax.base import files, npy, results
 from stormpsr_jax.base.errors import gathering
-from stormpsr_jax.base.progress import Bar
 from stormpsr_jax.base.results import Record
 from stormpsr_jax.configs import default as sections
 from stormpsr_jax.stages.data import SPLITS, Reads
@@ -27,9 +26,7 @@ from stormpsr_jax.training import checkpoint, loop
 class Embedding(Stage):
     """Writes WORKDIR/embed/<split>/<recording>.npy, float32 (N, D).
 
-    Attributes:
-        pretrain: whose encoder it is; None with embed.files.
-        splits: that are predicted, with embed.files.
+    `pretrain` has the encoder; with embed.files it is None, and `splits` are those predicted.
     """
 
     name = "embed"
@@ -52,31 +49,26 @@ class Embedding(Stage):
         first = run.data.source(SPLITS[0])
         encoder = self.pretrain.encode(run, params, batch_stats, first)
         batch, every = run.batch, self.embed.every
-        for split in SPLITS:
-            source = run.data.source(split)
-            names = list(source.recordings)[jax.process_index() :: jax.process_count()]
-            total = sum(source.recordings[name].num_frames for name in names)
-            explained = loop.explained(run.workdir / "embed", "predict.batch")
-            with explained, Bar(total=total, desc=f"embed {split}", unit="frame") as progress:
-                for name in names:
-                    path, left = path_of(run, split, name), source.recordings[name].num_frames
-                    part_of = run.workdir / "embed" / "completed" / split / name
-                    if results.holds(part_of, run.workdir, [path]):
-                        progress.update(left)
-                        continue
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    # Written and not mapped: where the disk is full, a map ends the process.
-                    with files.replacing(path) as part, part.open("wb") as file:
-                        shape = (left, self.pretrain.encoder.hidden)
-                        header = {"descr": "<f4", "fortran_order": False, "shape": shape}
-                        np.lib.format.write_array_header_1_0(file, header)
-                        for found in encoder.over(source.chunks(name, batch, every)):
-                            held = np.asarray(found, np.float32).repeat(every, axis=0)[:left]
-                            file.write(held.tobytes())
-                            progress.update(len(held))
-                            left -= len(held)
-                    made = results.checksums(run.workdir, [path])
-                    results.write(part_of, Record({}, results=made))
+        with loop.explained(run.workdir / "embed", "predict.batch"):
+            for source, name, progress in self.recordings(run, SPLITS):
+                path, left = path_of(run, source.split, name), source.recordings[name].num_frames
+                part_of = run.workdir / "embed" / "completed" / source.split / name
+                if results.holds(part_of, run.workdir, [path]):
+                    progress.update(left)
+                    continue
+                path.parent.mkdir(parents=True, exist_ok=True)
+                # Written and not mapped: where the disk is full, a map ends the process.
+                with files.replacing(path) as part, part.open("wb") as file:
+                    shape = (left, self.pretrain.encoder.hidden)
+                    header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+                    np.lib.format.write_array_header_1_0(file, header)
+                    for found in encoder.over(source.chunks(name, batch, every)):
+                        held = np.asarray(found, np.float32).repeat(every, axis=0)[:left]
+                        file.write(held.tobytes())
+                        progress.update(len(held))
+                        left -= len(held)
+                made = results.checksums(run.workdir, [path])
+                results.write(part_of, Record({}, results=made))
         return {}
 
     def read(self, run: Run, split: str) -> dict[str, np.ndarray]:

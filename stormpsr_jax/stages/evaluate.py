@@ -420,10 +420,7 @@ def _default(chosen: Mapping[str, Choice], weights: Weights | None) -> str | Non
 
 
 def environment() -> dict[str, Any]:
-    """What a run computes with: versions, the kind of device, and the commit of a clone.
-
-    The commit is None of an installation, and says where files of the packages were changed since.
-    """
+    """What a run computes with: versions, devices, and the commit; None is an installation."""
     device = jax.devices()[0]
     kind = f"{jax.device_count()} x {device.device_kind} ({device.platform})"
     return {**installed.versions(), "device": kind, "commit": installed.commit()}

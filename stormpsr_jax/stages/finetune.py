@@ -1,7 +1,4 @@
-"""Stage `finetune`: encoder and temporal transformer together, end to end.
-
-STORM-PSR (arXiv 2510.12385), Sec. 3.3.
-"""
+"""Stage `finetune`: both networks together, end to end (STORM-PSR, arXiv 2510.12385, Sec. 3.3)."""
 
 import dataclasses
 import zlib

@@ -89,13 +89,8 @@ class Prediction(Stage):
         pictures = run.data.pictures(run.data.source(splits[0]), "detector" in trained)
         made = functions(trained, pictures, MAX_DETECTIONS, run.batch)
         with loop.explained(run.workdir / "predict", "predict.batch"):
-            for split in splits:
-                source = run.data.source(split)
-                names = list(source.recordings)[jax.process_index() :: jax.process_count()]
-                total = sum(source.recordings[name].num_frames for name in names)
-                with Bar(total=total, desc=f"predict {split}", unit="frame") as progress:
-                    for name in names:
-                        self._write(run, made, source, name, progress)
+            for source, name, progress in self.recordings(run, splits):
+                self._write(run, made, source, name, progress)
         return {}
 
     def _write(
@@ -181,11 +176,9 @@ class Prediction(Stage):
 def read_split(
     run: Run, split: str, scored: bool, asd: Path | None = None
 ) -> dict[str, LabelledPredictions]:
-    """The labels of a split and what the stage has left for it.
+    """The labels of a split and what the stage has left for it; the scores too, if `scored`.
 
-    Args:
-        scored: with the scores, for stage `fuse`.
-        asd: prediction files to take in place of those of stream asd.
+    `asd`: prediction files to take in place of those of stream asd.
     """
     folder = run.workdir / "predictions" / split
     there = {n: folder / n for n in ("asd", "temporal", "visibility") if (folder / n).is_dir()}

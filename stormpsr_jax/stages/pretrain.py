@@ -1,7 +1,4 @@
-"""Stage `pretrain`: contrastive learning of the spatial encoder on key frames.
-
-STORM-PSR (arXiv 2510.12385), Sec. 3.2: key-frame sampling and the supervised contrastive loss.
-"""
+"""Stage `pretrain`: supervised contrastive learning of key frames (arXiv 2510.12385, Sec. 3.2)."""
 
 import dataclasses
 from typing import Any
@@ -84,8 +81,7 @@ class Pretraining(Training):
     def starting_point(self, run: Run, image_size: tuple[int, int]) -> tuple[dict, dict]:
         """(params, batch_stats) for pictures of (H, W) pixels: of `init_from`, else fresh ones.
 
-        Raises:
-            ValueError: the file does not fit the config's encoder.
+        ValueError if the file does not fit the config's encoder.
         """
         model, key = self.network(run), run.key("pretrain/init")
         variables = learning.fresh(model, key, (2, *image_size, 3))

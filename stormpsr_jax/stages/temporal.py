@@ -1,7 +1,4 @@
-"""Stage `temporal`: the [CLS] temporal transformer on embeddings of key clips.
-
-STORM-PSR (arXiv 2510.12385), Sec. 3.3: key-clip-aware sampling, XOR labels, binary cross-entropy.
-"""
+"""Stage `temporal`: the [CLS] transformer on clips of embeddings (arXiv 2510.12385, Sec. 3.3)."""
 
 import dataclasses
 import functools

@@ -31,13 +31,8 @@ EMPTY_FRAMES = 500  # that false alarms are counted on, at most
 def nearest_agrees(z: np.ndarray, labels: np.ndarray, candidates: np.ndarray) -> np.ndarray:
     """Whether the nearest neighbour of each embedding has its label; the mean is precision@1.
 
-    Args:
-        z: (N, D) of length 1.
-        labels: (N,).
-        candidates: (N, N) bool, which rows may be a row's neighbour.
-
-    Returns:
-        (N,) bool; False where there is no candidate.
+    `z` (N, D) has rows of length 1, `labels` are (N,), and `candidates` (N, N) says which rows may
+    be a row's neighbour. Returns (N,) bool, False where there is no candidate.
     """
     similarity = np.where(candidates, z @ z.T, -np.inf)
     return (labels[similarity.argmax(axis=1)] == labels) & candidates.any(axis=1)

@@ -67,7 +67,7 @@ class Checkpoints:
         return None if step is None else self.directory / str(step)
 
     def restore(self, abstract_state: Any) -> tuple[int, Any, dict] | None:
-        """Restores the newest readable checkpoint.
+        """Restores (step, state, values) of the newest readable checkpoint; None if there is none.
 
         A damaged checkpoint is named in a warning, moved aside (`STEP.damaged`), and the one before
         it is used; so is one whose best weights are damaged or gone.
@@ -76,12 +76,8 @@ class Checkpoints:
             abstract_state: tree of jax.ShapeDtypeStruct with the shardings wanted now, which may
                 differ from those it was saved with.
 
-        Returns:
-            (step, state, values), or None if there is no readable checkpoint.
-
         Raises:
-            ValueError: the checkpoint is sound but holds other arrays (another architecture or
-                optimiser).
+            ValueError: a sound one holds other arrays (another architecture or optimiser).
         """
         for step in sorted(map(int, self._manager.all_steps()), reverse=True):
             error = None
@@ -201,10 +197,9 @@ def save_best(workdir: Path, params: Any, batch_stats: Any) -> None:
 
 
 def load_best(workdir: Path) -> tuple[dict, dict]:
-    """Returns (params, batch_stats) of a stage's best evaluation as nested dicts of host arrays.
+    """(params, batch_stats) of a stage's best evaluation as nested dicts of host arrays.
 
-    Raises:
-        ValueError: the stage has not saved any, or the file is damaged.
+    ValueError if the stage has not saved any, or the file is damaged.
     """
     path = workdir / BEST
     if not path.exists():

@@ -1,7 +1,4 @@
-"""What a training step does differently on one kind of device than on another.
-
-None of it changes what is computed, but for the last digits.
-"""
+"""What a training step does differently by device; what is computed differs in the last digits."""
 
 import functools
 from typing import Any
@@ -46,13 +43,9 @@ def compiler_options(device: jax.Device) -> dict[str, Any]:
 
 
 def attention(asked: str, dtype: Any, device: jax.Device) -> str:
-    """What computes attention in training, "xla" or "cudnn".
+    """What computes attention in training, "xla" or "cudnn"; of "auto" the latter where it can.
 
-    Args:
-        asked: that, or "auto": cuDNN's kernel where there is one, else XLA.
-
-    Raises:
-        ValueError: cuDNN is asked for and has no kernel for this device or dtype.
+    ValueError if cuDNN is asked for and has no kernel for this device or dtype.
     """
     nvidia = device.platform == "gpu" and device.device_kind.startswith("NVIDIA")
     capable = nvidia and float(getattr(device, "compute_capability", 0)) >= 8
@@ -87,11 +80,7 @@ def remat(asked: str, backbone: nn.Module, image_size: tuple[int, int], pictures
 
 
 def _kept_bytes(backbone: nn.Module, image_size: tuple[int, int]) -> tuple[float, float]:
-    """Bytes that training keeps: of parameters and their like, and of each picture.
-
-    The second is the size of what JAX hands from the forward to the backward pass. Nothing is
-    computed or allocated.
-    """
+    """Bytes that training keeps: of parameters and their like, and of each picture. Only traced."""
 
     def forward(variables: Any, images: jax.Array) -> Any:
         return jax.vjp(lambda v: backbone.apply(v, images, True), variables)[1]

@@ -110,10 +110,7 @@ def _give_up(
 
 
 def check_agreement(config: dict[str, Any]) -> None:
-    """Makes sure that all processes run this config with this code.
-
-    Args:
-        config: field -> JSON value, without what may differ.
+    """Makes sure that all processes run this config ({field: JSON value}) with this code.
 
     Raises:
         ValueError: on every process, if one differs from process 0; its own says in what.

@@ -12,7 +12,7 @@ import functools
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +26,7 @@ from stormpsr_jax.psr.learned_beliefs import NUM_INPUTS, Weights
 from stormpsr_jax.recordings.scores import Scores
 
 FOLDS = 4
+AVERAGE = 0.4  # seconds that inputs are averaged over, where no start says it
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -62,16 +63,13 @@ class Fitted:
     after: float
 
 
-Array = TypeVar("Array", np.ndarray, jax.Array)
+class _Data(NamedTuple):
+    """What `learned_fusion.loss` takes of some recordings, as arrays of NumPy or JAX."""
 
-
-class _Data(NamedTuple, Generic[Array]):
-    """What `learned_fusion.loss` takes of some recordings."""
-
-    x: Array  # (T, F, N)
-    start: Array  # (N,)
-    states: Array  # (T, N)
-    mask: Array  # (T, N)
+    x: Any  # (T, F, N)
+    start: Any  # (N,)
+    states: Any  # (T, N)
+    mask: Any  # (T, N)
 
 
 def fit(
@@ -80,7 +78,6 @@ def fit(
     *,
     start: Weights | None = None,
     units: int = 8,
-    average: float = 0.4,
     steps: int = 400,
     batch: int | None = None,
     learning_rate: float = 1e-2,
@@ -97,7 +94,7 @@ def fit(
         start: weights to start from and to be drawn to; the fitted ones are the mean of the folds'.
             None starts from random ones, drawn to 0. Folds may find different ways from there, so
             their mean means nothing: the fitted ones are those of one more fit, on all recordings.
-        units, average: U, and seconds that inputs are averaged over; `start` has its own.
+        units: U; `start` has its own.
         steps, learning_rate: of Adam, along a cosine.
         batch: recordings a step sees, all of them in turn; None for all at once.
         noise: standard deviation of noise on the inputs.
@@ -111,7 +108,7 @@ def fit(
     """
     if len(examples) < FOLDS:
         raise ValueError(f"{len(examples)} recordings are fewer than {FOLDS} folds")
-    average = start.average if start else average
+    average = start.average if start else AVERAGE
     span = learned_beliefs.span_frames(average, fps)
     fold = np.arange(len(examples)) % FOLDS
     sets = [np.flatnonzero(fold != i) for i in range(FOLDS)]
@@ -135,11 +132,11 @@ def fit(
     bank = noise * jax.random.normal(jax.random.key(seed), (2 * T, NUM_INPUTS, size[1] * K))
     keys = jax.random.split(jax.random.key(seed), steps)
     begin = (first, optimizer.init(first))
-    data = jax.eval_shape(lambda: _on_device(_empty(size, K)))
+    data = jax.eval_shape(lambda: _side_by_side([], size, K))
     jitted = jax.jit(functools.partial(_step, optimizer, decay))
     step = jitted.lower(*begin, data, centre, bank, keys[0]).compile()
 
-    def batches(own: np.ndarray) -> Iterator[_Data[jax.Array]]:
+    def batches(own: np.ndarray) -> Iterator[_Data]:
         if few == R:
             return itertools.repeat(_side_by_side([rows[i] for i in own], size, K))
         return (_side_by_side([rows[i] for i in drawn], size, K) for drawn in _draw(own, few, seed))
@@ -187,17 +184,7 @@ def _fits_at_a_time(fits: int, cells: int) -> int:
     return max(1, min(fits, memory.available_bytes() // (2 * size)))
 
 
-def _empty(size: tuple[int, int], K: int) -> _Data[np.ndarray]:
-    T, R = size
-    return _Data(
-        np.zeros((T, NUM_INPUTS, R * K), np.float32),
-        np.zeros(R * K, np.int32),
-        np.zeros((T, R * K), np.int8),
-        np.zeros((T, R * K), bool),
-    )
-
-
-def _rows(example: Example, span: int) -> _Data[np.ndarray]:
+def _rows(example: Example, span: int) -> _Data:
     """A recording alone."""
     x = learned_beliefs.inputs(example.scores.arrays, example.catalogue.astype(float))
     x = learned_beliefs.moving_average(example.scores.frames, x, span).swapaxes(1, 2)
@@ -205,21 +192,21 @@ def _rows(example: Example, span: int) -> _Data[np.ndarray]:
     return _Data(x.astype(np.float32), np.array(example.initial), example.states, mask)
 
 
-def _on_device(data: _Data[np.ndarray]) -> _Data[jax.Array]:
-    return _Data(*map(jnp.asarray, data))
-
-
-def _side_by_side(
-    rows: Sequence[_Data[np.ndarray]], size: tuple[int, int], K: int
-) -> _Data[jax.Array]:
+def _side_by_side(rows: Sequence[_Data], size: tuple[int, int], K: int) -> _Data:
     """Recordings in one batch, filled up to a size of (T, R) and to K components."""
-    batch = _empty(size, K)
+    T, R = size
+    batch = _Data(
+        np.zeros((T, NUM_INPUTS, R * K), np.float32),
+        np.zeros(R * K, np.int32),
+        np.zeros((T, R * K), np.int8),
+        np.zeros((T, R * K), bool),
+    )
     for r, own in enumerate(rows):
         columns, length = slice(r * K, r * K + len(own.start)), len(own.states)
         batch.start[columns] = own.start
         for whole, part in ((batch.x, own.x), (batch.states, own.states), (batch.mask, own.mask)):
             whole[:length, ..., columns] = part
-    return _on_device(batch)
+    return _Data(*map(jnp.asarray, batch))
 
 
 def _draw(own: np.ndarray, batch: int, seed: int) -> Iterator[np.ndarray]:
@@ -237,7 +224,7 @@ def _step(
     decay: float,
     params: learned_fusion.Params,
     moments: Any,
-    data: _Data[jax.Array],
+    data: _Data,
     centre: learned_fusion.Params,
     bank: jax.Array,
     key: jax.Array,

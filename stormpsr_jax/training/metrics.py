@@ -55,11 +55,7 @@ class MetricWriter:
 
 
 class TensorBoard:
-    """A file of events in FOLDER/tensorboard, written by the thread that calls.
-
-    Where the disk is full that thread gets the OSError, and no other thread is left that it would
-    wait for.
-    """
+    """A file of events in FOLDER/tensorboard; who writes gets the OSError of a full disk."""
 
     def __init__(self, folder: Path, step: int = 0):
         """Opens a new file, from which on TensorBoard drops what others have after `step`."""
@@ -92,10 +88,9 @@ def _open(path: Path, step: int) -> TextIO:
 
 
 def read_metrics(path: Path) -> list[dict]:
-    """Returns the rows of a metrics.jsonl; a last row cut short by a crash is left out.
+    """The rows of a metrics.jsonl, without a last one cut short by a crash.
 
-    Raises:
-        ValueError: another row is damaged; names file and line.
+    ValueError names file and line of another row that is damaged.
     """
     rows = []
     for number, line in enumerate(files.read_text(path).splitlines(keepends=True), start=1):

@@ -39,12 +39,10 @@ def decay_mask(params: Any) -> Any:
 
 
 def lr_factors(params: Any, lr_scale: Mapping[str, float]) -> Any:
-    """Returns a tree of learning-rate factors.
+    """A tree of learning-rate factors of parameters, nested dicts.
 
-    Args:
-        params: nested dict.
-        lr_scale: '/'-separated path prefix -> factor; the longest matching prefix decides, and a
-            parameter that none matches has factor 1.
+    `lr_scale` is {'/'-separated path prefix: factor}; the longest matching prefix decides, and a
+    parameter that none matches has factor 1.
     """
 
     def factor(path: tuple[jax.tree_util.DictKey, ...], _: Any) -> float:

@@ -11,11 +11,9 @@ AXES = ("data", "fsdp")
 
 
 def make_mesh(data: int = -1, fsdp: int = 1) -> Mesh:
-    """Returns the mesh with axes ("data", "fsdp").
+    """Returns the mesh with axes ("data", "fsdp"), each of so many devices; -1 is all.
 
-    Args:
-        data: devices that hold copies of the state; -1 = all that `fsdp` leaves.
-        fsdp: devices that large arrays of the state are split over; -1 = all.
+    The state has a copy for each of `data`, and large arrays of it are split over `fsdp`.
 
     Raises:
         ValueError: the sizes do not fit the devices (mended by --config.mesh.fsdp).

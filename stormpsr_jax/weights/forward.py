@@ -121,13 +121,10 @@ def run(
     chunk: int = 64,
     library: str | None = None,
 ) -> dict[str, np.ndarray]:
-    """Applies a model in evaluation mode and float32, some images or clips at a time.
+    """Applies a model in evaluation mode and float32, `chunk` images or clips at a time.
 
-    Args and outputs as in `forward`. A ViT's position embedding is resized to the images of x, as
-    its library does. `chunk`: images, or clips of embeddings, computed at once.
-
-    Raises:
-        ValueError: the shape of x, or the number of heads, does not fit.
+    Arguments and outputs as in `forward`. A ViT's position embedding is resized to the images of x,
+    as its library does. ValueError if the shape of x, or the number of heads, does not fit.
     """
     axes = {"temporal": 3, "storm": 5}.get(kind, 4)
     if x.ndim != axes or (axes > 3 and x.shape[-1] != 3) or 0 in x.shape:

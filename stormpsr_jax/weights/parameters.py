@@ -38,10 +38,7 @@ def save_params(
 ) -> None:
     """Writes parameters (nested dicts of arrays) to a `.safetensors` file in our format, whole.
 
-    `metadata` values are stored as JSON text.
-
-    Raises:
-        OSError: it cannot be written; names the file.
+    `metadata` values are stored as JSON text. OSError names the file.
     """
     flat = _flat(params, batch_stats or {})
     arrays = {k: np.ascontiguousarray(jax.device_get(v)) for k, v in sorted(flat.items())}
@@ -84,8 +81,7 @@ def write_safetensors(
 def load_params(path: str | Path) -> tuple[dict, dict]:
     """Reads (params, batch_stats), nested dicts of NumPy arrays, from a file of `save_params`.
 
-    Raises:
-        ValueError: the file is absent, damaged, or not in our format.
+    ValueError if it is absent, damaged, or not in our format.
     """
     arrays, metadata = torch_files.read_safetensors(path)
     if metadata.get("format") != FORMAT:
@@ -117,8 +113,7 @@ def initialise_from(
 
     Args:
         path: a file of `save_params`, or a backbone as timm or transformers publish it.
-        params: freshly initialised parameters.
-        batch_stats: their running statistics ({} if the model has none).
+        params, batch_stats: freshly initialised ones.
         size: (H, W) of the pictures of `params`, to which a position embedding of another length is
             resized; None is a square.
 
@@ -126,8 +121,7 @@ def initialise_from(
         (params, batch_stats, number): new dicts, and how many arrays are the file's.
 
     Raises:
-        ValueError: lists missing and unexpected names, or names a shape that differs, and says in
-            what the backbones differ.
+        ValueError: lists missing and unexpected names, or names a shape, and how backbones differ.
     """
     loaded_params, loaded_stats, library = load_any(Path(path))
     landmarks = {family.landmark for family in backbones.FAMILIES}
@@ -169,11 +163,8 @@ def _flat(params: Mapping, batch_stats: Mapping) -> dict[str, np.ndarray]:
 def load_any(path: Path, kind: str | None = None) -> tuple[dict, dict, str | None]:
     """(params, batch_stats, library) of a foreign checkpoint or of a file of ours.
 
-    Args:
-        kind: what it has to hold; None is anything of ours, or a published backbone.
-
-    Returns:
-        The library, that of an import, is None of all but a published backbone.
+    `kind` is what it has to hold; None is anything of ours, or a published backbone. The library,
+    that of an import, is None of all but a published backbone.
     """
     if path.suffix == ".safetensors":
         arrays, metadata = torch_files.read_safetensors(path)

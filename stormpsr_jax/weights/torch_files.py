@@ -83,9 +83,8 @@ RESAVE = (
 def read_pth(path: str | Path) -> Any:
     """Reads a `.pth` file: the saved object, tensors as (possibly strided, read-only) arrays.
 
-    Raises:
-        ValueError: not a `.pth`, damaged, or it contains anything that is not a tensor, number,
-            string, tuple, list or dict; names what it is.
+    ValueError if it is none, damaged, or holds anything that is not a tensor, number, string,
+    tuple, list or dict; names what it is.
     """
     files.check_regular(path, "copy its content to one")
     try:
@@ -332,9 +331,7 @@ def read_state_dict(path: str | Path) -> dict[str, np.ndarray]:
     """Reads a PyTorch state dict from `.pth`/`.pt`/`.bin`, `.safetensors` or `.npz`.
 
     Wrappers' prefixes (`module.`) and the dictionary around it (`state_dict`) are taken off.
-
-    Raises:
-        ValueError: absent, unreadable, of another kind, or refused (see read_pth).
+    ValueError: absent, unreadable, of another kind, or refused (see read_pth).
     """
     path = Path(path)
     files.check_regular(path, "copy its content to one")

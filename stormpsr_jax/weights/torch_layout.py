@@ -175,11 +175,8 @@ def check_names(path: str | Path, wanted: Collection[str], given: Collection[str
 def check_ours(arrays: Mapping[str, np.ndarray], kind: str, path: str | Path) -> None:
     """Checks that {flat name: array} of a file of ours is a whole model of its kind.
 
-    It may have what no state dict has: a stem, a state head, an MLP head. `path` is for messages.
-
-    Raises:
-        ValueError: lists every missing and every unexpected name, or names an array whose number of
-            axes is wrong.
+    It may have what no state dict has: a stem, a state head, an MLP head. ValueError lists every
+    missing and every unexpected name, or names an array whose number of axes is wrong.
     """
     leaves = {name: leaf for _, name, leaf in _arrays(kind, arrays)}
     check_names(path, leaves, arrays)
@@ -193,11 +190,7 @@ def from_state_dict(
 ) -> tuple[dict, dict]:
     """(params, batch_stats) in float32 of a state dict in timm's or the released code's names.
 
-    `path` is for messages.
-
-    Raises:
-        ValueError: lists every missing and every unexpected name, or names an array whose number of
-            axes is wrong.
+    ValueError lists every missing and every unexpected name, or names an array with other axes.
     """
     state = {name: value for name, value in state.items() if not _ignored(kind, name)}
     arrays = {torch: (name, leaf) for torch, name, leaf in _arrays(kind, state) if torch}
@@ -218,10 +211,9 @@ def from_state_dict(
 def to_state_dict(
     params: Mapping, batch_stats: Mapping, kind: str, path: str | Path = "parameters"
 ) -> dict[str, np.ndarray]:
-    """The inverse of `from_state_dict`. `state_head`, our addition, has no place there.
+    """The inverse of `from_state_dict`, without `state_head`, our addition.
 
-    Raises:
-        ValueError: lists every missing and every unexpected name, such as a stem or an MLP head.
+    ValueError lists names that are missing or have no place there, such as a stem or an MLP head.
     """
     flat = traverse_util.flatten_dict({"params": params, "batch_stats": batch_stats}, sep="/")
     flat = {name: np.asarray(value) for name, value in flat.items() if "/state_head/" not in name}
