@@ -115,13 +115,9 @@ def planned(
 
 def _folder(name: str) -> str:
     folder = re.sub(r"[^\w.=+-]+", "_", name)
-    # Another name may come to the same.
-    return folder if folder == name.replace(", ", "_") else f"{folder}_{_digest(name)}"
-
-
-def _digest(text: str) -> str:
-    """A name for a text that stays when others come."""
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    if folder == name.replace(", ", "_"):
+        return folder
+    return f"{folder}_{hashlib.sha256(name.encode()).hexdigest()[:12]}"  # others may come to it too
 
 
 def missing(runs: Iterable[Run]) -> list[list[Run]]:

@@ -38,10 +38,7 @@ def resolve(value: str) -> str:
     """Returns the path that a value of --config means, with what follows its colon.
 
     What ends in .py is a path, such as `configs/own.py:boxes`, and anything else the name of a
-    config that ships, such as `own:boxes`.
-
-    Raises:
-        ValueError: there is no such file or name; lists the names.
+    config that ships, such as `own:boxes`. ValueError if there is none; lists the names.
     """
     config, colon, extra = value.partition(":")
     known = ", ".join(shipped())

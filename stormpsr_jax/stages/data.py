@@ -195,8 +195,7 @@ class Data:
     def locator(self, source: ClipSource) -> dict[str, Network]:
         """By role, the network that found the product in a source's pictures, if one did.
 
-        Raises:
-            ValueError: its file is missing, or not the one that the folder was made with.
+        ValueError if its file is missing, or not the one that the folder was made with.
         """
         framed = self.extra or source
         if framed.locator is None:

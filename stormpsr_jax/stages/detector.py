@@ -60,12 +60,9 @@ class DetectorTraining(Training):
 
     def detect(self, run: Run, params: Params, source: ClipSource) -> Batched:
         """Pictures of a source → boxes (B, M, 4), classes (B, M), confidences (B, M), scores."""
-        network, pictures = (
-            Network(self.network(run), {"params": params}),
-            run.data.pictures(source),
-        )
-        batch = self.detector.batch
-        return functions({"detector": network}, pictures, MAX_DETECTIONS, batch)["detect"]
+        network = {"detector": Network(self.network(run), {"params": params})}
+        pictures = run.data.pictures(source)
+        return functions(network, pictures, MAX_DETECTIONS, self.detector.batch)["detect"]
 
     def build(self, run: Run) -> Definition:
         """Returns what it trains."""

@@ -68,14 +68,9 @@ class FusionFit(Stage):
     predict: Prediction
 
     def make(self, run: Run) -> dict[str, Any]:
-        """Fits the weights, if there are recordings enough.
+        """Fits the weights, if there are recordings enough; notes their number and held-out losses.
 
-        Returns:
-            The number of recordings that it was fitted on, and the mean loss on those that were
-            held out, at the start and at the end.
-
-        Raises:
-            MemoryError: the recordings are too long together.
+        MemoryError if the recordings are too long together.
         """
         if jax.process_index() != 0:
             return {}

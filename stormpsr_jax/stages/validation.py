@@ -142,9 +142,8 @@ def mean_average_precision(detector: Batched, source: ClipSource) -> float:
     truth_boxes = np.stack([source.recordings[name].boxes[row] for name, row in found])
     truth_classes = np.array([source.recordings[name].classes[row] for name, row in found])
     boxes, classes, confidences = _of_pictures(detector, source, found)[:3]
-    picture, row = np.nonzero(classes > 0)
-    at = picture, row
-    rows = Detections(picture, classes[at], confidences[at], boxes[at])
+    at = np.nonzero(classes > 0)  # pictures, and rows of them
+    rows = Detections(at[0], classes[at], confidences[at], boxes[at])
     true = TrueBoxes(np.arange(len(truth_boxes)), truth_classes, truth_boxes)
     return float(np.mean(list(average_precisions(rows, true).values())))
 

@@ -58,15 +58,10 @@ def layer_lr_scale(
 ) -> dict[str, float]:
     """Returns learning-rate factors of a backbone that fall from its last layer to its pixels.
 
-    Layer-wise decay (Clark et al. 2020; Bao et al. 2022): the last of its layers, the norm, has
-    `scale`, each layer below once more decay, and what is in front of the first layer scale ·
-    decay^(number of layers).
-
-    Args:
-        prefix: path of the backbone's parameters.
-        layers: of the backbone, see `networks.family.Family.module`.
-        scale: factor of the topmost layer.
-        decay: in (0, 1].
+    Layer-wise decay in (0, 1] (Clark et al. 2020; Bao et al. 2022): the last of its layers, the
+    norm, has `scale`, each layer below once more decay, and what is in front of the first layer
+    scale · decay^(number of layers). `prefix` is the path of the backbone's parameters; `layers`
+    are of `networks.family.Family.module`.
     """
     factors = {prefix: scale * decay ** len(layers)}
     for below, names in enumerate(reversed(layers)):
