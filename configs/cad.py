@@ -10,7 +10,7 @@ and confidences, and those for testing are scored (docs/own-product.md).
 
 Fields to look at first:
 * data.synthetic.poses, .up: right and wrong places of parts, and what points up, if the meshes
-  are not in their assembled places with z up (`python -m data_prep.cad --help`).
+  are not in their assembled places with z up (docs/formats.md#mesh-folders).
 * data.synthetic.world: "anywhere", the default, has half of its recordings from a head's camera, as
   "toy" has all, and half from cameras 10 degrees up and more, benches of any texture, and gloss.
 * data.synthetic.product_seed in place of meshes and procedure: a product drawn at random.

@@ -82,7 +82,7 @@ class Data(Section, frozen=True):
     """The recordings: where they are, and how pictures are normalised."""
 
     dir: File = ""  # folder of clip shards; '' = WORKDIR/data
-    cad_dir: File = ""  # folder of clean renders (data_prep.cad); '' = split 'cad' of data.dir
+    cad_dir: File = ""  # folder of clean renders (split 'cad'); '' = split 'cad' of data.dir
     detector_dir: File = ""  # folder with the same recordings in larger pictures; '' = data.dir
     extra: File = ""  # folder of labelled real recordings that join rendered ones; '' = none
     mean: tuple[Share, Share, Share] = (0.5, 0.5, 0.5)  # of red, green, blue in 0..1

@@ -7,7 +7,7 @@ python -m stormpsr_jax.main --config=industreal --config.data.dir=DIR --config.d
 DIR has pictures of 224 pixels, LARGE of 640 for the detector, which starts from random weights.
 docs/research.md has all commands from the downloads on, and says what is exactly the paper's.
 --config=industreal:dry runs all of it once with two steps a stage and the smallest networks.
-Needs: IndustReal's recordings, its synthetic pictures (or renders by data_prep.cad), and the
+Needs: IndustReal's recordings, its synthetic pictures (or your own renders), and the
 ImageNet ViT-S/16 weights of timm (vit_small_patch16_224.augreg_in21k_ft_in1k) through
 `python -m stormpsr_jax.weights import`.
 Hardware: GPUs; docs/scale.md says how many for how long, as computed. The full-size run

@@ -2,12 +2,11 @@
 
     python -m data_prep.parts --model=pump.glb --out=meshes
 
---out becomes a folder for `--meshes` of data_prep.cad, data_prep.synthetic and `procedure draft`: a
-GLB for each component, named after it, in the coordinates of the assembled product. --model is a
-file of several objects (GLB, OBJ, STEP, 3MF): each of them is a component, with its name in the
-file. Where an OBJ has no objects (`o`), its groups (`g`) are such.
-
-You may add colours and poses in a poses.json (data_prep.cad --help).
+--out becomes a folder for `--meshes` of data_prep.synthetic and `procedure draft`: a GLB for each
+component, named after it, in the coordinates of the assembled product. --model is a file of several
+objects (GLB, OBJ, STEP, 3MF): each of them is a component, with its name in the file. Where an OBJ
+has no objects (`o`), its groups (`g`) are such. You may add colours
+and poses in a poses.json (docs/formats.md#mesh-folders).
 """
 
 import argparse

@@ -2,8 +2,9 @@
 
 A product is assembled on a table, seen by a head-mounted camera; hands and tools hide it for long
 stretches, above all around each step completion. It is a toy of coloured parts; with --meshes and
---procedure it is that of your own (a mesh for each component, as in data_prep.cad), and with
---product_seed one that is drawn with its procedure, which DATA/procedure.json then holds.
+--procedure it is that of your own (a mesh for each component: docs/formats.md#mesh-folders), and
+with --product_seed one that is drawn with its procedure, which DATA/procedure.json then holds.
+Split "cad" has pictures of each state, right and wrong, that have nothing to do with each other.
 
     python -m data_prep.synthetic --out=DIR --seed=0
     python -m data_prep.synthetic --out=DIR --meshes=MESHES --procedure=FILE
@@ -26,7 +27,7 @@ import numpy as np
 from data_prep import command
 from data_prep.products import products
 from data_prep.products.product import Product
-from data_prep.products.wrong_poses import with_wrong_poses
+from data_prep.products.wrong_poses import draw_states, with_wrong_poses
 from data_prep.rendering import seeds
 from data_prep.rendering.ranges import Range
 from data_prep.rendering.scene import Body
@@ -88,7 +89,7 @@ def make_dataset(
     of = products.find(**of_product, seed=seed)
     procedure = of.procedure if fps is None else of.procedure.at(fps)
     board = len(of.product.board.faces) > 0
-    renders = rendered.cad_recordings(procedure, cad_per_state, cad_wrong, board=board)
+    renders = rendered.cad_recordings(procedure, cad_per_state, cad_wrong, board)
     recipe = Recipe(procedure, of.product, seed, occlusion, size, worlds.WORLDS[world], renders)
     orders.check(procedure)
     counts = RECORDINGS if recordings is None else recordings
@@ -228,8 +229,13 @@ class Recipe:
         """Renders a recording of split "cad": of clean renders, or of incorrect parts."""
         when, how, looks, noise = seeds.streams(self.seed, "recording", "cad", name)
         world, count = self.world, self.renders[name]
-        states, copies = rendered.cad_copies(name, count, self.product, self.procedure, when)
+        state = self.procedure.states[int(name.split("_")[1]) - 1]
         if rendered.is_wrong(name):
+            states = draw_states(state, count, when)
+            copies = (
+                with_wrong_poses(self.product, when, row[None], np.flatnonzero(row < 0).tolist())
+                for row in states
+            )
             at_work = dataclasses.replace(world, lens=Range(0, 0))  # poses are of pinhole cameras
             views = plan_views(count, how, hands=WRONG_HANDS, turn=WRONG_TURN, views=world.cameras)
             motion = views.over(self.product.height)
@@ -238,8 +244,9 @@ class Recipe:
                 for i, copy in enumerate(copies)
             )
         else:
+            states = np.tile(state, (count, 1))
             motion = plan_views(count, how, hands=0.0).over(self.product.height)
-            body = Body(self.product.mesh(states[0]))
+            body = Body(self.product.mesh(state))
             pictures = (clean_picture(body, motion, i, self.size, looks) for i in range(count))
         poses = poses_in_pictures(self.product, motion)
         return rendered.encode(
@@ -263,7 +270,7 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add_count = functools.partial(add, type=command.at_least(0), metavar="N")
     command.add_shard_flags(parser)
-    add("--meshes", metavar="DIR", help="of your own product: a mesh per component (data_prep.cad)")
+    add("--meshes", metavar="DIR", help="of your own product: a mesh per component")
     add("--procedure", metavar="FILE", help="of your own product, or a packaged name")
     command.add_poses_flags(parser)
     add(

@@ -28,7 +28,6 @@ COMMANDS = {
     "data industreal_cad": "data_prep.industreal_cad",
     "data impact": "data_prep.impact",
     "data synthetic": "data_prep.synthetic",
-    "data cad": "data_prep.cad",
     "data parts": "data_prep.parts",
     "data check": "data_prep.check",
     "data labels": "data_prep.labels",

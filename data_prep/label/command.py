@@ -88,7 +88,7 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     add("--procedure", required=True, metavar="FILE", dest="procedure_file", help=what)
     add("--labels", required=True, metavar="DIR", help="folder of the labels, made if missing")
     add("--model", metavar="MODEL", help="proposes labels: a model folder, a work folder or demo")
-    add("--meshes", metavar="DIR", help="shows each part: a mesh per component (data_prep.cad)")
+    add("--meshes", metavar="DIR", help="shows each part: a mesh per component")
     command.add_poses_flags(parser)
     add("--port", type=_port, default=0, metavar="N", help="of the page; default: any that is free")
     add_label_flags(add)

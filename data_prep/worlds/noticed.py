@@ -19,7 +19,7 @@ from data_prep.worlds.copies import nearly_right_pose
 from data_prep.worlds.motion import Motion
 from data_prep.worlds.timelines import Timeline
 from data_prep.worlds.workplace import Workplace, bodies_of, differ, plain_sketch
-from data_prep.worlds.worlds import TOY, World
+from data_prep.worlds.worlds import World
 from stormpsr_jax.recordings.steps import Step
 
 _LOOKS = 12  # at a pose, spread over the time in which a part is incorrect
@@ -65,15 +65,6 @@ def told(
     here = sketch(state)
     others = {k: np.where(np.arange(len(state)) == k, -state, state) for k in parts}
     return {k for k, other in others.items() if differ(here, sketch(other), world.noise.high)}
-
-
-def as_told(
-    sketch: Callable[[np.ndarray], Picture], state: np.ndarray, world: World = TOY
-) -> np.ndarray:
-    """The state (K,) in which the parts are right of which a picture does not tell otherwise."""
-    wrong = set(np.flatnonzero(state < 0).tolist())
-    unseen = wrong - told(sketch, state, wrong, world)
-    return np.where(np.isin(np.arange(len(state)), list(unseen)), 1, state)
 
 
 def with_visible_poses(
@@ -166,12 +157,14 @@ def picture(
     states: np.ndarray,
     size: int,
     looks: np.random.Generator,
-    world: World = TOY,
+    world: World,
 ) -> Picture:
     """A copy at a workplace of its own, drawn by `looks`, in row i of the states (N, K).
 
     Parts of which the picture does not tell that they are incorrect become right in that row.
     """
     place = Workplace(product, bodies_of(product), looks, world)
-    states[i] = as_told(partial(place.sketch, motion, i, states[i]), states[i], world)
+    wrong = np.flatnonzero(states[i] < 0).tolist()
+    seen = told(partial(place.sketch, motion, i, states[i]), states[i], wrong, world)
+    states[i, [k for k in wrong if k not in seen]] = 1
     return place.picture(motion, i, states[i], size)

@@ -1,13 +1,10 @@
 """Pictures of catalogued states, and rendered pictures as recordings."""
 
-import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import simplejpeg
 
-from data_prep.products.product import Product
-from data_prep.products.wrong_poses import draw_states, with_wrong_poses
 from data_prep.rendering.scene import Picture
 from data_prep.worlds.worlds import TOY, World
 from data_prep.writing import shards
@@ -16,9 +13,7 @@ from stormpsr_jax.recordings.procedure import Procedure
 from stormpsr_jax.recordings.steps import Step
 
 
-def cad_recordings(
-    procedure: Procedure, per_state: int, wrong: int, *, board: bool = True
-) -> dict[str, int]:
+def cad_recordings(procedure: Procedure, per_state: int, wrong: int, board: bool) -> dict[str, int]:
     """Names of the recordings of split "cad" and their pictures.
 
     cad_01 shows state 1 and nothing else; wrong_01 shows it at workplaces, with some of its
@@ -34,18 +29,6 @@ def cad_recordings(
 def is_wrong(name: str) -> bool:
     """Whether a recording of split "cad" shows incorrect parts."""
     return name.startswith("wrong_")
-
-
-def cad_copies(
-    name: str, count: int, product: Product, procedure: Procedure, rng: np.random.Generator
-) -> tuple[np.ndarray, Iterable[Product]]:
-    """States (count, K) of a recording of `cad_recordings`, and the copy of each picture."""
-    state = procedure.states[int(name.split("_")[1]) - 1]
-    if not is_wrong(name):
-        return np.tile(state, (count, 1)), itertools.repeat(product)
-    states = draw_states(state, count, rng)
-    wrong = ((row[None], np.flatnonzero(row < 0).tolist()) for row in states)
-    return states, (with_wrong_poses(product, rng, *each) for each in wrong)
 
 
 def encode(

@@ -245,12 +245,13 @@ class _DetectorPicture:
         if self.cad_wrong and not self._wrong_cad:
             lacking.append(
                 "shows an incorrect installation, which detector.cad_wrong asks for; render some "
-                "with data_prep.cad --wrong=N"
+                "with data_prep.synthetic --cad_wrong=N"
             )
         if self.cad_wrong < 1 and not self._boxed_cad:
             lacking.append(
                 "shows a state with all parts correct and a box around it, which detector.cad asks "
-                "for; render some with data_prep.cad --per_state=N, or set detector.cad to 0"
+                "for; render some with data_prep.synthetic --cad_per_state=N, or set detector.cad "
+                "to 0"
             )
         recordings = self.cad.recordings.values()
         if with_poses and not any(np.isfinite(r.poses).any() for r in recordings):

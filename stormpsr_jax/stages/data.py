@@ -131,8 +131,9 @@ class Data:
             if not self.has_cad:
                 raise ValueError(
                     f"{directory}: has no split 'cad' of clean renders, which "
-                    "pretrain.cad_per_state and detector.cad ask for; make some with data_prep.cad "
-                    "or data_prep.industreal_cad and give --config.data.cad_dir, or set both to 0"
+                    "pretrain.cad_per_state and detector.cad ask for; make some with "
+                    "data_prep.synthetic or data_prep.industreal_cad and give "
+                    "--config.data.cad_dir, or set both to 0"
                 )
         elif self.folder(split) != self.directory:
             directory = self.folder(split)

@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from data_prep import cad, draft, impact, industreal, industreal_cad, meccano, own, parts, synthetic
+from data_prep import draft, impact, industreal, industreal_cad, meccano, own, parts, synthetic
 from stormpsr_jax.media import finding
 from tests.data_prep import test_impact, test_industreal_cad
 from tests.support import cad_files, refusals
@@ -23,7 +23,7 @@ SOURCES = {
         test_industreal_cad.make_data,
         "--data=. --size=8 --workers=1",
     ),
-    "cad": (cad.main, cad_files.make_data, "--meshes=meshes --procedure=toy.json --size=16"),
+    "cad": (synthetic.main, cad_files.make_data, "--meshes=meshes --procedure=toy.json"),
     "synthetic": (synthetic.main, cad_files.make_data, ""),
     "parts": (parts.main, cad_files.make_data, ""),
     "draft": (draft.main, cad_files.make_data, "--meshes=meshes"),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import trimesh
 
-from data_prep import cad
+from data_prep import synthetic
 from data_prep.products import mesh_files
 from data_prep.products.meshes import read_inputs
 from data_prep.rendering.scene import Body
@@ -212,5 +212,5 @@ def test_a_damaged_or_foreign_file_is_one_line(meshes, tmp_path, name, capsys):
     corrupt, expected = BINARY[name]
     corrupt(meshes)
     out = tmp_path / "out"
-    assert expected in refused(capsys, cad.main, cad_files.arguments(meshes, out))
+    assert expected in refused(capsys, synthetic.main, cad_files.arguments(meshes, out))
     assert not out.exists()

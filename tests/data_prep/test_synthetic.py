@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 import simplejpeg
 
-from data_prep import cad, synthetic
+from data_prep import synthetic
 from stormpsr_jax.data.annotation import NOT_ANNOTATED
 from stormpsr_jax.data.clips import ClipSource
+from tests.support import cad_files
 from tests.support.commands import refused
 from tests.support.recipes import SYNTHETIC, recipe
 
@@ -97,13 +98,26 @@ def test_clean_renders_show_each_state_wholly():
     assert colourful[1] > 1.5 * colourful[0]
 
 
+def test_renders_show_the_parts_of_their_state_where_their_poses_say(tmp_path):
+    """The green part is on the left of the product, the blue one on the right, in every view."""
+    product = cad_files.product(cad_files.write(tmp_path / "meshes"))
+    made = recipe(cad_files.PROCEDURE, product, size=48)
+    for number, state in enumerate(cad_files.PROCEDURE.states[1:], start=2):
+        data = made.make("cad", f"cad_{number:02d}")
+        for jpeg, pose in zip(data.jpegs, data.poses, strict=True):
+            image = simplejpeg.decode_jpeg(jpeg).astype(int)
+            strong = 2 * image - (image.sum(axis=-1, keepdims=True) - image) > 120
+            np.testing.assert_array_equal(strong.sum(axis=(0, 1)) > 10, state == 1)
+            middle, x_axis, _ = pose.reshape(3, 2) * 48
+            for colour, sign in ((1, -1), (2, 1)):
+                place = np.argwhere(strong[..., colour])[:, ::-1] - middle
+                assert (
+                    not state[colour] or 0.1 < sign * place.mean(0) @ x_axis / (x_axis @ x_axis) < 1
+                )
+
+
 @pytest.mark.parametrize("missing", ["trimesh", "numba"])
-@pytest.mark.parametrize(
-    ("main", "words"), [(synthetic.main, ()), (cad.main, ("--meshes=m", "--procedure=synthetic"))]
-)
-def test_a_missing_library_is_one_line_that_names_the_extra(
-    main, words, missing, tmp_path, capsys, monkeypatch
-):
+def test_a_missing_library_is_one_line_that_names_the_extra(missing, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, missing, None)
-    said = refused(capsys, main, [f"--out={tmp_path / 'out'}", *words])
+    said = refused(capsys, synthetic.main, [f"--out={tmp_path / 'out'}"])
     assert f"needs {missing!r}: pip install '.[synthetic]'" in said

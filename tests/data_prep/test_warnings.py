@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import trimesh
 
-from data_prep import cad
+from data_prep import synthetic
 from data_prep.products import products
 from data_prep.products.shapes import SHAPES
 from data_prep.products.warnings import warnings
-from tests.support import toy
+from tests.support import cad_files, toy
 from tests.support.boxes import box, product, shell
 
 PROCEDURE = toy.procedure("cup, peg, lid", "100 110 111")
@@ -116,10 +116,9 @@ def test_parts_without_colours_get_some_one_mesh_the_same_and_are_told(folder):
 
 
 def test_the_command_tells_warnings_before_it_renders(folder, tmp_path, caplog):
+    arguments = cad_files.arguments(folder, tmp_path / "out")
     (tmp_path / "toy.json").write_text(json.dumps(PROCEDURE.to_json()))
-    arguments = [f"--meshes={folder}", f"--procedure={tmp_path / 'toy.json'}", "--per_state=1"]
-    arguments += [f"--out={tmp_path / 'out'}", "--size=16", "--workers=1", "--recordings=cad_01"]
-    assert cad.main(arguments) == 0
+    assert synthetic.main(arguments) == 0
     colours, size, same, page = caplog.messages
     assert "without colours" in colours
     assert "is 0.755 from corner to corner: too small to assemble by hand if" in size

@@ -40,7 +40,8 @@ def product(folder, y_up=False):
 
 
 def arguments(meshes, out):
-    """Of data_prep.cad."""
+    """Of data_prep.synthetic, for a picture of each state."""
     (meshes.parent / "toy.json").write_text(json.dumps(CONTENT))
     basic = [f"--meshes={meshes}", f"--procedure={meshes.parent / 'toy.json'}", f"--out={out}"]
-    return [*basic, "--size=16", "--per_state=1", "--workers=1"]
+    counts = ["--train=0", "--val=0", "--test=0", "--cad_per_state=1", "--error_recordings=0"]
+    return [*basic, *counts, "--size=16", "--workers=1"]
