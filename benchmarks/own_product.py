@@ -31,7 +31,7 @@ import os
 import subprocess
 import sys
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,6 @@ from data_prep.worlds.timelines import Timeline, draw_timeline
 from data_prep.worlds.workplace import Workplace
 from data_prep.writing import parallel
 from stormpsr_jax.base import files
-from stormpsr_jax.base.progress import Progress
 from stormpsr_jax.psr import headline, wrong_parts
 from stormpsr_jax.recordings.procedure import Procedure, load_procedure
 from stormpsr_jax.recordings.recording import LabelPlace
@@ -118,7 +117,11 @@ def video_of(folder: Path, place: tuple[str, str]) -> Path:
 
 
 def film(
-    place: tuple[str, str], progress: Progress, folder: Path, procedure: Procedure, away: float
+    place: tuple[str, str],
+    advance: Callable[[], None],
+    folder: Path,
+    procedure: Procedure,
+    away: float,
 ) -> None:
     """Writes a recording's video, labels and boxes, the video last."""
     side = SIZE if away == 1 else FAR * SIZE
@@ -128,7 +131,6 @@ def film(
     rehearsal = name.startswith("rehearsal")
     product = with_wrong_poses(lamp(), wrong)
     timeline = draw_timeline(procedure, when, wrong=REHEARSED if rehearsal else WRONG)
-    progress.begin(timeline.num_frames)
     rows = [["time", "step"]]
     for frame, step in states_to_steps(timeline.frames, timeline.states, with_errors=True):
         rows.append([label_time(frame, FPS), procedure.step_name(step)])
@@ -143,7 +145,7 @@ def film(
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
             if i % BOX_EVERY == 0:
                 boxes[f"{i:06d}.jpg"] = box
-            progress.advance()
+            advance()
         container.mux(stream.encode())
         if not rehearsal:
             files.write_json(folder / "boxes" / f"{name}.json", coco(boxes, side))

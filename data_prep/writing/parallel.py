@@ -11,8 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from stormpsr_jax.base import cluster, progress
+from stormpsr_jax.base import cluster
 from stormpsr_jax.base.processes import deaf_to_ctrl_c, exit_with_parent
+from stormpsr_jax.base.progress import Bar
 
 STOP_SECONDS = 1.0  # in which workers stop by themselves
 
@@ -23,48 +24,25 @@ class Stopped(Exception):
     """Raised inside a job that is given up: another one failed, or the user interrupted."""
 
 
-class JobProgress:
-    """Counts the frames of one job, where the process that shows the bar can see them."""
-
-    def __init__(self, counts: MutableSequence[int], index: int):
-        # Shared by all jobs: [stop?, frames and frames done of job 0, of job 1, …]. Each place
-        # has one writer, so it needs no lock, which a killed process might never give back.
-        self._counts = counts
-        self._place = 1 + 2 * index
-
-    def begin(self, num_frames: int) -> None:
-        """Says how many frames the job has; raises Stopped if it is to be given up."""
-        self._counts[self._place] = num_frames
-        if self._counts[0]:
-            raise Stopped
-
-    def advance(self, count: int = 1) -> None:
-        """Counts frames; raises Stopped if the job is to be given up."""
-        self._counts[self._place + 1] += count
-        if self._counts[0]:
-            raise Stopped
-
-
 # What a worker process was started with: shared counts can be inherited, but not sent to it.
-_function: Callable[[Any, progress.Progress], None]
+_function: Callable[..., None]
 _counts: MutableSequence[int]
 
 
 def run(
-    function: Callable[[Any, progress.Progress], None],
+    function: Callable[..., None],
     jobs: Sequence[Any],
     workers: Workers,
     desc: str,
     sizes: Sequence[int] | None,
     lock: Path,
 ) -> None:
-    """Calls function(job, progress) for every job, in `workers` processes (in this one if 1).
+    """Calls function(job, advance) for every job, in `workers` processes (in this one if 1).
 
-    The function calls progress.begin once and progress.advance for each frame, and leaves nothing
-    behind when that raises Stopped. Worker processes end with this process, even if it is killed.
-    Jobs are begun in their order. `sizes`, the frames of each if they are known beforehand, make
-    the time left right from the start. The machines of a cluster have to see `lock`, which this
-    process holds.
+    The function calls advance() for each frame, and leaves nothing behind when that raises Stopped.
+    Worker processes end with this process, even if it is killed. Jobs are begun in their order.
+    `sizes`, the frames of each if they are known, tell the time left. On a cluster, whose machines
+    have to see the `lock` that this process holds, it is function(job).
 
     Raises:
         ValueError, OSError: raised by a job, with its name (str) in front.
@@ -78,19 +56,21 @@ def run(
                     raise _named(error, jobs[index])
         return
     context = multiprocessing.get_context("spawn")
-    counts = context.RawArray("q", 1 + 2 * len(jobs))
-    counts[1::2] = [progress.UNKNOWN] * len(jobs) if sizes is None else list(sizes)
+    # Shared by all jobs: [stop?, frames done of job 0, of job 1, …]. Each place has one writer, so
+    # it needs no lock, which a killed process might never give back.
+    counts = context.RawArray("q", 1 + len(jobs))
     workers = min(workers, len(jobs))
     pool: concurrent.futures.Executor
     if workers <= 1:
         pool = concurrent.futures.ThreadPoolExecutor(1)
-        calls = [partial(function, job, JobProgress(counts, i)) for i, job in enumerate(jobs)]
+        calls = [partial(_do, function, counts, i, job) for i, job in enumerate(jobs)]
     else:
         pool = concurrent.futures.ProcessPoolExecutor(
             workers, context, initializer=_start_worker, initargs=(function, counts)
         )
         calls = [partial(_run_in_worker, i, job) for i, job in enumerate(jobs)]
-    with pool, progress.JobsBar(desc, counts) as bar:
+    total = None if sizes is None else sum(sizes)
+    with pool, Bar(desc=desc, unit="frame", total=total) as bar:
         others = set(multiprocessing.active_children())
         processes = set[multiprocessing.process.BaseProcess]()
         try:
@@ -103,7 +83,7 @@ def run(
                 done, waiting = concurrent.futures.wait(
                     waiting, timeout=0.2, return_when=concurrent.futures.FIRST_COMPLETED
                 )
-                bar.show()
+                bar.update(sum(counts[1:]) - bar.n)
                 for future in done:
                     if failure := future.exception():
                         raise _named(failure, futures[future])
@@ -150,15 +130,24 @@ def _named(error: BaseException, job: Any) -> Exception:
     return named
 
 
-def _start_worker(
-    function: Callable[[Any, progress.Progress], None], counts: MutableSequence[int]
-) -> None:
+def _do(function: Callable[..., None], counts: MutableSequence[int], index: int, job: Any) -> None:
+    """Does a job, whose frames are counted where the process that shows the bar can see them."""
+
+    def advance() -> None:
+        counts[1 + index] += 1
+        if counts[0]:
+            raise Stopped
+
+    if counts[0]:
+        raise Stopped
+    function(job, advance)
+
+
+def _start_worker(function: Callable[..., None], counts: MutableSequence[int]) -> None:
     global _function, _counts
     _function, _counts = function, counts
     exit_with_parent()
 
 
 def _run_in_worker(index: int, job: Any) -> None:
-    if _counts[0]:
-        raise Stopped
-    _function(job, JobProgress(_counts, index))
+    _do(_function, _counts, index, job)

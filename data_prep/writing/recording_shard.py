@@ -16,7 +16,6 @@ from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
 from data_prep.writing import output
 from stormpsr_jax.base import npy
-from stormpsr_jax.base.progress import Progress
 from stormpsr_jax.data.clips import count_records
 from stormpsr_jax.recordings import labels, predictions
 from stormpsr_jax.recordings.procedure import Procedure
@@ -99,12 +98,16 @@ def features(num_components: int) -> tfds.features.FeaturesDict:
     )
 
 
-def make_recording(make: Callable[[str, str], RecordingData], job: Job, progress: Progress) -> None:
-    """Makes one recording: its label files, and last of all its shard under its name."""
+def make_recording(
+    make: Callable[[str, str], RecordingData], job: Job, advance: Callable[[], None] = lambda: None
+) -> None:
+    """Makes one recording: its label files, and last of all its shard under its name.
+
+    `advance` is called after each frame.
+    """
     data = make(job.split, job.name)
-    progress.begin(len(data.states))
     with output.unfinished(job.out, job.shard) as path:
-        sizes = _write_shard(path, data, job, progress)
+        sizes = _write_shard(path, data, job, advance)
         arrays = _stored_labels(data, slice(None))
         scalars = {"first_frame": data.first_frame, **sizes}
         arrays |= {key: np.array(value, np.int64) for key, value in scalars.items()}
@@ -140,12 +143,14 @@ def _stored_labels(data: RecordingData, rows: slice) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _write_shard(path: Path, data: RecordingData, job: Job, progress: Progress) -> dict[str, int]:
+def _write_shard(
+    path: Path, data: RecordingData, job: Job, advance: Callable[[], None]
+) -> dict[str, int]:
     """Writes the records; returns their number and total size in bytes."""
     spec = features(job.procedure.num_components)
     serializer = ExampleSerializer(spec.get_serialized_info())
     clip_length = job.description["clip_length"]
-    frames = _counted_frames(data, progress)
+    frames = _counted_frames(data, advance)
     num_records = num_bytes = 0
     with _open_writer(path) as writer:
         while jpegs := list(itertools.islice(frames, clip_length)):
@@ -169,7 +174,7 @@ def _write_shard(path: Path, data: RecordingData, job: Job, progress: Progress) 
     return {"num_records": num_records, "num_bytes": num_bytes}
 
 
-def _counted_frames(data: RecordingData, progress: Progress) -> Iterator[bytes]:
+def _counted_frames(data: RecordingData, advance: Callable[[], None]) -> Iterator[bytes]:
     """Yields the JPEGs; ValueError if there are too few or too many, as of a damaged video."""
     count, num_frames = 0, len(data.states)
     for jpeg in data.jpegs:
@@ -177,7 +182,7 @@ def _counted_frames(data: RecordingData, progress: Progress) -> Iterator[bytes]:
         if count > num_frames:
             raise ValueError(f"it has more images than its {num_frames} labelled frames")
         yield jpeg
-        progress.advance()
+        advance()
     if count < num_frames:
         raise ValueError(f"it has {count} images for its {num_frames} labelled frames")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from stormpsr_jax.base import files, installed
-from stormpsr_jax.base.progress import Bar, Uncounted
+from stormpsr_jax.base.progress import Bar
 
 End = tuple[int, Any, Exception | None]  # number, result and exception of a job that has ended
 WAIT_SECONDS = 10.0  # until a cluster answers, and a network disk shows what another has written
@@ -21,7 +21,7 @@ WAIT_SECONDS = 10.0  # until a cluster answers, and a network disk shows what an
 def run(
     head: str, function: Callable, jobs: Sequence[Any], *, lock: Path, gpus: bool = False
 ) -> Generator[End]:
-    """Calls function(job, progress) for every job; yields (index, result, its exception).
+    """Calls function(job) for every job; yields (index, result, its exception).
 
     `lock` is what `files.only_writer` has locked. With `gpus` a task has one for itself, if there
     are any. Closing the generator ends all tasks.
@@ -76,6 +76,6 @@ def _call(owner: tuple, function: Any, job: tuple[int, Any]) -> tuple[int, Any, 
         time.sleep(0.1)
     os.chdir(folder)
     try:
-        return job[0], ray.get(function)(job[1], Uncounted()), None
+        return job[0], ray.get(function)(job[1]), None
     except Exception as error:
         return job[0], None, error

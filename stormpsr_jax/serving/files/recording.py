@@ -129,7 +129,7 @@ def on_cluster(
         results.remove_parts(lock.parent, {source.name for source, *_ in jobs})
 
 
-def _there(of: tuple[Path, str, tuple[str, ...]], job: Job, _: Any) -> Done:
+def _there(of: tuple[Path, str, tuple[str, ...]], job: Job) -> Done:
     return recognise(_model(of), of[1], *job, "")
 
 
