@@ -15,8 +15,8 @@ recording 11_assy_0_1. The first frame of its video is number 29, of every other
 The number of a box's category is its class: 0 background (ignored), 1…22 the states in the order of
 the procedure, 23 an error state. The names that OD_labels.json gives the categories are one off
 (1 background … 24 error_state); of a table in which numbers and names agree, both count. The log
-says how many boxes agree with the PSR labels at their frame, by number and by name, and holds the
-recordings against what is known of the download: splits and numbers of frames.
+says how many boxes agree with the PSR labels at their frame, and holds the recordings against what
+is known of the download: splits and numbers of frames.
 
 A frame without a box is empty, as in IndustReal's own training, where the recording has an
 OD_labels.json whose boxes stand frame by frame. Where most boxes have none beside them, only the
@@ -49,7 +49,7 @@ _OTHER_STREAMS = ("depth", "stereo_left", "stereo_right", "ambient_light")
 
 
 def read_boxes(path: Path) -> Boxes:
-    """Reads the boxes of a recording with their classes, and the classes by the table's names.
+    """Reads the boxes of a recording with their classes.
 
     Raises:
         ValueError: all errors, with file and entry; also where numbers and names in the table
@@ -77,8 +77,7 @@ def read_boxes(path: Path) -> Boxes:
 
     found = of_one(box_files.coco(data, path, check), path.stem)
     classes = np.array(found.categories, np.int64)
-    named = np.array([by_name.get(category, -1) for category in found.categories], np.int64)
-    return dataclasses.replace(found, classes=classes, named=named, every_frame=True)
+    return dataclasses.replace(found, classes=classes, every_frame=True)
 
 
 def find_recordings(data: str | Path, psr_labels: str | Path | None) -> list[Recording]:

@@ -1,9 +1,7 @@
 """What a user should know about labels that are right: how much of them counts in which way."""
 
-import dataclasses
 import math
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -14,16 +12,14 @@ from stormpsr_jax.recordings.procedure import Procedure
 from stormpsr_jax.recordings.recording import Recording
 from stormpsr_jax.recordings.steps import states_to_steps
 
-MARGIN = 0.02  # of the picture, around all boxes
 MAX_SHOWN = 5  # of states, steps or recordings in one line
 
 
 def describe(recordings: Sequence[Recording], procedure: Procedure) -> list[str]:
     """Returns lines about the labels of all recordings, for the log."""
-    states = {recording.name: recording.states for recording in recordings}
-    classes = {name: procedure.state_classes(rows) for name, rows in states.items()}
+    classes = {r.name: procedure.state_classes(r.states) for r in recordings}
     num_frames = sum(map(len, classes.values()))
-    num_boxes = looked_at = cut = repeated = by_number = by_name = of_file = 0
+    num_boxes = looked_at = cut = repeated = fitting = of_file = 0
     without_boxes, sparse, of_boxes = [], [], [np.zeros(0, int)]
     for recording in recordings:
         name, video = recording.name, recording.video
@@ -38,10 +34,9 @@ def describe(recordings: Sequence[Recording], procedure: Procedure) -> list[str]
         num_boxes += len(of_states)
         cut += boxes.num_cut
         repeated += boxes.num_repeated
-        if boxes.classes is not None and boxes.named is not None:
+        if boxes.classes is not None:
             of_file += len(of_states)
-            by_number += int(agree(boxes.classes, of_states, procedure).sum())
-            by_name += int(agree(boxes.named, of_states, procedure).sum())
+            fitting += int(agree(boxes.classes, of_states, procedure).sum())
     lines = [
         f"{len(recordings)} recordings, {num_frames} frames "
         f"({_kinds(np.concatenate([*classes.values()]), procedure)}), {num_boxes} boxes "
@@ -53,16 +48,15 @@ def describe(recordings: Sequence[Recording], procedure: Procedure) -> list[str]
             f"{looked_at - num_boxes + repeated} frames are annotated as empty, "
             f"{num_frames - looked_at} are not annotated"
         )
-    if of_file:  # the tables of the files name classes too, maybe others: which are right?
+    if of_file:
         few = (
             ". These are few: classes or frames may be shifted, so look at the boxes by state on "
             "the contact sheet of data_prep.check before training"
         )
         lines.append(
-            f"{by_number:,} of {of_file:,} boxes agree with the step labels (by the number of the "
-            f"category, which counts; by its name: {by_name:,}){few * (2 * by_number < of_file)}"
+            f"{fitting:,} of {of_file:,} boxes agree with the step labels"
+            f"{few * (2 * fitting < of_file)}"
         )
-    lines += _uncatalogued(states, procedure)
     for recording in recordings:
         lines += differing_steps(recording.name, recording.labels, procedure)
     if sparse:
@@ -87,31 +81,18 @@ def product_size(
     Returns:
         A line, and a warning; "" without any box, and where the product is large enough.
     """
-
-    def made_by(framing: Framing) -> float:
-        made = [
-            framing.place(*shape).map_boxes(of) for of, shape in zip(boxes, shapes, strict=True)
-        ]
-        return pixels_across(np.concatenate([np.zeros((0, 4)), *made]), framing.size)
-
-    if math.isnan(across := made_by(framing)):
+    made = [framing.place(*shape).map_boxes(of) for of, shape in zip(boxes, shapes, strict=True)]
+    across = pixels_across(np.concatenate([np.zeros((0, 4)), *made]), framing.size)
+    if math.isnan(across):
         return "", ""
     of_film = [pixels_across(of, shape) for of, shape in zip(boxes, shapes, strict=True) if len(of)]
     size, film = framing.size[0], float(np.median(of_film))
     line = f"the product is {across:.0f} pixels across at --size={size} (in the films {film:.0f})"
     if across >= ENOUGH:
         return line, ""
-    half = [of[:, 2:] / 2 for of in boxes]
-    low = np.concatenate([of[:, :2] - h for of, h in zip(boxes, half, strict=True)]).min(axis=0)
-    high = np.concatenate([of[:, :2] + h for of, h in zip(boxes, half, strict=True)]).max(axis=0)
-    region = np.clip([*(low - MARGIN), *(high + MARGIN)], 0, 1).round(2)
-    larger = made_by(dataclasses.replace(framing, region=tuple(region.tolist())))
     needed = math.ceil(size * ENOUGH / across / 8) * 8
-    crop = ",".join(f"{value:g}" for value in region)
-    ways = [f"--size={needed}"] if film >= ENOUGH else []
-    ways += [f"--crop={crop}, which holds all boxes, gives {larger:.0f}"] if larger > across else []
-    ways += ["film from nearer"] if larger < ENOUGH else []
-    return line, f"{line}; {ENOUGH} were enough on our rendered toy: {', or '.join(ways)}"
+    way = f"--size={needed}" if film >= ENOUGH else "film from nearer"
+    return line, f"{line}; {ENOUGH} were enough on our rendered toy: {way}, or give a --crop"
 
 
 def _kinds(classes: np.ndarray, procedure: Procedure) -> str:
@@ -120,27 +101,6 @@ def _kinds(classes: np.ndarray, procedure: Procedure) -> str:
         f"{len(classes) - error - none} in a catalogued state, {error} in an error state, {none} "
         "in an uncatalogued one"
     )
-
-
-def _uncatalogued(states: Mapping[str, np.ndarray], procedure: Procedure) -> list[str]:
-    """Names states without a class, but initial ones: nothing could be recognised there yet."""
-    initial = {variant.initial_state for variant in procedure.variants.values()}
-    frames, where = Counter[str](), dict[str, list[str]]()
-    for name, rows in states.items():
-        found, counts = np.unique(rows, axis=0, return_counts=True)
-        for i in np.flatnonzero(procedure.state_classes(found) == 0):
-            if tuple(found[i]) not in initial:
-                vector = "".join(map(str, found[i]))
-                frames[vector] += int(counts[i])
-                where.setdefault(vector, []).append(name)
-    often = sorted(frames, key=lambda vector: (-frames[vector], vector))
-    shown = [f"{vector} ({frames[vector]} frames of {some(where[vector])})" for vector in often]
-    return [
-        f"{frames.total()} frames show states that procedure {procedure.name!r} does not "
-        f"catalogue: {some(shown)}. Neither the encoder nor the detector learns such states: add "
-        'those that the assembly goes through to "states" of the procedure file, and correct the '
-        "labels where a state is wrong"
-    ] * bool(frames)
 
 
 def differing_steps(name: str, own: Labels, procedure: Procedure) -> list[str]:

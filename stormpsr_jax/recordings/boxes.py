@@ -116,8 +116,6 @@ class Boxes:
         empty: (E,) int64, frames that the file says were looked at, and without a box.
         classes: (M,) int64, the class that the file gives each box; None where it gives none, and
             the state of the PSR labels counts.
-        named: (M,) int64, classes by the names of the file's own table, -1 for another name; None
-            where it has no such table.
         every_frame: whether the other frames have been looked at too, if boxes are not sparse.
         unsure: (U, 2) int64, ranges (first frame, one after the last) where that is in doubt.
     """
@@ -129,7 +127,6 @@ class Boxes:
     categories: tuple[Id, ...]
     empty: np.ndarray
     classes: np.ndarray | None = None
-    named: np.ndarray | None = None
     every_frame: bool = False
     unsure: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros((0, 2), np.int64))
 
