@@ -30,44 +30,93 @@ _HANDY = (20.0, 2000.0)
 _NO_BOARD = Mesh(np.zeros((0, 3)), np.zeros((0, 3), int), np.zeros((0, 3)))
 
 
-@dataclasses.dataclass(frozen=True)
-class Inputs:
-    """Where the K components come from.
-
-    Attributes:
-        files: K mesh files.
-        poses: K matrices (4, 4), mesh to product.
-        colours: K display colours (3,) in 0..1; None where the mesh decides.
-        wrong: of K components the poses (4, 4), mesh to product, that each is put in by mistake.
-        poses_file: where poses, colours and wrong poses come from.
-        digest: changes with any of them.
-    """
-
-    files: tuple[Path, ...]
-    poses: tuple[np.ndarray, ...]
-    colours: tuple[np.ndarray | None, ...]
-    wrong: tuple[tuple[np.ndarray, ...], ...]
-    poses_file: Path
-    digest: str
-
-
-def read_inputs(
+def load_product(
     directory: str | Path,
     procedure: Procedure,
+    drawn: Sequence[np.ndarray],
     poses_file: str | Path | None = None,
     y_up: bool = False,
-) -> Inputs:
-    """Finds the mesh of every component, and reads the poses (by default of poses.json there).
+) -> tuple[Product, str]:
+    """Puts the product of a folder of meshes on the table, scaled to RADIUS, over the origin.
 
-    z of the files points up, or y with `y_up`; in the product it is z.
+    Args:
+        drawn: K display colours (3,), for components that have none.
+        poses_file: of poses, colours and wrong poses; None is poses.json in the folder, if any.
+        y_up: whether y of the files points up, which is z in the product.
+
+    Returns:
+        The product, and a checksum of the meshes, their colours and their poses.
 
     Raises:
         ValueError: no such folder; or all of these: components without a mesh or with several,
-            meshes of no component or of another format, and mistakes in poses.json.
+            meshes of no component or of another format, and mistakes in poses.json; or a mesh
+            cannot be read, is empty or flat, refers to other files, or has too many triangles.
     """
-    directory = Path(directory)
+    directory, errors = Path(directory), list[str]()
+    found = _find_meshes(directory, procedure, errors)
+    content: Any = {}
+    poses_file, given = Path(poses_file or directory / POSES), poses_file
+    with gathering(errors):
+        if given or os.path.lexists(poses_file):
+            content = read_json(poses_file)
+        placed, colours, wrong = _read_poses(poses_file, content, procedure)
+    raise_all(errors)
+    up = _Y_TO_Z if y_up else np.eye(4)
+    files = [found[k] for k in range(procedure.num_components)]
+    poses = [up @ placed.get(name, np.eye(4)) for name in procedure.components]
+    meshes = []
+    coloured = []
+    for path, pose, name in zip(files, poses, procedure.components, strict=True):
+        mesh = join([piece.mesh for piece in mesh_files.read(path)])
+        if (own := colours.get(name)) is not None:
+            mesh = dataclasses.replace(mesh, colours=np.tile(own, (len(mesh.faces), 1)))
+        mesh = mesh.moved(pose)
+        if mesh.volume() < 0:
+            mesh = dataclasses.replace(mesh, faces=mesh.faces[:, ::-1])
+        if not np.isfinite(mesh.vertices).all() or np.abs(mesh.vertices).max() > 1e9:
+            raise ValueError(f"{path}: has coordinates that are no finite numbers below 1e9")
+        meshes.append(mesh)
+        coloured.append(not np.isnan(mesh.colours).any())
+        if (faces := sum(len(m.faces) for m in meshes)) > MAX_FACES:
+            raise ValueError(
+                f"{path}: with it the product has {faces:,} triangles, more than {MAX_FACES:,}; "
+                "reduce the meshes (decimate) before exporting them"
+            )
+    meshes = _painted(meshes, coloured, drawn)
+    corners = np.concatenate([m.vertices for m in meshes])
+    low, high = corners.min(0), corners.max(0)
+    size = float(np.linalg.norm(high - low))
+    scale = 2 * RADIUS / size
+    origin = np.append((low + high)[:2] / 2, low[2])
+    to_scene = affine(translation=-scale * origin, scale=scale)
+    parts = []
+    for mesh, at, name in zip(meshes, poses, procedure.components, strict=True):
+        vertices = (mesh.vertices - origin) * scale
+        centre = (vertices.min(0) + vertices.max(0)) / 2
+        pose = np.eye(4)
+        pose[:3, 3] = centre
+        around = Mesh(vertices - centre, mesh.faces, mesh.colours)
+        # From the part around its centre back to its mesh, and from there to where it is wrong.
+        back = np.linalg.inv(to_scene @ at) @ pose
+        known = tuple(to_scene @ (up @ one) @ back for one in wrong.get(name, ()))
+        part = Part(around, float(np.ptp(vertices[:, 2])), pose, pose, known_wrong=known)
+        errors += _wrong_errors(f"{poses_file}: {WRONG}: {name}", part)
+        parts.append(part)
+    raise_all(errors)
+    product = Product(
+        _NO_BOARD,
+        tuple(parts),
+        scale=scale,
+        origin=tuple((-origin * scale).tolist()),
+        coloured=tuple(coloured),
+        notes=tuple(_notes(files, coloured, size)),
+    )
+    return product, _checksum(files, content)
+
+
+def _find_meshes(directory: Path, procedure: Procedure, errors: list[str]) -> dict[int, Path]:
+    """The mesh of each component, by its index; `errors` gets what is wrong with the folder."""
     found: dict[int, Path] = {}
-    errors: list[str] = []
     for path in files_of(directory):
         with gathering(errors):
             k = _component(path, procedure)
@@ -83,31 +132,19 @@ def read_inputs(
             f"{directory}: no mesh for {', '.join(missing)}; add files named after these "
             f"components ({', '.join(SUFFIXES)})"
         )
-    content: Any = {}
-    path = Path(poses_file or directory / POSES)
-    with gathering(errors):
-        if poses_file or os.path.lexists(path):
-            content = read_json(path)
-        read = _read_poses(path, content, procedure)
-    raise_all(errors)
-    files = tuple(found[k] for k in range(procedure.num_components))
+    return found
+
+
+def _checksum(meshes: Sequence[Path], content: Any) -> str:
     digest = hashlib.sha256(json.dumps(content).encode())
-    for file in files:
+    for file in meshes:
         data = file.read_bytes()
         digest.update(hashlib.sha256(data).digest() + file.suffix.lower().encode())
         if file.suffix.lower() == ".obj":
             _, materials = obj_files.library(file, data)
             if materials is not None:
                 digest.update(hashlib.sha256(materials).digest())
-    up = _Y_TO_Z if y_up else np.eye(4)
-    return Inputs(
-        files,
-        tuple(up @ read[0].get(name, np.eye(4)) for name in procedure.components),
-        tuple(read[1].get(name) for name in procedure.components),
-        tuple(tuple(up @ pose for pose in read[2].get(name, ())) for name in procedure.components),
-        path,
-        digest.hexdigest(),
-    )
+    return digest.hexdigest()
 
 
 def files_of(directory: Path) -> list[Path]:
@@ -207,63 +244,6 @@ def _colour(where: str, value: Any) -> np.ndarray:
     return colour
 
 
-def load_product(inputs: Inputs, procedure: Procedure, drawn: Sequence[np.ndarray]) -> Product:
-    """Reads the meshes and puts the product on the table, scaled to RADIUS, over the origin.
-
-    `drawn` are K display colours (3,), for components that have none.
-
-    Raises:
-        ValueError: a mesh cannot be read, is empty or flat, refers to other files, or has too many
-            triangles.
-    """
-    meshes = []
-    coloured = []
-    for k, (path, pose) in enumerate(zip(inputs.files, inputs.poses, strict=True)):
-        mesh = join([piece.mesh for piece in mesh_files.read(path)])
-        if (own := inputs.colours[k]) is not None:
-            mesh = dataclasses.replace(mesh, colours=np.tile(own, (len(mesh.faces), 1)))
-        mesh = mesh.moved(pose)
-        if mesh.volume() < 0:
-            mesh = dataclasses.replace(mesh, faces=mesh.faces[:, ::-1])
-        if not np.isfinite(mesh.vertices).all() or np.abs(mesh.vertices).max() > 1e9:
-            raise ValueError(f"{path}: has coordinates that are no finite numbers below 1e9")
-        meshes.append(mesh)
-        coloured.append(not np.isnan(mesh.colours).any())
-        if (faces := sum(len(m.faces) for m in meshes)) > MAX_FACES:
-            raise ValueError(
-                f"{path}: with it the product has {faces:,} triangles, more than {MAX_FACES:,}; "
-                "reduce the meshes (decimate) before exporting them"
-            )
-    meshes = _painted(meshes, coloured, drawn)
-    corners = np.concatenate([m.vertices for m in meshes])
-    low, high = corners.min(0), corners.max(0)
-    size = float(np.linalg.norm(high - low))
-    scale = 2 * RADIUS / size
-    origin = np.append((low + high)[:2] / 2, low[2])
-    to_scene = affine(translation=-scale * origin, scale=scale)
-    parts = []
-    for mesh, placed, known in zip(meshes, inputs.poses, inputs.wrong, strict=True):
-        vertices = (mesh.vertices - origin) * scale
-        centre = (vertices.min(0) + vertices.max(0)) / 2
-        pose = np.eye(4)
-        pose[:3, 3] = centre
-        around = Mesh(vertices - centre, mesh.faces, mesh.colours)
-        # From the part around its centre back to its mesh, and from there to where it is wrong.
-        back = np.linalg.inv(to_scene @ placed) @ pose
-        wrong = tuple(to_scene @ one @ back for one in known)
-        part = Part(around, float(np.ptp(vertices[:, 2])), pose, pose, known_wrong=wrong)
-        parts.append(part)
-    raise_all(_wrong_errors(inputs, procedure, parts))
-    return Product(
-        _NO_BOARD,
-        tuple(parts),
-        scale=scale,
-        origin=tuple((-origin * scale).tolist()),
-        coloured=tuple(coloured),
-        notes=tuple(_notes(inputs.files, coloured, size)),
-    )
-
-
 def _painted(
     meshes: Sequence[Mesh], coloured: Sequence[bool], drawn: Sequence[np.ndarray]
 ) -> list[Mesh]:
@@ -304,18 +284,16 @@ def _notes(files: Sequence[Path], coloured: Sequence[bool], size: float) -> list
     return lines
 
 
-def _wrong_errors(inputs: Inputs, procedure: Procedure, parts: Sequence[Part]) -> list[str]:
+def _wrong_errors(place: str, part: Part) -> list[str]:
     """Wrong poses in which a part looks right, or in which nobody would see it."""
     errors = []
-    for name, part in zip(procedure.components, parts, strict=True):
-        for i, pose in enumerate(part.known_wrong):
-            place = f"{inputs.poses_file}: {WRONG}: {name}[{i}]"
-            there = part.mesh.moved(pose).vertices
-            if not is_visible(part, pose):
-                errors.append(f"{place}: looks correct, as it hardly moves the part; leave it out")
-            elif np.abs(there).max() > 6 * RADIUS or there[:, 2].max() < 0:
-                errors.append(
-                    f"{place}: is far from the product, or below the table; poses take the mesh to "
-                    "the product, in the mesh's units"
-                )
+    for i, pose in enumerate(part.known_wrong):
+        there = part.mesh.moved(pose).vertices
+        if not is_visible(part, pose):
+            errors.append(f"{place}[{i}]: looks correct, as it hardly moves the part; leave it out")
+        elif np.abs(there).max() > 6 * RADIUS or there[:, 2].max() < 0:
+            errors.append(
+                f"{place}[{i}]: is far from the product, or below the table; poses take the mesh "
+                "to the product, in the mesh's units"
+            )
     return errors

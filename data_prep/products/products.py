@@ -9,7 +9,7 @@ import numpy as np
 from absl import logging
 
 from data_prep.products import warnings
-from data_prep.products.meshes import load_product, read_inputs
+from data_prep.products.meshes import load_product
 from data_prep.products.product import BOARD_THICKNESS, Product, random_product, toy_product
 from data_prep.rendering import seeds
 from stormpsr_jax.recordings.procedure import Procedure, Variant, load_procedure
@@ -51,9 +51,9 @@ def from_meshes(
     Raises:
         ValueError: a mesh or the poses are wrong (named).
     """
-    inputs = read_inputs(meshes, procedure, poses, y_up=up == "y")
-    product = load_product(inputs, procedure, drawn_colours(seed, procedure.num_components))
-    settings = {"meshes": inputs.digest, "y_up": up == "y"}
+    drawn = drawn_colours(seed, procedure.num_components)
+    product, checksum = load_product(meshes, procedure, drawn, poses, y_up=up == "y")
+    settings = {"meshes": checksum, "y_up": up == "y"}
     found = warnings.warnings(product, procedure)
     return Assembly(dataclasses.replace(product, kit=True), procedure, settings, tuple(found))
 

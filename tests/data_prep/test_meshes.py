@@ -11,7 +11,7 @@ import trimesh
 
 from data_prep import synthetic
 from data_prep.products import mesh_files
-from data_prep.products.meshes import read_inputs
+from data_prep.products.products import from_meshes
 from data_prep.rendering.scene import Body
 from tests.support import cad_files, glb, toy
 from tests.support.boxes import box
@@ -51,9 +51,9 @@ def test_an_obj_has_the_colours_of_the_material_library_beside_it(meshes):
     assert {c for c in shown if c[1] == c[1]} == {
         ("a", 1, 0, 0.25), ("a", 0.5, 0.25, 0), ("b", 1, 0, 0.25)
     }  # fmt: skip
-    before = read_inputs(meshes, cad_files.PROCEDURE).digest
+    before = from_meshes(meshes, cad_files.PROCEDURE).settings
     library.write_text("newmtl red\nKd 0 1 0\n")
-    assert read_inputs(meshes, cad_files.PROCEDURE).digest != before
+    assert from_meshes(meshes, cad_files.PROCEDURE).settings != before
     path.write_text("\n".join(["mtllib x.mtl"] + [f"{v} .2 .4 .6" for v in SIDES] + faces))
     for piece in mesh_files.read(path):
         np.testing.assert_allclose(piece.mesh.colours, [(0.2, 0.4, 0.6)] * len(piece.mesh.faces))
@@ -72,7 +72,6 @@ def test_a_ply_has_the_colours_of_its_faces_or_vertices(tmp_path, encoding, of):
     mesh = PARTS["base.stl"].copy()
     setattr(mesh.visual, of, np.tile([51, 102, 0, 255], (12 if of == "face_colors" else 8, 1)))
     mesh.export(tmp_path / "base.ply", encoding=encoding)
-    assert read_inputs(tmp_path, BASE).files == (tmp_path / "base.ply",)
     (piece,) = mesh_files.read(tmp_path / "base.ply")
     np.testing.assert_allclose(piece.mesh.colours, 12 * [(0.2, 0.4, 0)])
     np.testing.assert_allclose(volume(piece), mesh.volume)
@@ -113,7 +112,6 @@ def test_a_step_block_has_its_bounds_in_millimetres_and_its_colour(unit, to_mm, 
     pytest.importorskip("cascadio")
     path = tmp_path / "base.STEP"
     path.write_text(STEP.read_text().replace(".MILLI.,", unit))
-    assert read_inputs(tmp_path, BASE).files == (path,)
     (piece,) = mesh_files.read(path)
     bounds = [piece.mesh.vertices.min(0), piece.mesh.vertices.max(0)]
     np.testing.assert_allclose(bounds, np.array([(0, 10, 20), (1, 12, 23)]) * to_mm, rtol=1e-5)
@@ -153,7 +151,7 @@ def test_a_missing_reader_is_named_with_what_to_install(name, missing, tmp_path,
         monkeypatch.setitem(sys.modules, library, None)
     takes = f"takes {' and '.join(missing)}: pip install {' '.join(missing)}; or export it as STL"
     with pytest.raises(ValueError, match=f"{name}: reading it {takes}"):
-        read_inputs(tmp_path, BASE)
+        from_meshes(tmp_path, BASE)
 
 
 def _bounds(product, state):

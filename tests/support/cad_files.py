@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 
-from data_prep.products import meshes as cad_meshes
+from data_prep.products.meshes import load_product
 from stormpsr_jax.recordings.procedure import Procedure
 from tests.support import toy
 from tests.support.boxes import box
@@ -35,8 +35,7 @@ def make_data(folder):
 
 def product(folder, y_up=False):
     """What the commands make of a folder; parts without colours are grey."""
-    inputs = cad_meshes.read_inputs(folder, PROCEDURE, y_up=y_up)
-    return cad_meshes.load_product(inputs, PROCEDURE, [np.full(3, 0.5)] * 3)
+    return load_product(folder, PROCEDURE, [np.full(3, 0.5)] * 3, y_up=y_up)[0]
 
 
 def arguments(meshes, out):
