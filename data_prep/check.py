@@ -27,8 +27,7 @@ from data_prep.notes import agree
 def check(directory: str | Path, *, everything: bool = False, out: str | Path | None = None) -> int:
     """Checks a folder, prints what is found, writes the sheet; returns the number of problems.
 
-    Raises:
-        ValueError: there are no clip shards at `directory`, or their preparation was not finished.
+    ValueError: there are no clip shards at `directory`, or their preparation was not finished.
     """
     checked = folder.open_folder(directory)
     folder.check_pictures(checked, everything)
@@ -51,10 +50,7 @@ def check(directory: str | Path, *, everything: bool = False, out: str | Path | 
 
 
 def _of_boxes(checked: folder.FolderCheck) -> list[str]:
-    """Says how many boxes fit the step labels, but for those of renders; [] without boxes.
-
-    If classes one higher or lower fit most labels better, this is noted as a problem.
-    """
+    """Says how many boxes fit the step labels, but for those of renders; [] without boxes."""
     pairs = [np.zeros((2, 0), np.int64)]
     for split, recording in checked.recordings():
         if split != folder.RENDERS:
@@ -65,16 +61,6 @@ def _of_boxes(checked: folder.FolderCheck) -> list[str]:
     if not len(of_boxes):
         return []
     fitting = agree(of_boxes, of_states, checked.procedure).sum()
-    for by, word, other in ((1, "low", "higher"), (-1, "high", "lower")):
-        shifted = agree(of_boxes + by, of_states, checked.procedure).sum()
-        if shifted > max(fitting, len(of_boxes) / 2):
-            checked.problems.append(
-                f"{fitting:,} of {len(of_boxes):,} boxes agree with the step labels, and "
-                f"{shifted:,} would if each class were one {other}: the classes are one too "
-                f"{word}: correct the file of boxes, then run the same data_prep command with "
-                "--remake"
-            )
-            break
     return [f"{fitting:,} of {len(of_boxes):,} boxes agree with the step labels of their frames"]
 
 

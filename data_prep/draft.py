@@ -31,8 +31,6 @@ _IN_ORDER = (
 
 def part_names(meshes: Path) -> list[str]:
     """Returns the names of a folder's mesh files, sorted; ValueError if it has none."""
-    if (order := meshes / "order.json").exists():
-        raise ValueError(f"{order}: is not read; remove it, and put the draft's parts in order")
     names = list(dict.fromkeys(check_name(path.stem, str(path)) for path in files_of(meshes)))
     if not names:
         raise ValueError(f"{meshes}: holds no mesh ({', '.join(SUFFIXES)})")

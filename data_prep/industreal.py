@@ -49,11 +49,9 @@ _OTHER_STREAMS = ("depth", "stereo_left", "stereo_right", "ambient_light")
 
 
 def read_boxes(path: Path) -> Boxes:
-    """Reads the boxes of a recording with their classes.
+    """Reads the boxes of a recording with their classes; ValueError has all errors.
 
-    Raises:
-        ValueError: all errors, with file and entry; also where numbers and names in the table
-            neither agree nor are one off as in the download.
+    One is that numbers and names in the table neither agree nor are one off as in the download.
     """
     data = files.read_json(path)
     table, number = box_files.coco_categories(data, path), class_maps.by_name(PROCEDURE)

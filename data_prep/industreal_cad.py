@@ -38,7 +38,6 @@ from stormpsr_jax.recordings.procedure import Procedure, load_procedure
 
 COCO = "labels_coco.json"
 IMAGES = "images"
-_ENDS = 2**16  # bytes at either end of a picture that tell its content
 # IndustReal's class of each class of the Unity scene.
 CLASSES = dict(enumerate((
     0, 15, 12, 2, 19, 22, 14, 20, 3, 11, 8, 4,
@@ -120,15 +119,9 @@ def fingerprint(folder: Path, shown: Sequence[Render]) -> dict[str, int]:
     """Numbers that tell other labels and other pictures, of which three are opened."""
     names = [r.path.relative_to(folder).as_posix() for r in shown]
     labels = "\n".join(f"{name} {r.label} {r.box}" for name, r in zip(names, shown, strict=True))
-    sizes = ",".join(str(r.path.stat().st_size) for r in shown)
-    ends = []
-    for render in (shown[0], shown[len(shown) // 2], shown[-1]):
-        data = render.path.read_bytes()
-        begin = zlib.crc32(data[:_ENDS], zlib.crc32(str(len(data)).encode()))
-        ends.append(zlib.crc32(data[-_ENDS:], begin))
     return {
         "labels": zlib.crc32(labels.encode()),
-        "pictures": zlib.crc32(f"{sizes} {ends}".encode()),
+        "pictures": pictures.fingerprint_all([r.path for r in shown]),
     }
 
 

@@ -37,8 +37,7 @@ from stormpsr_jax.recordings.procedure import Procedure
 def draft(procedure: Procedure, labels: str | Path, out: str | Path) -> int:
     """Writes the words of all labels, each with a guess of its step; returns how many there are.
 
-    Raises:
-        ValueError: all errors in the labels; there are no words; `out` exists.
+    ValueError: all errors in the labels; there are no words; `out` exists.
     """
     if os.path.lexists(out):
         raise ValueError(f"--out={out}: exists; give another name, so that no correction is lost")

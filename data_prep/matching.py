@@ -1,7 +1,7 @@
 """Brings the parts of recordings together: video, labels and boxes, wherever they lie."""
 
 import functools
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -167,7 +167,9 @@ def match(
     raise_all(problems)
     if tops is not None:
         places = {name: pictured[name][0] for name in labelled}
-        put_in(found, splits_of(*tops, labelled, places))
+        splits = splits_of(*tops, labelled, places)
+        for recording in found:
+            recording.split = splits[recording.name]
     if unlabelled:
         first = printable(pictured[unlabelled[0]][0])
         what = "pictures without labels are left out: %s (%s%s)"
@@ -202,9 +204,3 @@ def splits_of(
             splits[name] = of_labels
     raise_all(problems)
     return splits
-
-
-def put_in(recordings: Iterable[Recording], splits: Mapping[str, str]) -> None:
-    """Puts recordings into splits, by their names."""
-    for recording in recordings:
-        recording.split = splits[recording.name]

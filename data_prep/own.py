@@ -120,7 +120,8 @@ def find_recordings(
     except ValueError as error:
         raise_all([*lines_of(error), *_of_projects(labelled, pictured)])
         raise
-    matching.put_in(recordings, chosen)
+    for recording in recordings:
+        recording.split = chosen[recording.name]
     return recordings
 
 
@@ -201,8 +202,7 @@ def make_dataset(
 def write_frames(recordings: Iterable[Recording], folder: str | Path, every: int) -> int:
     """Writes every so-many-th frame as <folder>/<recording>/<frame>.jpg; returns how many.
 
-    Raises:
-        ValueError: all recordings that have other pictures there, such as those of another rate.
+    ValueError: all recordings that have other pictures there, such as those of another rate.
     """
     wanted = {}
 

@@ -68,11 +68,7 @@ class FolderCheck:
 
 
 def open_folder(directory: str | Path) -> FolderCheck:
-    """Opens the splits of a folder, and reads its label files.
-
-    Raises:
-        ValueError: there are no clip shards at `directory`, or their preparation was not finished.
-    """
+    """Opens the splits of a folder, and reads its labels; ValueError as of `data_prep.check`."""
     folder = Path(directory)
     checked = FolderCheck(folder, load_procedure(folder / "procedure.json"))
     there = list_splits(folder)

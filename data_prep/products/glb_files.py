@@ -21,8 +21,7 @@ _COLOURS, _KEPT = "COLOR_0", "_COLOR_0"
 def prepared(data: bytes) -> tuple[bytes, list[Any]]:
     """A GLB file whose materials are named by their numbers, and these materials.
 
-    Raises:
-        ValueError: it refers to other files, needs what is not read, or is none.
+    ValueError: it refers to other files, needs what is not read, or is none.
     """
     magic, version, _, length, kind = struct.unpack_from("<4sII I4s", data)
     if magic != b"glTF" or kind != b"JSON":

@@ -56,8 +56,7 @@ def check_file(path: Path) -> None:
 def read(path: Path) -> list[Piece]:
     """The pieces of one file; beside it only the material library of an OBJ is opened.
 
-    Raises:
-        ValueError: it cannot be read, refers to another file, or has no triangle with an area.
+    ValueError: it cannot be read, refers to another file, or has no triangle with an area.
     """
     kind = path.suffix[1:].upper()
     try:

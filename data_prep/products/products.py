@@ -46,11 +46,7 @@ def from_meshes(
     seed: int = 0,
     up: str = "z",
 ) -> Assembly:
-    """Reads a product; `seed` is of the colours of parts that have none, `up` is "z" or "y".
-
-    Raises:
-        ValueError: a mesh or the poses are wrong (named).
-    """
+    """Reads a product, as of `load_product`; `seed` is of the colours of parts that have none."""
     drawn = drawn_colours(seed, procedure.num_components)
     product, checksum = load_product(meshes, procedure, drawn, poses, y_up=up == "y")
     settings = {"meshes": checksum, "y_up": up == "y"}

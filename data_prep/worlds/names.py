@@ -15,12 +15,8 @@ def split_names(
 ) -> dict[str, tuple[str, ...]]:
     """The names of recordings in each split, of all variants in turn.
 
-    Args:
-        recordings: how many each split has.
-        error_recordings: further ones in split "train", which `is_rehearsal` tells.
-
-    Raises:
-        ValueError: there is no name that a variant alone matches.
+    `recordings` are how many each split has, `error_recordings` further ones in split "train", of
+    which `is_rehearsal` tells. ValueError: there is no name that a variant alone matches.
     """
     plain = {split: [f"{split}_{i:03d}" for i in range(n)] for split, n in recordings.items() if n}
     if error_recordings:

@@ -179,7 +179,7 @@ def build(
         settings={
             "source": procedure.name,
             **shards.described(framing),
-            **({"locator": located.described()} if located else {}),
+            **({"locator": {"size": located.size, "sha256": located.sha256}} if located else {}),
         },
         sources={
             recording.name: {

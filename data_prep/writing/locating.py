@@ -43,10 +43,6 @@ class Located:
     size: tuple[int, int]
     sha256: str
 
-    def described(self) -> dict[str, Any]:
-        """What the folder's settings say of it."""
-        return {"size": list(self.size), "sha256": self.sha256}
-
     def locating(self) -> Locating:
         """What follows the product through a film."""
         return Locating(_function(self.path, self.size), self.size)

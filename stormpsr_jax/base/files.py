@@ -32,12 +32,8 @@ T = TypeVar("T")
 def replacing(final: str | os.PathLike, part: Path | None = None) -> Iterator[Path]:
     """Gives a path to write a file to, which becomes `final`; after an error it is removed.
 
-    Args:
-        final: the file, which is never seen half-written under its name.
-        part: where it is until then, on the same disk; None is `final` with `.part` behind it.
-
-    Raises:
-        OSError: it cannot be written; names `final`.
+    `part` is that path, on the same disk; None is `final` with `.part` behind it. OSError names
+    `final`, which is never seen half-written.
     """
     final = Path(final)
     if final.exists() and not final.is_file():  # such as /dev/null, which would be a file then
@@ -110,14 +106,9 @@ def checksum(path: str | os.PathLike) -> str:
 def open_locked(path: Path, wait: bool) -> BinaryIO | None:
     """Opens a file (made if there is none) that one process, on any machine, has at a time.
 
-    Its content stays as it was; closing it gives it back. On a network disk without locks everybody
-    gets it.
-
-    Returns:
-        None if another process has it and `wait` is false.
-
-    Raises:
-        OSError: it cannot be opened, or is a link.
+    Its content stays as it was; closing it gives it back. None if another process has it and `wait`
+    is false. On a network disk without locks everybody gets it. OSError: it is a link, or cannot be
+    opened.
     """
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -244,14 +235,10 @@ _SHOWN.maxlist = _SHOWN.maxtuple = _SHOWN.maxdict = 15
 
 
 def check_regular(path: str | os.PathLike, advice: str, links: bool = True) -> os.stat_result:
-    """Returns the status of a regular file: a pipe or a device may never end.
+    """Returns the status of a regular file, or with `links` of a link to one.
 
-    Args:
-        advice: what to do where it is another thing; ends the message.
-        links: whether it may be a link to one.
-
-    Raises:
-        ValueError: there is no such file, or it is no regular one; names it.
+    ValueError names it where there is none, or another thing (a pipe or a device may never end),
+    and ends with the advice then.
     """
     try:
         status = os.stat(path, follow_symlinks=links)
@@ -263,21 +250,12 @@ def check_regular(path: str | os.PathLike, advice: str, links: bool = True) -> o
 
 
 def read_text(path: str | os.PathLike) -> str:
-    """Reads a text file in UTF-8, with or without BOM, line ends as they are.
-
-    Raises:
-        ValueError: of `read_bytes` and of `text_of`.
-    """
+    """Reads a text file, line ends as they are; errors as of `read_bytes` and `text_of`."""
     return text_of(read_bytes(path), path)
 
 
 def read_bytes(path: str | os.PathLike) -> bytes:
-    """Reads a file whole.
-
-    Raises:
-        ValueError: not a readable regular file (a pipe or a device may never end), or larger than
-            `MAX_TEXT` bytes.
-    """
+    """Reads a file whole; ValueError: not a readable regular file, or larger than `MAX_TEXT`."""
     size = check_regular(path, "give a file on a disk").st_size
     try:
         with open(path, "rb") as file:
@@ -291,7 +269,7 @@ def read_bytes(path: str | os.PathLike) -> bytes:
 
 
 def text_of(data: bytes, path: str | os.PathLike) -> str:
-    """Returns the text of a file; ValueError: not UTF-8, or with a NUL, which no text has."""
+    """Returns the text of a file, without BOM; ValueError: not UTF-8, or with a NUL."""
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -304,10 +282,9 @@ def text_of(data: bytes, path: str | os.PathLike) -> str:
 
 
 def read_json(path: str | os.PathLike) -> Any:
-    """Reads a JSON file in UTF-8; a key given twice in one object is an error too.
+    """Reads a JSON file in UTF-8; ValueError names it, and the line where it stops being JSON.
 
-    Raises:
-        ValueError: naming the file, and the line where the text stops being JSON.
+    A key given twice in one object is an error too.
     """
     return parse_json(read_text(path), path)
 
@@ -339,10 +316,8 @@ def _no_constant(constant: str) -> None:
 def fit(data: Any, kind: type[T], place: str) -> T:
     """Returns what was read from JSON as a value of a type, such as a msgspec.Struct.
 
-    Nothing is converted: 1.0 is no int, and "1" no number.
-
-    Raises:
-        ValueError: it does not fit; names the place and the field.
+    Nothing is converted: 1.0 is no int, and "1" no number. ValueError names the place and the field
+    that does not fit.
     """
     import msgspec  # only here, as decoding and scoring do without
 
@@ -364,9 +339,7 @@ def fit(data: Any, kind: type[T], place: str) -> T:
 def field(data: Any, key: str, kinds: type | tuple[type, ...], place: str) -> Any:
     """Returns data[key], which has one of these types; True and False are no int and no float.
 
-    Raises:
-        ValueError: it is missing, or has another type, or should be a whole number and is beyond
-            `MAX_WHOLE`.
+    ValueError: it is missing, has another type, or is a whole number beyond `MAX_WHOLE`.
     """
     if not isinstance(data, Mapping):
         raise ValueError(f"{place}: {shorten(data)} is not an object")

@@ -39,8 +39,7 @@ def is_archive(path: str | os.PathLike) -> bool:
 def require(path: str | os.PathLike, flag: str, also: str = "") -> Path:
     """Returns the folder that a flag names, or `also` a file, such as "or a label file".
 
-    Raises:
-        ValueError: there is none, or it is an archive.
+    ValueError: there is none, or it is an archive.
     """
     shown = f"{flag}={printable(path)}"
     if is_archive(path) and not os.path.isdir(path):
