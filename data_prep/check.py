@@ -5,12 +5,9 @@
     python -m data_prep.check DIR --out=SHEET.jpg
 
 Prints a line for each problem (what is wrong, where, what to do) and each split, and how many boxes
-agree with the step labels. Writes a contact sheet, DIR/check.jpg unless --out names another file:
-boxes of each state with its parts, and pictures around completions. Exit code 0: no problem; 1:
-problems; 2: wrong usage.
-
-Warnings are facts to know that need not be wrong, such as a step before another that precedes it.
-array_record keeps a checksum of each record and compares it on reading.
+agree with the step labels. Warnings are facts to know that need not be wrong. Writes a contact
+sheet, DIR/check.jpg unless --out names another file: boxes of each state with its parts, and
+pictures around completions. Exit code 0: no problem; 1: problems; 2: wrong usage.
 """
 
 import argparse

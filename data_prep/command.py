@@ -44,10 +44,7 @@ def command(
         try:
             end_with_parent()
             memory.check_start()
-            parser = OneLineParser(
-                prog=f"python -m data_prep.{module}",
-                description=text,
-            )
+            parser = OneLineParser(prog=f"python -m data_prep.{module}", description=text)
             add_flags(parser)
             flags = parser.parse_args(argv)
             if renders:

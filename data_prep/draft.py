@@ -29,14 +29,6 @@ _IN_ORDER = (
 )
 
 
-def part_names(meshes: Path) -> list[str]:
-    """Returns the names of a folder's mesh files, sorted; ValueError if it has none."""
-    names = list(dict.fromkeys(check_name(path.stem, str(path)) for path in files_of(meshes)))
-    if not names:
-        raise ValueError(f"{meshes}: holds no mesh ({', '.join(SUFFIXES)})")
-    return names
-
-
 def _make(meshes: str, of: str | None, page: str | None, up: str, **draft: Any) -> None:
     if (page is None) == (draft["out"] is None) or (of is None) != (page is None):
         raise ValueError(
@@ -49,8 +41,10 @@ def _make(meshes: str, of: str | None, page: str | None, up: str, **draft: Any) 
         _warn(found.warnings)
         print(f"{page}: {procedure.num_components} parts, {procedure.num_states} states")
         return
-    name = draft["name"] or Path(meshes).resolve().name
-    content = template(name, part_names(Path(meshes)), draft["fps"])
+    files = files_of(Path(meshes))
+    if not (names := list(dict.fromkeys(check_name(path.stem, str(path)) for path in files))):
+        raise ValueError(f"{meshes}: holds no mesh ({', '.join(SUFFIXES)})")
+    content = template(draft["name"] or Path(meshes).resolve().name, names, draft["fps"])
     content["variants"]["assembly"]["precedence"] = []
     content["draft"] = [_IN_ORDER]
     write_new(draft["out"], content)

@@ -9,9 +9,9 @@ it in dataset/PSR, and decides on the splits. --procedure takes a procedure file
 that ships, for recordings that this one does not name.
 
 A -1 in these labels is a part in transition, on its way on or off. It counts as before the
-transition until that ends in 0 or 1, which is the step. So PSR_labels.csv and
-PSR_labels_with_errors.csv, which have other steps, are checked and not used;
-no part is incorrect in this data set. There are no boxes: no frame has one.
+transition until that ends in 0 or 1, which is the step. So PSR_labels.csv (a removal stands at the
+start of its transition) and PSR_labels_with_errors.csv (each transition is a wrong installation)
+are checked and not used. No part is incorrect in this data set, and no frame has a box.
 """
 
 import argparse
@@ -49,11 +49,7 @@ def settled(states: np.ndarray, initial_state: Sequence[int]) -> np.ndarray:
 
 
 def after_transitions(labels: Labels, variant: Variant) -> Labels:
-    """The labels with the states in which transitions end, and the steps that follow from these.
-
-    The steps in PSR_labels.csv are not those: a removal stands at the start of its transition.
-    PSR_labels_with_errors.csv has a wrong installation for every transition.
-    """
+    """The labels with the states in which transitions end, and the steps that follow from these."""
     states = settled(labels.states, variant.initial_state)
     changed = np.r_[True, (states[1:] != states[:-1]).any(axis=1)]
     frames, states = labels.frames[changed], states[changed]

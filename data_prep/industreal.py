@@ -13,10 +13,9 @@ Frames have the numbers of the image files, which are those of the labels, and w
 recording 11_assy_0_1. The first frame of its video is number 29, of every other video 0.
 
 The number of a box's category is its class: 0 background (ignored), 1…22 the states in the order of
-the procedure, 23 an error state. The names that OD_labels.json gives the categories are one off
-(1 background … 24 error_state); of a table in which numbers and names agree, both count. The log
-says how many boxes agree with the PSR labels at their frame, and holds the recordings against what
-is known of the download: splits and numbers of frames.
+the procedure, 23 an error state. The names that OD_labels.json gives the categories may be one off
+(1 background … 24 error_state). The log says how many boxes agree with the PSR labels at their
+frame, and holds the recordings against what is known of the download: splits and frame numbers.
 
 A frame without a box is empty, as in IndustReal's own training, where the recording has an
 OD_labels.json whose boxes stand frame by frame. Where most boxes have none beside them, only the
@@ -39,7 +38,6 @@ from stormpsr_jax.media import finding
 from stormpsr_jax.recordings import box_files, class_maps
 from stormpsr_jax.recordings.boxes import Boxes, Id, of_one
 from stormpsr_jax.recordings.procedure import load_procedure
-from stormpsr_jax.recordings.recording import Recording
 
 PROCEDURE = load_procedure("industreal")
 DOWNLOAD = downloads.read("industreal", "IndustReal", any_first=True)
@@ -78,8 +76,14 @@ def read_boxes(path: Path) -> Boxes:
     return dataclasses.replace(found, classes=classes, every_frame=True)
 
 
-def find_recordings(data: str | Path, psr_labels: str | Path | None) -> list[Recording]:
-    """Finds the recordings; ValueError names all that lack a part or are in no split."""
+def make_dataset(
+    out: str | Path,
+    *,
+    data: str | Path,
+    psr_labels: str | Path | None = None,
+    **options: Unpack[from_files.Options],
+) -> bool:
+    """Makes the clip shards; see the module and from_files.build. ValueError has all errors."""
     top = of_labels = folders.require(data, "--data")
     flag = f"--data={data}"
     if psr_labels is not None:
@@ -92,7 +96,7 @@ def find_recordings(data: str | Path, psr_labels: str | Path | None) -> list[Rec
         _OTHER_STREAMS,
     )
     pictured = matching.images_first(finding.find_pictures(top, "rgb", _OTHER_STREAMS))
-    return matching.match(
+    found = matching.match(
         labelled,
         pictured,
         {n: functools.partial(read_boxes, path) for n, path in boxed.items() if n in labelled},
@@ -102,17 +106,6 @@ def find_recordings(data: str | Path, psr_labels: str | Path | None) -> list[Rec
         (of_labels, top),
         early_start=True,
     )
-
-
-def make_dataset(
-    out: str | Path,
-    *,
-    data: str | Path,
-    psr_labels: str | Path | None = None,
-    **options: Unpack[from_files.Options],
-) -> bool:
-    """Makes the clip shards; see the module and from_files.build. ValueError has all errors."""
-    found = find_recordings(data, psr_labels)
     notes = DOWNLOAD.compare(found)
     return from_files.build(found, out, procedure=PROCEDURE, notes=notes, **options)
 

@@ -3,11 +3,9 @@
     python -m data_prep.labels check DIR --procedure=FILE
     python -m data_prep.labels map --procedure=FILE --labels=DIR --out=words.csv
 
-The labels may be of any format that --labels takes elsewhere. `check` counts recordings, steps and
-incorrect installations of each part, and warns of steps that are neither expected nor allowed, an
-order against the precedence, states that the procedure does not list, parts that change twice
-within a clip, steps that no recording shows, and fewer recordings or incorrect installations than
-our measurements suggest. Warnings are no errors: the exit status is 0.
+The labels may be of any format that --labels takes elsewhere. `check` counts what happened to each
+part, and warns of what looks wrong and of what there is too little of (docs/own-product.md).
+Warnings are no errors: the exit status is 0.
 
 `map` drafts a file that says which steps the words in labels stand for. It has a line
 `word,step,how` for every different word in them: a word that is a step's name or id stands for that

@@ -26,8 +26,7 @@ from stormpsr_jax.base import files, folders
 from stormpsr_jax.media import finding
 from stormpsr_jax.recordings import box_files
 from stormpsr_jax.recordings.boxes import Boxes, join_pictures
-from stormpsr_jax.recordings.procedure import Procedure, load_procedure
-from stormpsr_jax.recordings.recording import Recording
+from stormpsr_jax.recordings.procedure import load_procedure
 
 DOWNLOAD = downloads.read("meccano", "MECCANO", first_frame=1)
 _BOXES = "_GT.csv"
@@ -52,25 +51,6 @@ def find_boxes(asd_labels: str | Path) -> dict[str, Path]:
     return found
 
 
-def find_recordings(
-    frames: str | Path, labels: str | Path, asd_labels: str | Path | None, procedure: Procedure
-) -> list[Recording]:
-    """Finds the recordings; ValueError names all that lack a part or are in no split."""
-    tops = folders.require(labels, "--labels"), folders.require(frames, "--frames", "or a video")
-    labelled = matching.find_labels(tops[0], f"--labels={labels}")
-    pictured = matching.images_first(finding.find_pictures(tops[1]))
-    boxed = find_boxes(asd_labels) if asd_labels else {}
-    return matching.match(
-        labelled,
-        pictured,
-        {name: functools.partial(read_boxes, path) for name, path in boxed.items()},
-        functools.partial(DOWNLOAD.open, fps=procedure.fps),
-        "--frames",
-        procedure,
-        tops,
-    )
-
-
 def make_dataset(
     out: str | Path,
     *,
@@ -81,7 +61,19 @@ def make_dataset(
 ) -> bool:
     """Makes the clip shards; see the module and from_files.build. ValueError has all errors."""
     procedure = load_procedure("meccano")
-    found = find_recordings(frames, labels, asd_labels, procedure)
+    tops = folders.require(labels, "--labels"), folders.require(frames, "--frames", "or a video")
+    labelled = matching.find_labels(tops[0], f"--labels={labels}")
+    pictured = matching.images_first(finding.find_pictures(tops[1]))
+    boxed = find_boxes(asd_labels) if asd_labels else {}
+    found = matching.match(
+        labelled,
+        pictured,
+        {name: functools.partial(read_boxes, path) for name, path in boxed.items()},
+        functools.partial(DOWNLOAD.open, fps=procedure.fps),
+        "--frames",
+        procedure,
+        tops,
+    )
     notes = DOWNLOAD.compare(found)
     return from_files.build(found, out, procedure=procedure, notes=notes, **options)
 

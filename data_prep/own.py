@@ -6,36 +6,30 @@ docs/own-product.md takes you from there to a trained model. For a recording NAM
 
 * --videos holds NAME.mp4 (or .mov, .mkv, .webm, .avi, …), or a folder NAME of numbered images;
 * --labels holds NAME.csv with the header `time,step` (as `stormpsr label` writes it),
-  `start,end,step` (seconds, or m:ss) or `frame,step`; or NAME.json, NAME.xml or NAME.eaf of Label
-  Studio, CVAT or ELAN (docs/formats.md); or the export of a whole project, of any name; or a folder
-  NAME with PSR_labels.csv and perhaps PSR_labels_with_errors.csv and PSR_labels_raw.csv. Files are
-  known by what is in them. --words says what labels call the steps; `python -m data_prep.labels
-  map` drafts that file;
+  `start,end,step` (seconds, or m:ss) or `frame,step`; or what Label Studio, CVAT or ELAN export, of
+  a recording or of a project; or a folder NAME with PSR_labels.csv (docs/formats.md). Files are
+  known by what is in them. --words says what labels call the steps (data_prep.labels map);
 * --boxes, if given, holds NAME.json (COCO) or a folder NAME of YOLO text files; or it is a COCO
   file, or holds just one, with images NAME/000010.jpg of all recordings. Coordinates are those of
   the original picture, upright; without boxes the detector cannot be trained.
 
-Where the product would be small in the pictures made, a network learns from the boxes where it is
-(one minute), and pictures show what is around it, in the film's own pixels; recognition finds it in
-the same way. --locate=never or always decides otherwise. A folder keeps what it was made with.
+Where boxes say that the product would be small in the pictures made, these show what is around it,
+which a network learns to find; --locate=never or always decides otherwise.
 
-A video is resampled by its timestamps to a constant --fps (the procedure's, unless given), whatever
-its own rate is and whether it is constant: frame i, counted from 0, is the last picture at or
-before i / fps seconds after the first one. A pause is filled with the picture before it, and
-logged; one of more than a minute is an error. Numbers in PSR label files and names of boxes are
-those of the resampled frames; `--export_frames=DIR` writes these as images, to draw boxes on. A
-folder of images is taken to have --fps already, and keeps the numbers in its names.
-
-Videos without labels are left out, with a line in the log.
+A video is resampled by its timestamps to a constant --fps (the procedure's, unless given): frame i,
+counted from 0, is the last picture at or before i / fps seconds after the first one. A pause is
+filled with the picture before it, and logged; one of more than a minute is an error. Numbers in PSR
+label files and names of boxes are those of the resampled frames; `--export_frames=DIR` writes these
+as images, to draw boxes on. A folder of images is taken to have --fps already, and keeps the
+numbers in its names. Videos without labels are left out, with a line in the log.
 
 Splits are drawn by recording (70/15/15, or --splits=80/10/10; --split_seed), so that each has an
 incorrect installation if there are enough, unless --videos or --labels have folders train, val and
 test, or --splits=FILE says so: a CSV with the header `recording,split`.
 
-The same command again makes what is new: videos and labels that have been added. With --remake it
-also makes those again whose labels, boxes or pictures have changed, and takes those out that are
-gone. All others stay as they are, in the split that they have, so that a draw never lets a network
-learn from what it was scored on.
+The same command again makes what is new. With --remake it also makes those again whose labels,
+boxes or pictures have changed, and takes those out that are gone. All others stay as they are, in
+the split that they have, so that a draw never lets a network learn from what it was scored on.
 """
 
 import argparse

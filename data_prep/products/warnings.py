@@ -8,7 +8,6 @@ import numpy as np
 
 from data_prep.products import look_alikes
 from data_prep.products.product import Product
-from data_prep.rendering.mesh import Mesh
 from data_prep.rendering.scene import Body, Light, Placed, around, render
 from stormpsr_jax.recordings.procedure import Procedure
 
@@ -100,7 +99,8 @@ def _unseen(product: Product, procedure: Procedure) -> Iterator[str]:
 
 def _seen(product: Product, state: np.ndarray, k: int) -> bool:
     for j, part in enumerate(product.parts):  # white amid black ones
-        product = product.changed(j, mesh=_in_grey(part.mesh, float(j == k)))
+        grey = np.full_like(part.mesh.colours, float(j == k))
+        product = product.changed(j, mesh=dataclasses.replace(part.mesh, colours=grey))
     body = Placed(Body(product.mesh(state)), np.eye(4))
     light = Light(np.array([0.0, 0.0, 1.0]), np.ones(3), np.zeros(3))
     whole = product.mesh(np.ones(len(product.parts)))
@@ -109,7 +109,3 @@ def _seen(product: Product, state: np.ndarray, k: int) -> bool:
     pictures = (render(body, [], camera, light, np.zeros(3), _SIZE) for camera in cameras)
     seen = (picture for picture in pictures if np.square(picture.image[..., 0]).sum() > _SEEN)
     return len(list(itertools.islice(seen, _LEAST))) == _LEAST
-
-
-def _in_grey(mesh: Mesh, level: float) -> Mesh:
-    return dataclasses.replace(mesh, colours=np.full_like(mesh.colours, level))

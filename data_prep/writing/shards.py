@@ -78,7 +78,7 @@ def build(
         make: (split, name) -> RecordingData, the same whenever it is called. Picklable if
             workers is not 1.
         clip_length: frames per record.
-        workers: processes that make recordings, or the cluster that does.
+        workers: as of `parallel.run`.
         settings: whatever else of the caller the recordings depend on, as JSON values.
         sources: JSON objects, by recording, that change with what the recording is made from (such
             as checksums of its label files), of all or of none; see `remake`.
@@ -96,8 +96,7 @@ def build(
     Raises:
         ValueError: a wrong argument, a recording that does not fit it (named), or a folder made
             with other arguments (says which).
-        OSError: a full disk among others; what is unfinished does not count as finished.
-        RuntimeError: anything else that went wrong with a recording, which is named.
+        OSError, RuntimeError: of `parallel.run`; what is unfinished does not count as finished.
     """
     out = Path(out)
     splits = {split: sorted(names) for split, names in sorted(splits.items()) if names}
