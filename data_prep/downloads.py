@@ -32,8 +32,7 @@ class Download:
         last_frames: by split and recording, the number of the last picture; None: not known.
         split_frames: by split, its number of pictures, where that is known in sum only.
         first_frames: by recording, the number of the first picture, where it is not the usual one.
-        video_starts: by recording, the number of the picture that the first frame of its video is,
-            where it is not the usual first number.
+        video_starts: the same of the first frame of its video.
         any_first: whether image files may begin with another number, which labels then use too,
             and the first state be labelled before that.
     """

@@ -48,12 +48,7 @@ def find_box_files(
     recording_of: Callable[[Path], str | None],
     left_out: Collection[str] = (),
 ) -> dict[str, Path]:
-    """The file of boxes of each recording.
-
-    Args:
-        recording_of: a file -> name of the recording; None of another file.
-        left_out: names of folders that are not looked into.
-    """
+    """The file of boxes of each recording, whose name `recording_of` gives (None: another file)."""
     walked = folders.walk(top, left_out)
     found = finding.by_name(
         (name, path)
@@ -134,16 +129,13 @@ def match(
     tops: tuple[Path, Path] | None = None,
     **more: Any,
 ) -> list[Recording]:
-    """Returns the recordings that have labels.
-
-    Pictures without labels are left out, with a line in the log.
+    """Returns the recordings that have labels; a line in the log names the other pictures.
 
     Args:
         boxed: by recording, what gives its boxes.
         open_video: opens the video, or the folder of images, of a recording.
         flag: says where the pictures are.
-        tops: the folders in which labels and pictures were found, which say the splits; None: they
-            are in no split yet.
+        tops: the folders of labels and pictures, which say the splits; None: no split yet.
         more: attributes of `Recording`, of all of them.
 
     Raises:

@@ -74,12 +74,8 @@ def product_size(
 ) -> tuple[str, str]:
     """Says how large the product is in the pictures made, and what to do if that is too small.
 
-    Args:
-        boxes: (M, 4) of each recording, in 0…1 of its pictures.
-        shapes: (H, W) of these pictures.
-
-    Returns:
-        A line, and a warning; "" without any box, and where the product is large enough.
+    `boxes` are (M, 4) of each recording, in 0…1 of its pictures, which have `shapes` (H, W).
+    Returns a line, and a warning; "" without any box, and where the product is large enough.
     """
     made = [framing.place(*shape).map_boxes(of) for of, shape in zip(boxes, shapes, strict=True)]
     across = pixels_across(np.concatenate([np.zeros((0, 4)), *made]), framing.size)
@@ -107,19 +103,19 @@ def differing_steps(name: str, own: Labels, procedure: Procedure) -> list[str]:
     """Returns a line for a recording whose steps are not the changes of its states."""
     steps = {step for step in own.steps if step[1] % 3 != 1}
     changes = set(states_to_steps(own.frames, own.states))
-    differing = [
-        f"{what} "
-        + some([f"{procedure.step_name(step)} at frame {frame}" for frame, step in sorted(found)])
-        for what, found in (
-            ("changes of state that are no steps:", changes - steps),
-            ("steps without a change of state:", steps - changes),
-        )
-        if found
-    ]
+    differing = []
+    for what, found in (
+        ("changes of state that are no steps: ", changes - steps),
+        ("steps without a change of state: ", steps - changes),
+    ):
+        named = [f"{procedure.step_name(step)} at frame {frame}" for frame, step in sorted(found)]
+        differing += [what + some(named)] if named else []
+    if not differing:
+        return []
     return [
         f"recording {name}: PSR_labels.csv and the states differ, {'; '.join(differing)}. Training "
         "follows the states and scores follow the steps: correct whichever is wrong"
-    ] * bool(differing)
+    ]
 
 
 def some(texts: Sequence[str]) -> str:

@@ -73,9 +73,7 @@ def find_recordings(
 ) -> list[Recording]:
     """Finds the recordings and brings the parts of each together; no draw changes splits `before`.
 
-    Raises:
-        ValueError: all recordings that lack a part, have two of one or cannot be opened; all
-            mistakes in a COCO file of several recordings.
+    ValueError: as of `matching.match`, and all mistakes in a COCO file of several recordings.
     """
     of_videos = folders.require(videos, "--videos", "or a video")
     of_labels = folders.require(labels, "--labels", "or a label file")

@@ -72,13 +72,10 @@ def draw_splits(
     """Draws the split of each recording; the same arguments give the same splits.
 
     Incorrect installations go to train, val and test in this order, until each has a recording with
-    one; as far as these leave room, a variant of several recordings is not all in one split.
-
-    Args:
-        shares: of train, val and test; each that is not 0 gets a recording at least.
-        before: the splits of recordings that keep them; the others are drawn so that all together
-            come as near to the shares as they can.
-        kinds: of all recordings, or of none if they are alike.
+    one; as far as these leave room, a variant of several recordings is not all in one split. Each
+    share that is not 0 gets a recording at least. Recordings keep the split that they had `before`;
+    the others are drawn so that all together come as near to the shares as they can. `kinds` are of
+    all recordings, or of none if they are alike.
     """
     used = {split: share for split, share in zip(SPLITS, shares, strict=True) if share}
     spec = "/".join(map(str, shares))

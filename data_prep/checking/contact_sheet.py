@@ -113,7 +113,8 @@ def _completions(checked: FolderCheck) -> Iterator[Strip]:
             if 0 <= frame - recording.first_frame < recording.num_frames:
                 found.setdefault((split, name, frame), []).append(step)
     apart = max(1, round(AROUND * checked.fps))
-    for split, name, frame in _thinned([*found], COMPLETIONS):
+    chosen = np.linspace(0, len(found) - 1, min(len(found), COMPLETIONS)).round().astype(int)
+    for split, name, frame in [[*found][i] for i in chosen]:
         recording = recordings[split, name]
         index, last = frame - recording.first_frame, recording.num_frames - 1
         names = map(checked.procedure.step_name, found[split, name, frame])
@@ -127,12 +128,6 @@ def _completions(checked: FolderCheck) -> Iterator[Strip]:
                 for i, caption in zip(shown, captions, strict=True)
             ],
         )
-
-
-def _thinned(values: Sequence, count: int) -> list:
-    """At most `count` of the values, evenly spread, the first and the last among them."""
-    at = np.linspace(0, len(values) - 1, min(len(values), count)).round().astype(int)
-    return [values[i] for i in at]
 
 
 def _cut_out(image: np.ndarray, box: np.ndarray) -> np.ndarray:

@@ -129,18 +129,14 @@ def check_pictures(checked: FolderCheck, everything: bool) -> None:
                     if str(error) not in checked.problems:  # of a record, for each of its frames
                         checked.problems.append(str(error))
             checked.num_decoded += read
-            before = alike.setdefault(digest.digest(), (split, recording.name))
-            if read and before != (split, recording.name):
-                _note_alike(checked, before, (split, recording.name))
-
-
-def _note_alike(checked: FolderCheck, one: tuple[str, str], other: tuple[str, str]) -> None:
-    """Says that two recordings, each (split, name), have the same pictures."""
-    what = f"{'/'.join(one)} and {'/'.join(other)} have the same pictures"
-    if one[0] == other[0]:
-        checked.warnings.append(f"{what}; if it is the same recording twice, remove one")
-    else:
-        checked.problems.append(
-            f"{what}: a recording must be in one split only; remove one of the two and prepare "
-            "the data again"
-        )
+            this = split, recording.name
+            if not read or (before := alike.setdefault(digest.digest(), this)) == this:
+                continue
+            what = f"{'/'.join(before)} and {'/'.join(this)} have the same pictures"
+            if before[0] == split:
+                checked.warnings.append(f"{what}; if it is the same recording twice, remove one")
+            else:
+                checked.problems.append(
+                    f"{what}: a recording must be in one split only; remove one of the two and "
+                    "prepare the data again"
+                )

@@ -25,8 +25,6 @@ RADIUS = 2.0  # half the diagonal of a complete product, in the units of the sce
 POSES = "poses.json"
 COLOURS, WRONG = "colors", "wrong"  # keys of poses.json; the others are components
 _Y_TO_Z = np.array([[1.0, 0, 0, 0], [0, 0, -1, 0], [0, 1, 0, 0], [0, 0, 0, 1]])
-# What a product that hands put together measures from corner to corner, in millimetres.
-_HANDY = (20.0, 2000.0)
 _NO_BOARD = Mesh(np.zeros((0, 3)), np.zeros((0, 3), int), np.zeros((0, 3)))
 
 
@@ -85,8 +83,7 @@ def load_product(
     meshes = _painted(meshes, coloured, drawn)
     corners = np.concatenate([m.vertices for m in meshes])
     low, high = corners.min(0), corners.max(0)
-    size = float(np.linalg.norm(high - low))
-    scale = 2 * RADIUS / size
+    scale = 2 * RADIUS / float(np.linalg.norm(high - low))
     origin = np.append((low + high)[:2] / 2, low[2])
     to_scene = affine(translation=-scale * origin, scale=scale)
     parts = []
@@ -109,7 +106,7 @@ def load_product(
         scale=scale,
         origin=tuple((-origin * scale).tolist()),
         coloured=tuple(coloured),
-        notes=tuple(_notes(files, coloured, size)),
+        notes=tuple(_notes(files, coloured)),
     )
     return product, _checksum(files, content)
 
@@ -258,8 +255,8 @@ def _painted(
     return painted
 
 
-def _notes(files: Sequence[Path], coloured: Sequence[bool], size: float) -> list[str]:
-    """What is odd about the files, of a product of a size from corner to corner, a line each."""
+def _notes(files: Sequence[Path], coloured: Sequence[bool]) -> list[str]:
+    """What is odd about the files, a line each."""
     lines = []
     without = [path.name for path, own in zip(files, coloured, strict=True) if not own]
     if without:
@@ -274,12 +271,6 @@ def _notes(files: Sequence[Path], coloured: Sequence[bool], size: float) -> list
         lines.append(
             f"{files[0].parent}: {', '.join(without)}: without colours, or with faces that have "
             f'none; drawn ones stand for them (give the right ones in {POSES}, as "colors")'
-        )
-    if not _HANDY[0] <= size <= _HANDY[1]:
-        lines.append(
-            f"{files[0].parent}: the product is {size:.3g} from corner to corner: too "
-            f"{'small' if size < _HANDY[0] else 'large'} to assemble by hand if the unit is "
-            "millimetres; it is rendered about 20 cm large beside hands, whatever its unit"
         )
     return lines
 

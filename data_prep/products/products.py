@@ -25,12 +25,7 @@ _NAMES = (
 
 @dataclasses.dataclass(frozen=True)
 class Assembly:
-    """A product, what is done with it, and what tells it from every other one.
-
-    Attributes:
-        settings: JSON values that change with it.
-        warnings: what is odd about it, a line each.
-    """
+    """A product, what is done with it, JSON values that change with it, what is odd about it."""
 
     product: Product
     procedure: Procedure

@@ -73,8 +73,7 @@ def prepare(
         vertices: (V, 3) float64.
         faces: (F, 3) int32.
         closed: (F,) bool of a face of a closed surface, whose inner side nobody outside can see.
-        normals: (F, 3) float32 and
-        albedos: (F, 3) float32 of the faces.
+        normals, albedos: (F, 3) float32 of the faces.
         pose: (4, 4) from the vertices' coordinates to the world's.
         world: (3, 4) from the world's coordinates to (U, V, W).
         light: (4, 3) rows: the direction to the light in the world, the ambient light, the
@@ -83,8 +82,7 @@ def prepare(
         size: height and width of the picture.
         first: the number of the first face.
         count: how many triangles there are of other bodies.
-        triangles: (T, COLUMNS) and
-        numbers: (T,) int32 of their faces, to which those of this body are added.
+        triangles, numbers: (T, COLUMNS), and (T,) int32 of faces; those of this body are added.
         colours: (≥ first + F, 3) float32 linear colours of the faces, by Lambert's law without
             shadows; filled for the triangles that are added.
 
@@ -200,8 +198,7 @@ def draw(
     """Puts triangles into the buffers of N chosen pixels where nothing nearer is.
 
     Args:
-        triangles: (T, COLUMNS) and
-        numbers: (T,) as `prepare` gives them.
+        triangles, numbers: as `prepare` gives them.
         before: (H, W + 1) int32, how many pixels are chosen before a place, row by row; and
         columns: (N,) int32, theirs.
         spread: how far to both sides of a pixel's middle and above and below its samples lie.
@@ -281,9 +278,7 @@ def colour(
     """Fills the chosen pixels with the mean colour of their samples.
 
     Args:
-        before: as in `draw`, and
-        columns: and
-        spread: too.
+        before, columns, spread: as in `draw`.
         face: (N, S) that `draw` has filled.
         colours: (F, 3) float32 linear colours of the faces.
         view: (3, 3) from (u, v, 1) to the direction in which a point of the picture is seen.
@@ -351,8 +346,7 @@ def choose_edges(
 
     Args:
         picture: (H, W, 3) linear colours.
-        before: (H, W + 1) as in `draw`, which is filled, and
-        columns: (H * W,) too.
+        before, columns: (H, W + 1) and (H * W,) as in `draw`, which are filled.
 
     Returns:
         How many there are.

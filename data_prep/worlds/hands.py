@@ -69,7 +69,6 @@ def hand(side: int, tool: str, materials: np.ndarray, size: float = 1.0) -> Body
     """A right (0) or left (1) hand with its forearm; fingers point to +y, palm at the origin.
 
     Args:
-        side: 0 or 1.
         tool: of TOOLS, which it holds; "" is none.
         materials: (4, 3) linear RGB of skin or glove, sleeve, the tool's handle and blade.
         size: of a hand; usual ones have 1.

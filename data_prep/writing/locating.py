@@ -32,12 +32,7 @@ _LOG = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class Located:
-    """A trained locator, in a file of the folder that is made with it.
-
-    Attributes:
-        size: (H, W) of what it looks at.
-        sha256: of the file.
-    """
+    """A trained locator, in a file of the folder made with it; `size` (H, W) is of what it sees."""
 
     path: Path
     size: tuple[int, int]

@@ -102,10 +102,7 @@ def note(errors: list[str], error: ValueError) -> None:
 
 
 def for_each(items: Iterable[tuple[Any, ...]], action: Callable[..., T]) -> list[T]:
-    """Returns action(*item) for each item; raises the errors of all of them together.
-
-    After `MAX_FOUND` of them it ends.
-    """
+    """Returns action(*item) for each item; raises the errors of all together, up to `MAX_FOUND`."""
     results: list[T] = []
     errors: list[str] = []
     for item in items:

@@ -103,12 +103,11 @@ def checksum(path: str | os.PathLike) -> str:
 # --- Locks ----------------------------------------------------------------------------------------
 
 
-def open_locked(path: Path, wait: bool) -> BinaryIO | None:
+def open_locked(path: Path) -> BinaryIO | None:
     """Opens a file (made if there is none) that one process, on any machine, has at a time.
 
-    Its content stays as it was; closing it gives it back. None if another process has it and `wait`
-    is false. On a network disk without locks everybody gets it. OSError: it is a link, or cannot be
-    opened.
+    Its content stays as it was; closing it gives it back. None if another process has it. On a
+    network disk without locks everybody gets it. OSError: it is a link, or cannot be opened.
     """
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -117,7 +116,7 @@ def open_locked(path: Path, wait: bool) -> BinaryIO | None:
         except FileNotFoundError:
             continue  # another process has just removed the empty folder
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.close()
             return None
@@ -146,7 +145,7 @@ def only_writer(lock: Path, folder: Path, flag: str = "--out") -> Iterator[None]
         ValueError: another process has it; says which, if it is known.
         OSError: it cannot be opened or written.
     """
-    file = open_locked(lock, wait=False)
+    file = open_locked(lock)
     if file is None:
         host, process = [*(read_owner(lock) or "").split(), "", ""][:2]
         who = f"another process ({process} on {host})" if process else "another process"

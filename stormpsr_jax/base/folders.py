@@ -52,9 +52,8 @@ def require(path: str | os.PathLike, flag: str, also: str = "") -> Path:
 def entries(folder: Path) -> tuple[list[str], list[str]]:
     """Returns the names of the folders and of the files in a folder, sorted, but hidden ones.
 
-    Raises:
-        ValueError: no such folder; all names in it that are not UTF-8, links that lead nowhere, and
-            what is neither a folder nor a regular file.
+    ValueError: no such folder; all names in it that are not UTF-8, links that lead nowhere, and
+    what is neither a folder nor a regular file.
     """
     inner, names, errors = list[str](), list[str](), list[str]()
     try:

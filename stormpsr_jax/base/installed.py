@@ -48,10 +48,7 @@ def extra(name: str) -> str:
 
 
 def check_extra(name: str, modules: Sequence[str], what: str) -> None:
-    """Raises ValueError if one of an extra's modules is missing, saying what needs it.
-
-    An extra '' is what every whole installation has.
-    """
+    """Raises ValueError if a module of an extra ('': none) is missing, saying what needs it."""
     for module in modules:
         if importlib.util.find_spec(module) is None:
             raise ValueError(f"{what} needs {module!r}: {extra(name)}")

@@ -28,11 +28,7 @@ _calls = itertools.count(1)
 
 
 def install() -> Callable[[], None]:
-    """From now on, SIGTERM and Ctrl-C are handled as `handled` says; by the main thread.
-
-    Returns:
-        A function that makes everything as it was.
-    """
+    """From now on the main thread handles signals as `handled` says; returns what undoes this."""
     # Numbers 0…2, where a shell has closed them, must not become those of a file of the run.
     while (number := os.open(os.devnull, os.O_RDWR)) < 3:
         pass

@@ -83,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
         if clips is not None:
             stack.callback(clips.finish)
         if state is not None:
-            lock = files.open_locked(state.with_name(f"{state.name}.lock"), wait=False)
+            lock = files.open_locked(state.with_name(f"{state.name}.lock"))
             if lock is None:
                 raise ValueError(f"another process has the state in {state}; give another --state")
             stack.enter_context(lock)

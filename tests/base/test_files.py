@@ -27,15 +27,15 @@ def test_replacing_the_old_content_stays_until_the_new_is_whole(tmp_path):
 def test_open_locked_one_has_it_and_links_are_refused(tmp_path):
     path = tmp_path / "lock"
     path.write_text("kept")
-    with files.open_locked(path, wait=False) as held:
+    with files.open_locked(path) as held:
         held.seek(0)
         assert held.read() == b"kept"
-        assert files.open_locked(path, wait=False) is None
-    with files.open_locked(path, wait=False):
+        assert files.open_locked(path) is None
+    with files.open_locked(path):
         pass
     os.symlink(path, tmp_path / "link")
     with pytest.raises(OSError, match="link") as caught:
-        files.open_locked(tmp_path / "link", wait=False)
+        files.open_locked(tmp_path / "link")
     assert caught.value.filename == str(tmp_path / "link")
 
 

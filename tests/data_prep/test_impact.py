@@ -1,6 +1,5 @@
 """IMPACT: a part in transition is as before until that ends."""
 
-import itertools
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +8,6 @@ import simplejpeg
 from data_prep import impact
 from stormpsr_jax.recordings.procedure import load_procedure
 from stormpsr_jax.recordings.recording import LabelPlace
-from stormpsr_jax.recordings.steps import states_to_steps
 
 PROCEDURE = load_procedure("impact")
 ASSEMBLY = "20250407_1354_color_front_clipped"
@@ -76,21 +74,3 @@ def test_a_step_is_the_end_of_a_transition(tmp_path):
         assert known.with_errors == known.steps, name  # no part is incorrect
         assert not (known.states == -1).any()
     assert stored[ASSEMBLY].frames.tolist() == [0, 4, 8]  # rows that change nothing are gone
-
-
-def test_procedure_leaves_the_order_free_within_a_layer_and_takes_apart_in_reverse():
-    assembly, disassembly = (PROCEDURE.variants[n] for n in ("assembly", "disassembly"))
-    names = PROCEDURE.components
-    after = {(names[a // 3], names[b // 3]) for a, b in assembly.precedence}
-    assert ("gearbox housing", "adapter plate") in after
-    assert not any({"spring", "lever"} == set(pair) for pair in after)
-    apart = {(names[b // 3], names[a // 3]) for a, b in disassembly.precedence} - after
-    screws = ("bearing screw top left", "bearing screw low right")
-    assert apart == set(
-        itertools.product(("drive shaft", "bevel gear", "M6 nut"), ("bearing plate", *screws))
-    )
-    whole = np.ones((1, PROCEDURE.num_components), np.int8)
-    assert states_to_steps([0, 1], np.r_[whole, 0 * whole]) == [
-        (1, step) for step in disassembly.expected
-    ]
-    assert PROCEDURE.state_class(whole[0]) == PROCEDURE.num_states

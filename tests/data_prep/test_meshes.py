@@ -11,6 +11,7 @@ import trimesh
 
 from data_prep import synthetic
 from data_prep.products import mesh_files
+from data_prep.products.meshes import files_of
 from data_prep.products.products import from_meshes
 from data_prep.rendering.scene import Body
 from tests.support import cad_files, glb, toy
@@ -112,6 +113,7 @@ def test_a_step_block_has_its_bounds_in_millimetres_and_its_colour(unit, to_mm, 
     pytest.importorskip("cascadio")
     path = tmp_path / "base.STEP"
     path.write_text(STEP.read_text().replace(".MILLI.,", unit))
+    assert files_of(tmp_path) == [path]
     (piece,) = mesh_files.read(path)
     bounds = [piece.mesh.vertices.min(0), piece.mesh.vertices.max(0)]
     np.testing.assert_allclose(bounds, np.array([(0, 10, 20), (1, 12, 23)]) * to_mm, rtol=1e-5)

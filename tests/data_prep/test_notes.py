@@ -10,30 +10,20 @@ from stormpsr_jax.media.framing import Framing
 from stormpsr_jax.media.pictures import ImageFiles
 from stormpsr_jax.recordings.labels import Labels
 from stormpsr_jax.recordings.recording import LabelPlace, Recording
-from stormpsr_jax.recordings.steps import states_to_steps
 from tests.support.own_data import PROCEDURE
 
 
-def described(**recordings: tuple[list[int], list[str], list | None]) -> list[str]:
-    """The lines about recordings of 20 frames, given as frames, states and steps."""
+def test_describe_steps_that_are_not_the_changes_of_the_states_are_named():
+    frames, states = np.array([0, 5, 8, 10]), np.tri(4, 3, -1, dtype=np.int8)
     found = []
-    for name, (frames, vectors, steps) in recordings.items():
-        states = np.array([[int(v) for v in vector.split()] for vector in vectors], np.int8)
-        if steps is None:
-            steps = states_to_steps(np.array(frames), states)
+    for name, steps in (
+        ("bench1", [(5, 0), (8, 3), (10, 6)]),
+        ("bench2", [(5, 0), (9, 3), (9, 4), (10, 6)]),
+    ):
         parts = ImageFiles(Path(name), 0, 20), LabelPlace(Path(name)), None, PROCEDURE
         found.append(Recording(name, *parts, split="train"))
-        found[-1].labels = Labels(steps, steps, np.array(frames), states)
-    return notes.describe(found, PROCEDURE)
-
-
-def test_describe_steps_that_are_not_the_changes_of_the_states_are_named():
-    states = ([0, 5, 8, 10], ["0 0 0", "1 0 0", "1 1 0", "1 1 1"])
-    lines = described(
-        bench1=(*states, [(5, 0), (8, 3), (10, 6)]),
-        bench2=(*states, [(5, 0), (9, 3), (9, 4), (10, 6)]),
-    )
-    assert lines[1:-1] == [
+        found[-1].labels = Labels(steps, steps, frames, states)
+    assert notes.describe(found, PROCEDURE)[1:-1] == [
         "recording bench2: PSR_labels.csv and the states differ, changes of state that are no "
         "steps: Install cover at frame 8; steps without a change of state: Install cover at frame "
         "9. Training follows the states and scores follow the steps: correct whichever is wrong"

@@ -5,10 +5,8 @@ import pytest
 
 from data_prep.products import products
 from data_prep.worlds import names, orders, timelines
-from data_prep.worlds.timelines import USUAL
 from stormpsr_jax.recordings.procedure import Procedure, load_procedure
 from tests.support import lantern, toy
-from tests.support.recipes import SYNTHETIC
 
 LANTERN = Procedure.from_json(lantern.CONTENT)
 
@@ -122,24 +120,3 @@ def test_draw_timeline_every_event_is_a_possible_change(name):
             seen |= set(changed.values())
         assert len(timelines.changes(timeline)) == len(timeline.frames) - 1
     assert seen == {(0, 1), (0, -1), (-1, 0), (-1, 1), (1, 0)}
-
-
-def test_draw_timeline_errors_are_corrected_at_once_later_or_never():
-    shares = dict.fromkeys(("at once", "later", "never"), 0)
-    rngs = map(np.random.default_rng, range(400))
-    drawn = [timelines.draw_timeline(SYNTHETIC, rng, habits=USUAL) for rng in rngs]
-    for timeline in drawn:
-        for row in timeline.states.T:
-            for m in np.flatnonzero((row[1:] == -1) & (row[:-1] != -1)) + 1:
-                after = np.flatnonzero(row[m:] != -1)
-                left = "never" if not len(after) else "at once" if after[0] == 1 else "later"
-                shares[left] += 1
-    total = sum(shares.values())
-    assert total > 200
-    assert {name: round(n / total, 1) for name, n in shares.items()} == {
-        "at once": 0.5,
-        "later": 0.2,
-        "never": 0.3,
-    }
-    paces = [np.median(np.diff(t.frames[1:])) / SYNTHETIC.fps for t in drawn]
-    assert np.quantile(paces, 0.9) > 1.5 * np.quantile(paces, 0.1)

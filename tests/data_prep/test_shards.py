@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 from array_record.python import array_record_module
-from tensorflow_datasets.proto import tf_example_pb2
 
 from data_prep.writing import output, recording_shard, shards
 from tests.support import shards_data
@@ -43,16 +42,6 @@ def test_build_readable_by_tfds(built):
                 )
         assert next(records, None) is None
     assert "tensorflow" not in sys.modules
-
-
-def test_build_readable_by_plain_array_record(built):
-    path = built / "clips-train.array_record-00000-of-00003"
-    reader = array_record_module.ArrayRecordReader(str(path))
-    options = reader.writer_options_string().split(",")
-    assert {"group_size:1", "uncompressed"} <= {*options}
-    examples = map(tf_example_pb2.Example.FromString, reader.read_all())
-    clips = [example.features.feature["jpeg"].bytes_list.value for example in examples]
-    assert [jpeg for clip in clips for jpeg in clip] == list(toy_recording("a").jpegs)
 
 
 @pytest.mark.usefixtures("system")  # workers

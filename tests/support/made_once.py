@@ -1,12 +1,11 @@
 """What is costly to make and that no test changes: made once for all test processes."""
 
+import fcntl
 import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-from stormpsr_jax.base import files
 
 
 def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
@@ -15,7 +14,8 @@ def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path],
     if os.environ.get("PYTEST_XDIST_WORKER"):
         base = base.parent  # of all workers
     folder, done = base / name, base / f"{name}.made"
-    with files.open_locked(base / f"{name}.lock", wait=True):
+    with open(base / f"{name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
         if not done.exists():
             make(folder)
             done.touch()
