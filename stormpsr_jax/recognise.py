@@ -24,7 +24,6 @@ from pathlib import Path
 
 from stormpsr_jax.base import files, installed, interruption, memory
 from stormpsr_jax.base.errors import gathering, lines_of, message_of, raise_all, tell
-from stormpsr_jax.live import receivers
 from stormpsr_jax.psr import streams
 from stormpsr_jax.psr.cli import OneLineParser, fail, per_stream, share
 
@@ -69,7 +68,8 @@ _OF_LIVE = (
     "reset",
     "serve",
     "token_file",
-    *receivers.RECEIVERS,
+    "mqtt",
+    "webhook",
 )
 
 
@@ -226,11 +226,12 @@ def _parser() -> OneLineParser:
         metavar="WHEN",
         help="the next unit begins: complete, key (Enter), or so many seconds without the object",
     )
-    # Without a type: argparse would print a wrong value, which may hold a password.
+    # From here on without types: argparse would print a wrong value, which may hold a password.
     what = "of a live source: a page that shows it, on 127.0.0.1:8765 or as said behind ="
     add("--serve", nargs="?", const="", metavar="[HOST:]PORT", help=what)
     add("--token-file", metavar="FILE", help="its line is the token that the page asks for")
-    receivers.add_flags(add)
+    add("--mqtt", metavar="URL", help="sends the lines to mqtt[s]://[USER@]HOST/PREFIX")
+    add("--webhook", metavar="URL", help="posts each line to http[s]://[USER@]HOST/PATH")
     return parser
 
 

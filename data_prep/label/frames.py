@@ -2,14 +2,12 @@
 
 A frame is found by the index of its video (`containers.read_index`): decoding begins at the last
 key frame before it. Decoded pictures are kept as the decoder gives them, up to `KEPT_BYTES`, so
-that stepping back costs no more than stepping on. Of the pictures that no frame shows, the decoder
-leaves out those that no other picture needs.
+that stepping back costs no more than stepping on.
 """
 
 import collections
 import contextlib
 import gc
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +37,11 @@ class Film:
         playable: whether browsers are likely to play it.
     """
 
-    def __init__(self, place: Path, fps: float, told: int):
+    _container: Any = None  # while the file is closed
+
+    def __init__(self, place: Path, fps: float):
         """Builds the index of a video; ValueError: `data_prep.own` would not take it either."""
-        self._place, self._index = place, containers.read_index(place, told)
+        self._place, self._index = place, containers.read_index(place)
         index = self._index
         video.count_resampled(place, index.times, fps)
         repeats = video.resample(index.times, fps)
@@ -53,7 +53,6 @@ class Film:
         self._kept_bytes = self._gone = 0
         self._stack = contextlib.ExitStack()
         self._shift: int | None = None
-        self._is_open, self._leaves_out = False, True
         self.height, self.width = self.picture(0).shape[:2]
         codec = self._stream.codec_context
         inside = self._container.format.name.startswith(_PLAYED_IN)
@@ -63,13 +62,11 @@ class Film:
     def _open(self) -> None:
         self._stack.close()
         opened = containers.open_video(self._place)
-        self._is_open = True
         self._container, self._stream = self._stack.enter_context(opened)
-        self._frames: Any = self._decode()
+        self._frames: Any = self._container.decode(self._stream)
         unit = float(self._stream.time_base)
         self._ticks = np.rint(self._index.times / unit).astype(np.int64)
         self._in_order = self._container.format.name == "avi"  # its times are of decoding alone
-        self._leaves_out &= self._stream.codec_context.name == "h264" and not self._in_order
         # Places among the pictures: what the decoder gives next, or one before it; the first that
         # is whole since the last seek.
         self._next = self._start = 0
@@ -78,7 +75,6 @@ class Film:
         """Closes the file, and forgets the pictures."""
         self._stack.close()
         self._container = self._stream = self._frames = None  # with which its memory goes
-        self._is_open = False
         self._kept.clear()
         self._kept_bytes = 0
 
@@ -93,7 +89,7 @@ class Film:
 
     def _decoded(self, wanted: int) -> Any:
         """The decoder's frame of a picture; where it shows none, of the last one before it."""
-        if not self._is_open:
+        if self._container is None:
             self._open()
         if wanted in self._kept:
             self._kept.move_to_end(wanted)
@@ -120,29 +116,16 @@ class Film:
             start = int(self._index.starts[key])
             with contextlib.suppress(av.error.FFmpegError):
                 self._container.seek(start, stream=self._stream)
-                self._frames = self._decode()
+                self._frames = self._container.decode(self._stream)
                 self._next = self._start = int(self._index.keys[key])
                 return
         self._open()
-
-    def _decode(self) -> Iterator[Any]:
-        """What the decoder gives from here on."""
-        codec = self._stream.codec_context
-        for packet in self._container.demux(self._stream):
-            unseen = False
-            if self._leaves_out and packet.pts is not None:
-                place = int(np.searchsorted(self._ticks, packet.pts))
-                unseen = place < len(self._shown) and not self._shown[place]
-            codec.skip_frame = "NONREF" if unseen else "DEFAULT"
-            yield from packet.decode()
 
     def _decode_to(self, wanted: int, first: bool) -> Any:
         """Decodes until a picture; None if the decoder begins behind it, unless at the `first`."""
         last = None
         for frame in self._frames:
             place, tick = self._next, frame.dts if self._in_order else frame.pts
-            if tick is None and self._leaves_out:
-                break
             if tick is not None:
                 if self._in_order:  # the order of decoding is later by so many as wait for others
                     self._shift = tick - self._ticks[0] if self._shift is None else self._shift
@@ -155,16 +138,11 @@ class Film:
                 self._keep(place, frame)
             if place > wanted and last is None and not first:
                 return None
-            if place > wanted and self._leaves_out:
-                break
             if place >= wanted:
                 found = frame if place == wanted or last is None else last
                 self._keep(wanted, found)
                 return found
             last = frame
-        if self._leaves_out:  # what is shown in its place, or counts, may have been left out
-            self._leaves_out = False
-            return None
         self._next = len(self._ticks)
         if last is None and first:
             raise ValueError(f"{self._place}: picture {wanted} cannot be decoded")

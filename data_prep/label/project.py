@@ -5,11 +5,7 @@ Nothing here waits for a network; the server calls it in threads, one at a time 
 
 import asyncio
 import functools
-import os
 import shlex
-import struct
-import tempfile
-import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -68,8 +64,6 @@ class Recording:
         self.film: Film | None = None
         self.error = ""
         self.lock = asyncio.Lock()
-        self._told = tempfile.TemporaryFile()
-        self._telling = threading.Lock()  # of who reads it, or closes it
 
     def build(self, fps: float) -> None:
         """Makes `film`, or `error`."""
@@ -77,25 +71,14 @@ class Recording:
             if not video.is_video(self.place.name):
                 what = "is a folder of pictures, and videos alone are labelled here"
                 raise ValueError(f"{self.place}: {what}")
-            self.film = Film(self.place, fps, self._told.fileno())
+            self.film = Film(self.place, fps)
             self._stamp = self._stat()
         except (ValueError, OSError, RuntimeError, MemoryError) as error:
             self.error = message_of(error)
-        with self._telling:
-            self._told.close()
 
     def _stat(self) -> tuple[int, int]:
         status = self.place.stat()
         return status.st_mtime_ns, status.st_size
-
-    @property
-    def indexed(self) -> float:
-        """The share of its index that has been built."""
-        with self._telling:
-            if self._told.closed:
-                return 1.0
-            told = os.pread(self._told.fileno(), 8, 0)
-        return struct.unpack("d", told)[0] if len(told) == 8 else 0.0
 
     def frames(self) -> Film:
         """Its `film`; ValueError if there is none, or the file is another one by now."""
@@ -297,7 +280,7 @@ class Project:
         entry = {
             "name": recording.name,
             "frames": film and film.num_frames,
-            "indexed": recording.indexed,
+            "indexed": film is not None or bool(recording.error),
             "width": film and film.width,
             "height": film and film.height,
             "playable": film is not None and film.playable,
@@ -321,7 +304,7 @@ class Project:
         """What /api/videos/NAME answers; ValueError for labels that cannot be read."""
         name = recording.name
         if recording.film is None and not recording.error:
-            return {"name": name, "frames": None, "indexed": recording.indexed}
+            return {"name": name, "frames": None}
         film, variant = recording.frames(), self.procedure.variant_for(name)
         self.labels.find()
         labels = self.labels.read(name, film)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stormpsr_jax.live.live_sources import PATIENCE, LiveSource, Shown
+from stormpsr_jax.live.live_sources import PATIENCE, Device, PlayingFile, Shown
 
 # Seconds before a lost source is opened again: the first, doubled up to the last.
 FIRST_PAUSE, LAST_PAUSE = 0.25, 8.0
@@ -89,7 +89,7 @@ class Capture:
 
     def __init__(
         self,
-        source: LiveSource,
+        source: Device | PlayingFile,
         clock: Clock,
         frame_at: Callable[[float], int],
         *,

@@ -13,7 +13,7 @@ import time
 import urllib.parse
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -53,21 +53,6 @@ _DEVICES, _NAMES = Path("/dev"), Path("/sys/class/video4linux")
 Shown = tuple[float | None, Callable[[], np.ndarray]]  # its own time in seconds; decodes it
 
 
-class LiveSource(Protocol):
-    """A camera, a stream, or a file that plays.
-
-    Attributes:
-        name: for people, without what may be secret.
-        is_file: whether it has an end, and its own time from 0 on.
-    """
-
-    name: str
-    is_file: bool
-
-    def open(self) -> contextlib.AbstractContextManager[Iterator[Shown]]:
-        """Opens it; ValueError, also from the iterator, if it cannot be read."""
-
-
 def is_live(word: str) -> bool:
     """Says whether a SOURCE is a camera or a stream.
 
@@ -79,7 +64,7 @@ def is_live(word: str) -> bool:
     return bool(_ADDRESS.match(word) and _parts(word))
 
 
-def live_source(word: str) -> LiveSource:
+def live_source(word: str) -> Device | PlayingFile:
     """Returns the source that a word names: camera:N, rtsp://…, or a video file.
 
     Raises:
@@ -89,7 +74,7 @@ def live_source(word: str) -> LiveSource:
     if is_live(word) and not camera:
         address, name = _address(word)
         check_extra("video", ["av"], f"{name}: reading it")
-        return _Device(name, address, "rtsp", _RTSP)
+        return Device(name, address, "rtsp", _RTSP)
     check_extra("video", ["av"], f"{word}: reading it")
     if camera:
         if not re.fullmatch("camera:[0-9]{1,3}", word, re.ASCII):
@@ -97,11 +82,11 @@ def live_source(word: str) -> LiveSource:
         if sys.platform not in _CAMERAS:
             raise ValueError(f"{word}: cameras can be read on Linux and macOS only")
         form, place = _CAMERAS[sys.platform]
-        return _Device(word, place.format(int(word[7:])), form, {})
+        return Device(word, place.format(int(word[7:])), form, {})
     source = sources.open_source(word)
     if not source.is_video:
         raise ValueError(f"{word}: --realtime plays a video file; a folder of pictures has no time")
-    return _Playing(source.name, source.place)
+    return PlayingFile(source.name, source.place)
 
 
 def _here() -> str:
@@ -159,8 +144,8 @@ def _address(word: str) -> tuple[str, str]:
     return urllib.parse.urlunsplit(parts), name
 
 
-class _Device:
-    """What FFmpeg opens: a camera or a stream."""
+class Device:
+    """A camera or a stream; its `name` is for people, without what may be secret."""
 
     is_file = False
 
@@ -169,6 +154,7 @@ class _Device:
 
     @contextlib.contextmanager
     def open(self) -> Iterator[Iterator[Shown]]:
+        """Opens it; ValueError, also from the iterator, if it cannot be read."""
         import av
 
         how: dict[str, Any] = {"timeout": (PATIENCE, PATIENCE), **containers.any_encoding(av)}
@@ -199,8 +185,8 @@ class _Device:
                 raise ValueError(f"{self.name}: no picture is in what came for {BLIND:g} s")
 
 
-class _Playing:
-    """A video file that plays at its own pace."""
+class PlayingFile:
+    """A video file that plays at its own pace: it has an end, and its own time from 0 on."""
 
     is_file = True
 
@@ -209,6 +195,7 @@ class _Playing:
 
     @contextlib.contextmanager
     def open(self) -> Iterator[Iterator[Shown]]:
+        """As of `Device`."""
         times = containers.read_times(self._place)
         with contextlib.closing(video.decode(self._place, times)) as pictures:
             yield (

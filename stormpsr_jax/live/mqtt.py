@@ -11,6 +11,7 @@ import importlib.util
 import re
 import secrets
 import threading
+import time
 import urllib.parse
 from collections.abc import Callable
 from typing import Any
@@ -26,6 +27,7 @@ _FORM = "--mqtt: must be like mqtt://HOST/PREFIX or mqtts://USER:PASSWORD@HOST:8
 _MAX_PREFIX = 200  # bytes
 _KEEP_ALIVE = 15  # seconds; a broker that says nothing for 1.5 times as long is taken for gone
 _LONGEST_PAUSE = 30  # seconds, between attempts to connect
+PATIENCE = 4.0  # seconds after which a broker that has not taken a record is named
 
 
 def parse(url: str) -> tuple[Url, str]:
@@ -113,10 +115,13 @@ class Mqtt(Outbox):
 
     def _wait_for(self, happened: Callable[[], bool]) -> bool:
         """Waits until it has happened, and returns whether it has before `close` is over."""
+        late = time.monotonic() + PATIENCE
         with self._news:
             while not self._news.wait_for(happened, 0.1):
                 if self.is_over():
                     return False
+                if self._warned is None and time.monotonic() > late:  # nothing else says why
+                    self.warn(f"has not taken a record for {PATIENCE:g} s; goes on trying")
         return True
 
     # --- Called in the thread of the client -------------------------------------------------------

@@ -10,7 +10,6 @@ from typing import Any
 from stormpsr_jax.base.errors import one_line, tell
 
 SIZE = 1000  # records that wait; of a kilobyte at most, as a rule
-PATIENCE = 4.0  # seconds after which a receiver that has not taken a record is named
 TIMEOUT = 10.0  # seconds in which a receiver has to answer
 FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # seconds, between attempts
 _MAX_SAID = 200  # characters of what a receiver says
@@ -92,16 +91,11 @@ class Outbox:
 
     def _work(self) -> None:
         while (item := self._next()) is not None:
-            late = threading.Timer(PATIENCE, self._say_that_it_is_late)
-            late.daemon = True
-            late.start()
             try:
                 arrived = self._deliver(*item)
             except Exception as error:  # the records after this one have to go on
                 self.warn(f"{type(error).__name__}: {error}")
                 arrived = False
-            finally:
-                late.cancel()
             with self._changed:
                 self.dropped += self._under_way and not arrived
                 self._under_way = False
@@ -120,10 +114,6 @@ class Outbox:
                 return False
             self._closing.wait(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
-
-    def _say_that_it_is_late(self) -> None:
-        if self._warned is None:  # otherwise it is known why
-            self.warn(f"has not taken a record for {PATIENCE:g} s; goes on trying")
 
     def _next(self) -> tuple[str, bytes] | None:
         with self._changed:

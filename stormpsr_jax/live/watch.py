@@ -13,7 +13,7 @@ import numpy as np
 
 from stormpsr_jax.base import files, installed, interruption
 from stormpsr_jax.base.errors import gathering, lines_of, message_of, raise_all, tell
-from stormpsr_jax.live import receivers, serve
+from stormpsr_jax.live import mqtt, serve, webhook
 from stormpsr_jax.live.capture import Capture, Clock
 from stormpsr_jax.live.live_sources import live_source
 from stormpsr_jax.live.outbox import Outbox
@@ -49,8 +49,16 @@ def run(args: argparse.Namespace) -> int:
         stream, settings = options.settings(model, args.stream, args.threshold, args.risk)
     if args.serve is not None:
         with gathering(errors):
-            access.Access(access.parse(args.serve), access.read_token(args.token_file))
-    errors += receivers.check(args)
+            address, token = access.parse(args.serve), access.read_token(args.token_file)
+            access.Access(address, token)
+    receivers = [
+        (args.mqtt, mqtt.parse, mqtt.Mqtt),
+        (args.webhook, webhook.parse, webhook.Webhook),
+    ]
+    receivers = [row for row in receivers if row[0] is not None]
+    for url, parse, _ in receivers:
+        with gathering(errors):
+            parse(url)
     if args.alert_clips is not None:
         with gathering(errors):
             installed.check_extra("video", ["av"], "--alert-clips")
@@ -90,26 +98,21 @@ def run(args: argparse.Namespace) -> int:
             station.restore()
         outputs: list[Outbox | serve.Page] = []
         page = None
-
-        def add(output: Outbox | serve.Page) -> None:
-            stack.callback(output.close)
-            outputs.append(output)
-
-        title = f"{model.procedure.name} · {variant}"
         if args.serve is not None:
-            token = access.read_token(args.token_file)
             page = serve.Page(
-                access.parse(args.serve),
-                title=title,
+                address,
+                title=f"{model.procedure.name} · {variant}",
                 on_reset=station.ask_reset,
                 on_confirm=live.confirm,
                 token=token,
             )
-            add(page)
+            stack.callback(page.close)
+            outputs.append(page)
             tell("page", page.url)
             page.frame(None, {"recording": source.name, "source": "loading"})
-        for receiver, url in receivers.given(args):
-            add(receiver.open(url))
+        for url, _, receiver in receivers:
+            outputs.append(receiver(url))
+            stack.callback(outputs[-1].close)
         # Before the source is opened: compiling takes longer than pictures wait.
         begin().update(np.zeros((*model.framing_of("encoder").size, 3), np.uint8), 0.0)
         if reset.kind == "key":

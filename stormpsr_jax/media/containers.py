@@ -1,18 +1,16 @@
 """Opens videos with PyAV, and finds out when their frames are shown.
 
-What a container says of itself can be made to take any memory and any time, while FFmpeg opens it
-and before anybody can look: a list of edits that each show all of the video unfolds to their
-product. So a video is first read, without decoding it, in a process with a limit of both.
+A small file can make FFmpeg take any memory and any time while it opens it: a list of edits that
+each show all of the video unfolds to their product. So a video is first read, without decoding it,
+in a process with a limit of both.
 """
 
 import array
 import contextlib
 import json
 import logging
-import os
 import pickle
 import re
-import struct
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,8 +44,6 @@ ALLOWED_FRAMES, CUT_OFF_SHARE, CUT_OFF = 3, 0.01, 1.0
 # which nothing moves takes some 20 bytes with its place in the index.
 FREE_FRAMES, BYTES_OF_FRAME, MAX_FRAMES = 10_000, 10, 10**7
 MAX_LATE = 0.2  # seconds that a sound may begin before the first picture without a line in the log
-_TOLD_EVERY = 1000  # packets, when the share that has been read is told
-_MAX_BOXES = 1000  # of an MP4, at the top, that are looked at
 # What reading a video once may take: a million samples take 36 MiB, and a gigabyte some seconds.
 MAX_MEMORY = 3 * 2**27
 MAX_SECONDS, BYTES_OF_SECOND = 3, 2**23  # of a processor: some, and more by the size of the file
@@ -91,7 +87,7 @@ def open_video(path: Path) -> Iterator[tuple[Any, Any]]:
         ValueError: PyAV is missing, or it cannot be read; also of what happens inside the block.
     """
     place = printable(path)
-    _check_av(place)
+    installed.check_extra("video", ["av"], f"{place}: reading a video")
     import av
 
     with read_errors(path), path.open("rb") as file:
@@ -101,7 +97,6 @@ def open_video(path: Path) -> Iterator[tuple[Any, Any]]:
         try:
             with av.open(_Source(file), options=_OPTIONS, **any_encoding(av)) as container:
                 if not container.streams.video:
-                    _check_end(place, file)
                     raise ValueError(f"{place}: there is no video in it")
                 stream = container.streams.video[0]
                 if stream.codec_context is None:
@@ -118,49 +113,13 @@ def open_video(path: Path) -> Iterator[tuple[Any, Any]]:
                 f"there is; {_CONVERT}"
             ) from error
         except av.error.FFmpegError as error:
-            _check_end(place, file)
             raise ValueError(
-                f"{place}: is not a video that can be read ({error.strerror}); of containers, "
-                f"{CONTAINERS} are, of frames those of up to {MAX_FRAME_PIXELS:,} pixels; "
-                f"{_CONVERT}"
+                f"{place}: is not a video that can be read ({error.strerror}): it is cut off (copy "
+                f"it again), or not of the containers {CONTAINERS} with frames of up to "
+                f"{MAX_FRAME_PIXELS:,} pixels ({_CONVERT})"
             ) from error
         except (EOFError, RuntimeError, OverflowError, UnicodeDecodeError) as error:
             raise ValueError(f"{place}: cannot be read ({error})") from error
-
-
-def _check_av(place: str) -> None:
-    installed.check_extra("video", ["av"], f"{place}: reading a video")
-
-
-def _check_end(place: str, file: IO[bytes]) -> None:
-    """Raises ValueError for an MP4 that ends before its index, where it often stands, does."""
-    if _ends_early(file):
-        raise ValueError(
-            f"{place}: is cut off: it begins as an MP4 does, and ends before its index; copy it "
-            "again from where it comes from (a recording that was interrupted cannot be read)"
-        )
-
-
-def _ends_early(file: IO[bytes]) -> bool:
-    """Whether a file has boxes as an MP4 has them, but ends before the box "moov" does."""
-    end = file.seek(0, os.SEEK_END)
-    at = 0
-    for i in range(_MAX_BOXES):
-        file.seek(at)
-        head = file.read(16)
-        if i == 0 and head[4:8] != b"ftyp":
-            return False
-        if at == end or len(head) < 8:
-            return True
-        size, kind = int.from_bytes(head[:4]), head[4:8]
-        if size == 1:  # it follows
-            size = int.from_bytes(head[8:])
-        at = at + size if size else end
-        if at > end or size in range(1, 8):
-            return at > end
-        if kind == b"moov":
-            return False
-    return False
 
 
 class _Source:
@@ -195,20 +154,20 @@ def read_times(path: Path, *, warn: bool = False) -> np.ndarray:
             times or times that go back, there are more of them than the file can have, or reading
             it takes more than that process may.
     """
-    (times, late, *_), trimmed = _in_process(path)
-    place = printable(path)
-    if warn and trimmed > len(times):
+    index, place = read_index(path), printable(path)
+    shown = len(index.times)
+    if warn and index.trimmed > shown:
         _LOG.warning(
             "%s: its edit list shows %d of %d pictures; if that is wrong, %s",
-            *(place, len(times), trimmed + len(times), _CONVERT),
+            *(place, shown, index.trimmed + shown, _CONVERT),
         )
-    if warn and late > MAX_LATE:
+    if warn and index.late > MAX_LATE:
         _LOG.warning(
             "%s: its first picture comes %.2f s after its beginning, which is where players count "
             "from; here times count from that picture, so that those of a player are as much less",
-            *(place, late),
+            *(place, index.late),
         )
-    return times
+    return index.times
 
 
 class Index(NamedTuple):
@@ -219,58 +178,44 @@ class Index(NamedTuple):
         late: seconds from the file's beginning, where players count from, to the first frame.
         keys: (G,) int64 ascending, how many frames are shown before each key frame.
         starts: (G,) int64, where to seek for each, in units of the stream.
+        trimmed: how many other frames the file hides.
     """
 
     times: np.ndarray
     late: float
     keys: np.ndarray
     starts: np.ndarray
+    trimmed: int
 
 
-def read_index(path: Path, told: int) -> Index:
-    """Returns what it takes to decode any frame of a video; decodes none.
-
-    Args:
-        told: descriptor of a file whose first eight bytes become the share, in 0…1, that is done
-            (a float64).
-
-    Raises:
-        ValueError: as of `read_times`.
-    """
-    return _in_process(path, told)[0]
-
-
-def _in_process(path: Path, told: int | None = None) -> tuple[Index, int]:
-    """What `_read_index` returns, in a process with limits."""
+def read_index(path: Path) -> Index:
+    """Returns what it takes to decode any frame of a video; errors as of `read_times`."""
     place = printable(path)
-    _check_av(place)
-    files = () if told is None else (told,)
-    output = limited.call(__name__, (path, told), lambda _: place, _CONVERT, files)
-    head, _, body = output.partition(b"\n")
+    installed.check_extra("video", ["av"], f"{place}: reading a video")
+    head, _, body = limited.call(__name__, path, place, _CONVERT).partition(b"\n")
     answer = json.loads(head)
     if "error" in answer:
         raise ValueError(answer["error"])
     count = answer["count"]
     times, numbers = np.frombuffer(body, count=count), np.frombuffer(body[8 * count :], np.int64)
-    return Index(times, answer["late"], *numbers.reshape(2, -1)), answer["trimmed"]
+    keys, starts = numbers.reshape(2, -1)
+    return Index(times, answer["late"], keys, starts, answer["trimmed"])
 
 
-def _read_index(path: Path, told: int | None = None) -> tuple[Index, int]:
-    """Returns the index, and how many other frames the file hides; see `read_index`."""
+def _read_index(path: Path) -> Index:
+    """The same in this process, without its limits."""
     place = printable(path)
     with open_video(path) as (container, stream):
         times, end, latest, unit = array.array("q"), 0, None, float(stream.time_base)
         keys, starts = array.array("q"), array.array("q")
         trimmed, size = 0, path.stat().st_size
         by_time = container.format.name.startswith(("mov", "matroska"))
-        for i, packet in enumerate(container.demux(stream)):
+        for packet in container.demux(stream):
             time = packet.dts if packet.pts is None else packet.pts  # AVI has no pts
             if packet.size and packet.is_keyframe and time is not None:
                 keys.append(time)
                 # What a seek goes by: the order of decoding, or in these that of the pictures.
                 starts.append(time if packet.dts is None or by_time else packet.dts)
-            if told is not None and not i % _TOLD_EVERY and packet.pos:
-                os.pwrite(told, struct.pack("d", packet.pos / size), 0)
             if not packet.size or packet.is_discard:
                 trimmed += packet.size > 0
                 continue
@@ -302,8 +247,8 @@ def _read_index(path: Path, told: int | None = None) -> tuple[Index, int]:
         shown = np.sort(np.array(times, np.float64))
         places = np.searchsorted(shown, np.array(keys, np.float64))
         order = np.argsort(places, kind="stable")
-        index = Index(shown * unit, late, places[order], np.array(starts, np.int64)[order])
-        return index, trimmed
+        seeks = np.array(starts, np.int64)[order]
+        return Index(shown * unit, late, places[order], seeks, trimmed)
 
 
 def _declared_end(container: Any, stream: Any, start: int, count: int) -> float:
@@ -331,14 +276,14 @@ def _declared_end(container: Any, stream: Any, start: int, count: int) -> float:
 
 
 def _main() -> None:
-    """Writes the index of a video, or the error in reading it, to stdout for `_in_process`."""
-    path, told = pickle.load(sys.stdin.buffer)  # of the process that has started this one
+    """Writes the index of a video, or the error in reading it, to stdout for `read_index`."""
+    path = pickle.load(sys.stdin.buffer)  # of the process that has started this one
     try:
         with read_errors(path):
             size = path.stat().st_size
         limited.limit(MAX_MEMORY, MAX_SECONDS + size // BYTES_OF_SECOND)
-        index, trimmed = _read_index(path, told)
-        answer = dict[str, Any](count=len(index.times), trimmed=trimmed, late=index.late)
+        index = _read_index(path)
+        answer = dict[str, Any](count=len(index.times), trimmed=index.trimmed, late=index.late)
         body = b"".join(array.tobytes() for array in (index.times, index.keys, index.starts))
     except ValueError as error:
         answer, body = {"error": str(error)}, b""

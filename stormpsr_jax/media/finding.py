@@ -1,7 +1,5 @@
 """Finds and opens recordings: videos, and folders of pictures."""
 
-import contextlib
-import re
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
@@ -11,8 +9,6 @@ from stormpsr_jax.base.files import check_name
 from stormpsr_jax.base.folders import printable
 from stormpsr_jax.media import pictures, video
 from stormpsr_jax.media.pictures import ImageFiles, Pictures
-
-_MAGIC = re.compile(rb"....ftyp|\x1aE\xdf\xa3|RIFF....AVI ", re.DOTALL)  # how videos begin
 
 
 def find_pictures(
@@ -27,7 +23,7 @@ def find_pictures(
             A video may always have the recording's name.
         left_out: names of folders that are not looked into.
 
-    A video whose name has no ending, and archives, are left out, with a warning.
+    Archives are left out, with a warning.
 
     Returns:
         The places found for each name; a video's place is its file.
@@ -41,11 +37,6 @@ def find_pictures(
         for name in filter(video.is_video, names):
             stem = name.rpartition(".")[0]
             places.append((last if inside and stem.lower() == inside else stem, folder / name))
-        for path in (folder / name for name in names if "." not in name):
-            with contextlib.suppress(OSError), path.open("rb") as content:
-                if _MAGIC.match(content.read(12)):
-                    what = "is a video whose name has no ending, and is left out; add .mp4"
-                    tell("warning", f"{printable(path)}: {what}")
         if packed := list(filter(folders.is_archive, names)):
             what = f"{len(packed)} archives are not read, such as {packed[0]}; unpack what you need"
             tell("warning", f"{printable(folder)}: {what}")

@@ -11,28 +11,17 @@ import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 
-def call(
-    module: str,
-    request: Any,
-    place: Callable[[bytes], str | None],
-    advice: str,
-    files: Sequence[int] = (),
-) -> bytes:
+def call(module: str, request: Any, place: str, advice: str) -> bytes:
     """Returns what a module, run as a program, answers to a request that can be pickled.
 
-    Args:
-        module: its name; it reads the request with `pickle.load`, and calls `limit` and `end`.
-        place: the file that is read there, for messages, by what it has answered until then; None
-            if that is a whole answer, which counts however the process ended after it.
-        files: descriptors that the process has under the same numbers.
+    The module reads the request with `pickle.load`, and calls `limit` and `end`.
 
     Raises:
-        ValueError: the process was ended, by its limit of time or otherwise.
+        ValueError: the process was ended, by its limit of time or otherwise; names the `place`.
     """
     # Without -P, a program in the folder where a user happens to be would be found first.
     done = subprocess.run(
@@ -40,16 +29,15 @@ def call(
         env=os.environ | {"PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path)},
         input=pickle.dumps(request),
         capture_output=True,
-        pass_fds=files,
     )
-    if not done.returncode or (where := place(done.stdout)) is None:
+    if not done.returncode:
         return done.stdout
     if done.returncode > 0:
-        raise RuntimeError(f"{where}: {done.stderr.decode(errors='replace')}")
+        raise RuntimeError(f"{place}: {done.stderr.decode(errors='replace')}")
     if done.returncode == -signal.SIGXCPU:
-        raise ValueError(f"{where}: reading it takes longer than a file of its size may; {advice}")
+        raise ValueError(f"{place}: reading it takes longer than a file of its size may; {advice}")
     how = signal.Signals(-done.returncode).name
-    raise ValueError(f"{where}: reading it ended a process by {how}; {advice}")
+    raise ValueError(f"{place}: reading it ended a process by {how}; {advice}")
 
 
 def limit(memory: int, seconds: int) -> None:

@@ -2,7 +2,6 @@ import asyncio
 import gc
 import json
 import random
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -44,11 +43,6 @@ def write_film(path, codec="libx264", *, num=150, variable=False, turned=False, 
     return path
 
 
-def opened(place, fps):
-    with tempfile.TemporaryFile() as told:
-        return frames.Film(place, fps, told.fileno())
-
-
 FILMS = {
     "constant.mp4": {},
     "variable.mp4": {"variable": True},
@@ -78,7 +72,7 @@ def test_any_frame_is_the_picture_that_own_stores(frozen, system, tmp_path, monk
     place = write_film(tmp_path / name, **FILMS[name])
     stored = [picture.tobytes() for _, picture in video.open_resampled(place, 13.0).read()]
     monkeypatch.setattr(frames, "KEPT_BYTES", 50_000)  # ten pictures
-    film = opened(place, 13.0)
+    film = frames.Film(place, 13.0)
     assert film.num_frames == len(stored)
     every = [*range(len(stored))]
     anywhere = random.Random(0).choices(every, k=60)
@@ -91,7 +85,7 @@ def test_any_frame_is_the_picture_that_own_stores(frozen, system, tmp_path, monk
 
 @pytest.fixture
 def film(tmp_path):
-    return opened(write_film(tmp_path / "bench.mp4"), 5.0)
+    return frames.Film(write_film(tmp_path / "bench.mp4"), 5.0)
 
 
 @pytest.fixture
@@ -120,7 +114,7 @@ def write(labels, name, film, steps, **state):
 )
 def test_own_reads_labels_at_the_frames_at_which_they_were_set(tmp_path, name, fps):
     place = write_film(tmp_path / name, **FILMS[name])
-    film, procedure, draw = opened(place, fps), PROCEDURE.at(fps), random.Random(name)
+    film, procedure, draw = frames.Film(place, fps), PROCEDURE.at(fps), random.Random(name)
     pictures = video.open_resampled(place, fps)
     with open_store(tmp_path / "labels") as kept:
         for _ in range(20):

@@ -2,16 +2,13 @@
 
 import http.client
 import json
-import os
 import signal
-import threading
 import time
 from concurrent import futures
 from pathlib import Path
 
 import pytest
 
-from data_prep.label.project import Recording
 from tests.data_prep.test_label import write_film
 from tests.support.label_page import TOKEN, LabelPage, command
 from tests.support.own_data import PROCEDURE
@@ -153,19 +150,3 @@ def test_two_clicks_start_one_training(product):
             asked = [pool.submit(page.ask, "/api/train", "POST", {"aspect": ""}) for _ in range(2)]
         assert sorted(one.result()[0] for one in asked) == [202, 409]
         assert page.ask("/api/train")[2]["state"] == "running"
-
-
-def test_a_video_whose_index_is_just_finished_is_indexed(system, tmp_path, monkeypatch):
-    write_film(tmp_path / "bench.mp4", num=9)
-    recording = Recording("bench", tmp_path / "bench.mp4")
-    building, read = threading.Thread(target=recording.build, args=(5.0,)), os.pread
-
-    def reads_late(*given):
-        building.start()
-        building.join(2)
-        return read(*given)
-
-    monkeypatch.setattr("data_prep.label.project.os.pread", reads_late)
-    assert 0 <= recording.indexed <= 1
-    building.join()
-    assert recording.indexed == 1.0

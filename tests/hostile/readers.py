@@ -86,7 +86,7 @@ def commanded(main: Callable, words: list[str]) -> None:
 def read_video(root: Path, path: Path) -> int:
     """All frames, as `containers` reads times in a limited process, which this one is."""
     place = sources.open_source(path).place
-    times = containers._read_index(place)[0].times
+    times = containers._read_index(place).times
     wanted = np.ones(len(times), bool)
     return sum(1 for _ in video.decode(place, times, wanted))
 

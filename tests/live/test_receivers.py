@@ -59,7 +59,8 @@ def taking(kind, port=0, tls=None):
 
 @pytest.fixture
 def said(capsys, monkeypatch):
-    monkeypatch.setattr(outbox, "PATIENCE", 0.3)
+    monkeypatch.setattr(mqtt, "PATIENCE", 0.3)
+    monkeypatch.setattr(webhook, "TIMEOUT", 0.5)
     monkeypatch.setattr(outbox, "FIRST_PAUSE", 0.05)
     return Said(capsys)
 
@@ -69,10 +70,7 @@ def event(number):
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_receiver_is_named_waited_for_and_gets_everything_when_it_is_back(
-    fault, kind, said, monkeypatch
-):
-    monkeypatch.setattr(webhook, "TIMEOUT", 0.5)
+def test_a_receiver_is_named_waited_for_and_gets_everything_when_it_is_back(fault, kind, said):
     start, name = SINKS[kind]
     port, act = free_port(), FAULTS[fault]
     act = act[kind] if fault == "refuses" else act
@@ -102,7 +100,7 @@ def test_close_is_bounded_and_counts_what_did_not_arrive(kind, said):
         ours = start(silent.port)
         for number in range(3):
             ours.send(event(number))
-        said.wait("has not taken a record for 0.3 s; goes on trying")
+        said.wait({"mqtt": "has not taken a record for 0.3 s", "webhook": "has not answered"}[kind])
         begin = time.monotonic()
         ours.close(0.2)
         assert time.monotonic() - begin < 4

@@ -16,12 +16,7 @@ from tests.support.pictures_data import HEIGHT, WIDTH
 @pytest.fixture(autouse=True)
 def in_this_process(monkeypatch):
     """Not in a process for each video, as tests/media/test_containers.py has it."""
-
-    def answer(path):
-        containers._check_av(str(path))
-        return containers._read_index(path)
-
-    monkeypatch.setattr(containers, "_in_process", answer)
+    monkeypatch.setattr(containers, "read_index", containers._read_index)
 
 
 def write_video(path: Path, times=None, count: int = 20) -> None:
@@ -166,20 +161,11 @@ def test_frames_come_at_their_times_though_the_first_ones_cannot_be_decoded(tmp_
     np.testing.assert_allclose(found, shown, atol=0.5)
 
 
-def test_read_times_errors_an_mp4_without_its_end_is_told_so_and_not_to_be_converted(tmp_path):
+def test_read_times_errors_an_mp4_without_its_index_is_no_video(tmp_path):
     path = tmp_path / "a.mp4"
     write_video(path, [i / 12 for i in range(120)])
-    content = path.read_bytes()
-    index = content.index(b"moov") - 4
-    assert index > 1000  # it stands at the end
-    for size in (40, index - 1, index + 4, index + 100):
-        path.write_bytes(content[:size])
-        with pytest.raises(ValueError, match=r"a\.mp4: is cut off: it begins as an MP4") as error:
-            containers.read_times(path)
-        assert "copy it again" in str(error.value)
-        assert "convert" not in str(error.value)
-    path.write_bytes(content[:4] + b"xxxx" + content[8:1000])  # noise, whatever its length
-    with pytest.raises(ValueError, match="is not a video that can be read"):
+    path.write_bytes(path.read_bytes()[:1000])  # the index stands at the end
+    with pytest.raises(ValueError, match=r"is not a video that can be read.*: it is cut off"):
         containers.read_times(path)
 
 

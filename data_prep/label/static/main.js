@@ -114,8 +114,7 @@ async function open(name, frame = 0) {
   if (!entry) return setText(by("note"), `There is no video ${name}: choose one of the list`);
   if (entry.frames === null) {
     app.waits = { name, frame };
-    const share = `Reading the video: ${Math.floor(100 * entry.indexed)} %`;
-    return setText(by("note"), entry.warnings.join("\n") || share);
+    return setText(by("note"), entry.warnings.join("\n") || "Reading the video");
   }
   try {
     const video = await openDocument(name, onChange);
@@ -159,7 +158,7 @@ async function loadProject() {
   setText(by("title"), procedure.name);
   if (by("train-dialog").open) plan();
   if (app.waits) open(app.waits.name, app.waits.frame);
-  if (app.project.videos.some((video) => video.indexed < 1)) planProject();
+  if (app.project.videos.some((video) => !video.indexed)) planProject();
   draw();
 }
 

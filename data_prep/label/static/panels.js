@@ -17,11 +17,11 @@ export function drawVideos({ videos, left, errors }, open) {
     return row;
   };
   fitRows(by("videos"), videos.length, makeRow).forEach((row, i) => {
-    const { name, status, frames, indexed, uncertainty, warnings } = videos[i];
+    const { name, status, indexed, uncertainty, warnings } = videos[i];
     const button = row.firstElementChild;
     const [sign, text, note] = button.children;
     const notes = [];
-    if (frames === null) notes.push(`reading ${Math.floor(100 * indexed)} %`);
+    if (!indexed) notes.push("reading");
     if (uncertainty !== null) notes.push(`uncertain ${Math.round(100 * uncertainty)} %`);
     if (warnings.length) notes.push(`⚠ ${warnings.length}`);
     button.dataset.video = name;
