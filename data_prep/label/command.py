@@ -7,15 +7,12 @@ writes DIR/NAME.csv with the header `time,step`, which `own` reads back at the v
 Labels of other tools in DIR are opened too; a file of theirs that the page changes is kept in
 DIR/.label/before.
 
-The command prints an address with a token, on this machine alone, and opens it.
+The command prints an address with a token, on this machine alone.
 """
 
 import argparse
 import asyncio
-import os
 import secrets
-import sys
-import webbrowser
 from pathlib import Path
 
 from data_prep import command
@@ -33,9 +30,6 @@ def _serve(
     words: str | None,
     labels_fps: float | None,
     model: str | None,
-    meshes: str | None,
-    poses: str | None,
-    up: str,
 ) -> None:
     from stormpsr_jax.pages import access
 
@@ -44,35 +38,17 @@ def _serve(
     from data_prep.label.project import Project
     from data_prep.label.server import Server
 
-    procedure, parts = load_procedure(procedure_file), None
-    if meshes is not None:
-        installed.check_extra("synthetic", command.RENDERER, "label --meshes")
-        from data_prep.products import product_page, products
-
-        of = products.from_meshes(meshes, procedure, poses=poses, up=up)
-        parts = product_page.part_pictures(of.product)
-    elif poses is not None or up != "z":
-        raise ValueError("--poses and --up go with --meshes")
+    procedure = load_procedure(procedure_file)
     token = access.read_token(None) or secrets.token_urlsafe()
     with store.open_store(Path(labels)) as kept:
         known = terms(words, labels_fps, procedure)
-        project = Project(videos, kept, procedure_file, procedure, known, model, parts)
+        project = Project(videos, kept, procedure_file, procedure, known, model)
         listening = access.listening(access.Address("127.0.0.1", port), f"--port={port}")
         address = access.Address("127.0.0.1", listening.getsockname()[1])
         url = f"http://{address}/?token={token}"
         server = Server(project, access.Access(address, token, local=True))
         print(f"{len(project.recordings)} videos; label them at {url}", flush=True)
-        _open(url, kept.own / "open.html")
         asyncio.run(server.run(listening))
-
-
-def _open(url: str, page: Path) -> None:
-    """Opens the page where there is a screen, by a file: all on a machine see a command's words."""
-    if sys.platform == "darwin" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
-        page.unlink(missing_ok=True)
-        with open(os.open(page, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(f'<meta http-equiv="refresh" content="0; url={url}">\n')
-        webbrowser.open(page.resolve().as_uri())
 
 
 def _port(text: str) -> int:
@@ -88,8 +64,6 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     add("--procedure", required=True, metavar="FILE", dest="procedure_file", help=what)
     add("--labels", required=True, metavar="DIR", help="folder of the labels, made if missing")
     add("--model", metavar="MODEL", help="proposes labels: a model folder, a work folder or demo")
-    add("--meshes", metavar="DIR", help="shows each part: a mesh per component")
-    command.add_poses_flags(parser)
     add("--port", type=_port, default=0, metavar="N", help="of the page; default: any that is free")
     add_label_flags(add)
 

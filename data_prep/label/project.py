@@ -118,19 +118,13 @@ class Project:
         procedure: Procedure,
         terms: Terms,
         model: str | None,
-        parts: Sequence[bytes] | None = None,
     ):
         """Finds them; ValueError and OSError for what is wrong with them."""
         self.procedure, self.recordings = procedure, _find(videos)
         self._videos, self._procedure_file = videos, procedure_file
         self.labels = LabelFolder(store, procedure, terms, self.recordings)
         self.boxes = BoxFolder(store, procedure.fps)
-        self.proposals, self._parts = Proposals(model, store, procedure), parts
-
-    @property
-    def parts(self) -> Sequence[bytes | None]:
-        """A JPEG of each component: from its mesh, else of the model; None where none has one."""
-        return self._parts or self.proposals.parts
+        self.proposals = Proposals(model, store, procedure)
 
     def overview(self) -> dict[str, Any]:
         """What /api/project answers."""
@@ -139,7 +133,7 @@ class Project:
         read = [labels for _, labels in found.values() if labels is not None]
         wrong = Counter(step // 3 for labels in read for _, step in labels.steps if step % 3 == 1)
         strangers = self.labels.errors.keys() - self.recordings.keys()
-        components = self.procedure.components
+        components, parts = self.procedure.components, self.proposals.parts
         return {
             "procedure": {
                 "name": self.procedure.name,
@@ -159,7 +153,7 @@ class Project:
             "model": self.proposals.model,
             "stream": self.proposals.stream,
             "carried": CARRIED,
-            "parts": [part and f"/api/parts/{k}.jpg" for k, part in enumerate(self.parts)],
+            "parts": [part and f"/api/parts/{k}.jpg" for k, part in enumerate(parts)],
             "videos": [entry for entry, _ in found.values()],
             "left": {
                 "labelled": sum(entry["status"] == "done" for entry, _ in found.values()),

@@ -218,7 +218,7 @@ class Server:
             return JSONResponse(await asyncio.to_thread(self._project.overview))
 
     async def _get_part(self, request: Request) -> Response:
-        jpeg = dict(enumerate(self._project.parts)).get(request.path_params["part"])
+        jpeg = dict(enumerate(self._project.proposals.parts)).get(request.path_params["part"])
         if jpeg is None:
             raise HTTPException(404, "no such picture")
         return Response(jpeg, media_type="image/jpeg")

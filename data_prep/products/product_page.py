@@ -75,12 +75,6 @@ def write(
     files.write_text(path, text)
 
 
-def part_pictures(product: Product) -> list[bytes]:
-    """Returns a JPEG of each part alone, turned as it is in the product."""
-    meshes = [part.mesh.moved(part.right) for part in product.parts]
-    return [_picture(around(mesh, _AROUND, _ABOVE), mesh) for mesh in meshes]
-
-
 def _picture(camera: Camera, mesh: Mesh) -> bytes:
     body = Placed(Body(mesh), np.eye(4))
     image = render(body, [], camera, _LIGHT, _GROUND, _SIZE).image

@@ -1,14 +1,12 @@
 """The process of the page at the work station, which `serve.Page` starts, and what it answers.
 
 It is told what to show, and asks for what it needs, by messages over a channel: bytes whose first
-one is their kind. It ends with the process that has started it, and is nicer than it.
-
-Watchers ask for the next picture when they have shown the last one, so that a slow one sees fewer
-of them. They ask for
+one is their kind. It ends with the process that has started it, and is nicer than it. Watchers ask
+for
 
 * GET /: the page.
 * GET /picture?after=ID: the next JPEG, its ID in the header Picture and its box in the header Box;
-  204 where there is no new one for long.
+  204 where there is no new one for long. A slow watcher sees fewer of them.
 * GET /events?after=ID: server-sent events. "hello"; "record", what `Page.send` was given, with an
   ID after which a watcher goes on when it comes again; "view"; "beat".
 * GET /past: today's units as JSON, the one at hand last. GET /snapshot?frame=N: the JPEG of an
@@ -16,9 +14,6 @@ of them. They ask for
 * POST /reset, and POST /confirm?step=ID (3k: component k is right, 3k + 1: it is incorrect), with
   the header Reset-Token of "hello".
 * POST /login with the token, where one is needed.
-
-Who may do what is decided by the path that was asked for, as the server has it, and by nothing that
-the header Host could bend.
 """
 
 import asyncio
@@ -104,13 +99,11 @@ class _Watchers:
     """Answers all watchers, who keep nothing, but ask here; used in the server's thread alone."""
 
     def __init__(self, setup: Mapping[str, Any], access: Access, say: Callable[[bytes], None]):
-        """`say` tells the recognition what is asked of it, see `page_process`."""
+        """`say` tells the recognition what is asked of it."""
         self._title, self._access, self._say = setup["title"], access, say
         self._reset_token = secrets.token_urlsafe()
         self._start = secrets.token_hex(4)  # tells this server from the one before a restart
-        self._records: collections.deque[tuple[int, str]] = collections.deque(
-            maxlen=serve.MAX_RECORDS
-        )
+        self._records = collections.deque[tuple[int, str]](maxlen=serve.MAX_RECORDS)
         self._status = self._view = ""
         self._jpeg, self._box = b"", "null"
         self._past = b'{"units": []}'

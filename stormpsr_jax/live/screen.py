@@ -19,11 +19,7 @@ _RATE_SECONDS = 3.0  # that the pictures per second are of
 
 
 class Screen:
-    """Shows the pictures of a station on its page.
-
-    Attributes:
-        right_at: by installation, when it was last reported right, a frame.
-    """
+    """Shows the pictures of a station on its page."""
 
     def __init__(
         self,
@@ -35,7 +31,7 @@ class Screen:
         """Shows nothing yet; for the others see `Station`."""
         self.page, self._live, self._framing = page, live, framing
         self._part_pictures = part_pictures
-        self.right_at: dict[int, int] = {}
+        self.right_at: dict[int, int] = {}  # by installation, the frame of its last report
         self._pictures_shown: set[int] = set()  # components that are asked for with one
         self._done_at: collections.deque[float] = collections.deque()  # of the last seconds
 

@@ -1,16 +1,9 @@
 """The page at the work station: ``recognise --serve``. Needs the extra `live`.
 
-Recognition hands over what is to be seen and never waits: `Page.frame` and `Page.send` keep what
-they are given and wake a thread, which passes it on to a process of the page's own
-(`page_process`). So whatever comes over the network takes neither descriptors nor memory of
-recognition, and cannot end it. A page whose process has died is started again, with what it has to
-show.
-
-A picture is encoded once, by recognition, and only if the page wants one.
-
-The `view` of `Page.frame` is what `Screen.show` makes, plain values for JSON. Its "box" is
-None, or {"x0", "y0", "x1", "y1", "label", "error"}: corners in 0…1 of the picture, what it shows,
-and whether that is an error state.
+Recognition hands over what is to be seen and never waits: a thread passes it on to a process of the
+page's own (`page_process`). So whatever comes over the network takes neither descriptors nor memory
+of recognition, and cannot end it. A page whose process has died is started again, with what it has
+to show.
 """
 
 import collections
@@ -62,7 +55,7 @@ class Page:
 
         Args:
             on_reset: called when somebody asks for the next unit, in a thread of the page's; has to
-                return at once, as `threading.Event.set` does.
+                return at once.
             on_confirm: likewise, with the id of a step that somebody has confirmed.
 
         Raises:
@@ -80,10 +73,8 @@ class Page:
         self._on_reset, self._on_confirm = on_reset, on_confirm
         self._changed = threading.Condition()  # of all of these
         # What is shown, each with the number of what it was told as.
-        self._records: collections.deque[tuple[int, bytes]] = collections.deque(maxlen=MAX_RECORDS)
-        self._snapshots: collections.deque[tuple[int, bytes]] = collections.deque(
-            maxlen=MAX_SNAPSHOTS
-        )
+        self._records = collections.deque[tuple[int, bytes]](maxlen=MAX_RECORDS)
+        self._snapshots = collections.deque[tuple[int, bytes]](maxlen=MAX_SNAPSHOTS)
         self._newest: dict[bytes, tuple[int, bytes]] = {}
         self._count = 0
         self._picture_at = -_UNSEEN
@@ -107,7 +98,7 @@ class Page:
         return self._wanted or time.monotonic() > self._picture_at + _UNSEEN
 
     def frame(self, jpeg: bytes | None, view: Mapping[str, Any]) -> None:
-        """Shows a picture (None: the last one) and what is known now; never waits."""
+        """Shows a picture (None: the last one) and what `Screen.show` knows now; never waits."""
         self._show(VIEW, encode({key: value for key, value in view.items() if key != "box"}))
         if jpeg is not None:
             self._wanted, self._picture_at = False, time.monotonic()

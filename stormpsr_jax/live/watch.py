@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     begin = functools.partial(model.live, variant, stream, settings=settings, batch=args.batch or 1)
     live, clock = begin(), Clock(model.fps)
     state = Path(args.state) if args.state else None
-    framing, clips = model.framing_of("detector"), None
+    framing, clips = model.pictures.framing_of("detector"), None
     if args.alert_clips is not None:
         of_model = live.decoder.procedure, framing, model.fps
         clips = Clips(Path(args.alert_clips), *of_model, aside=True)
@@ -114,7 +114,7 @@ def run(args: argparse.Namespace) -> int:
             outputs.append(receiver(url))
             stack.callback(outputs[-1].close)
         # Before the source is opened: compiling takes longer than pictures wait.
-        begin().update(np.zeros((*model.framing_of("encoder").size, 3), np.uint8), 0.0)
+        begin().update(np.zeros((*model.pictures.size, 3), np.uint8), 0.0)
         if reset.kind == "key":
             _on_enter(station.ask_reset)
         stop = stack.enter_context(interruption.noted())

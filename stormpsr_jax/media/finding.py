@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from stormpsr_jax.base import folders
-from stormpsr_jax.base.errors import gathering, raise_all, tell
+from stormpsr_jax.base.errors import for_each, tell
 from stormpsr_jax.base.files import check_name
 from stormpsr_jax.base.folders import printable
 from stormpsr_jax.media import pictures, video
@@ -50,11 +50,11 @@ def by_name(places: Iterable[tuple[str, Path]]) -> dict[str, list[Path]]:
         ValueError: all names that cannot be those of recordings.
     """
     found: dict[str, list[Path]] = {}
-    problems: list[str] = []
-    for name, place in places:
-        with gathering(problems):
-            found.setdefault(check_name(name, printable(place)), []).append(place)
-    raise_all(problems)
+
+    def add(name: str, place: Path) -> None:
+        found.setdefault(check_name(name, printable(place)), []).append(place)
+
+    for_each(places, add)
     return dict(sorted(found.items()))
 
 

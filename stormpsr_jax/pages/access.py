@@ -2,10 +2,8 @@
 
 On a loopback address everybody of this machine may watch. On any other one a token is needed,
 which a browser asks for once (it then has a cookie) and a program sends as
-``Authorization: Bearer``. A page of another origin can neither read nor reset anything: on
-loopback without a token, other names are refused (DNS rebinding); requests that a browser marks as
-made for other pages are refused; and what is no GET has to come from this very
-origin.
+``Authorization: Bearer``. A page of another origin can neither read nor reset anything, also where
+its name leads here (DNS rebinding).
 """
 
 import errno
@@ -25,8 +23,6 @@ from stormpsr_jax.base import files
 
 LIBRARIES = ("starlette", "uvicorn", "sse_starlette")  # of the extra `live`, for any page
 _TAKEN = 2.0  # seconds for which the page of a process that was just killed may have the address
-# Seconds until somebody whose network was cut without a word counts as gone.
-_KEEP_ALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
 TOKEN = "STORMPSR_TOKEN"
 DEFAULT_PORT = 8765
 # Characters, and different ones among them; where these are random, guessing is hopeless.
@@ -207,16 +203,10 @@ def listening(address: Address, given: str) -> socket.socket:
     end = time.monotonic() + _TAKEN
     while True:
         try:
-            listening = socket.create_server(address, family=family)
-            break
+            return socket.create_server(address, family=family)
         except OSError as error:
             # The page of a process that was killed just now ends by itself.
             if error.errno != errno.EADDRINUSE or time.monotonic() > end:
                 why = error.strerror or error
                 raise ValueError(f"{given}: cannot be opened ({why})") from error
         time.sleep(0.05)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # so have its connections
-    for name, value in _KEEP_ALIVE.items():
-        if (option := getattr(socket, name, None)) is not None:
-            listening.setsockopt(socket.IPPROTO_TCP, option, value)
-    return listening

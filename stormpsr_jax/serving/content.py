@@ -1,7 +1,6 @@
 """The content of a model folder's `model.json`, and the checks that it has to pass.
 
-docs/recognise.md lists the fields, and the classes here say what each holds. Every value is checked
-for its type and bounds, and whether they fit together; the first error is named with its place.
+docs/recognise.md lists the fields, and the classes here say what each holds.
 
 Dimension letters: B batch, T frames of a clip, H W image, D features, K components, S states.
 """
@@ -87,11 +86,7 @@ class Pictures:
 
 @dataclasses.dataclass(frozen=True)
 class Window:
-    """What the temporal network sees: every `stride`-th of the last `frames` + 1 rows.
-
-    Attributes:
-        frames, stride: in rows.
-    """
+    """What the temporal network sees: every `stride`-th of the last `frames` + 1 rows."""
 
     frames: _Rows
     stride: _Step
@@ -199,8 +194,8 @@ class _Model(msgspec.Struct, forbid_unknown_fields=True):
     created: str
     procedure: dict[str, Any]
     fps: Annotated[float, msgspec.Meta(ge=MIN_FPS, le=MAX_FPS)]
-    pictures: Any
-    window: Any
+    pictures: dict[str, Any]
+    window: dict[str, Any]
     max_detections: Annotated[int, msgspec.Meta(ge=1, le=100)]
     batch: _Count
     networks: Any
@@ -212,7 +207,9 @@ class _Model(msgspec.Struct, forbid_unknown_fields=True):
     product_share: Annotated[float, msgspec.Meta(gt=0, le=1)] | None = None
     right_level: tuple[_Logit | None, ...] | None = None
     part_pictures: tuple[_File | None, ...] | None = None
-    fits: Any = None  # what told the product before `product_share`; not read any more
+    # Earlier versions wrote these: what told the product before `product_share`, D of embeddings.
+    fits: Any = None
+    embedding: Any = None
     # One of these, by format.
     weights: Any = None
     exported: Any = None
@@ -222,10 +219,10 @@ class _Stream(msgspec.Struct, forbid_unknown_fields=True):
     settings: dict[str, Any]
     validation: dict[str, _Figure | None]
     test: dict[str, _Figure | None]
-    calibration: Any
+    calibration: dict[str, Any] | None
     # Models that were made before these existed have none.
     risk: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
-    control: Any = None
+    control: dict[str, Any] | None = None
 
 
 def networks_field(data: Any, place: str) -> str:
@@ -251,7 +248,12 @@ def parse(data: Any, place: str, networks: Networks) -> Content:
     Raises:
         ValueError: the first mistake, with its place.
     """
-    read = fit(_without_embedding(data, place), _Model, place)
+    read = fit(data, _Model, place)
+    if read.embedding is not None:
+        raise ValueError(
+            f"{place}: is a model on embeddings, which takes no pictures and is no longer read; "
+            "train one on pictures"
+        )
     for other in FORMATS.values():
         if other in data and other != FORMATS[read.format]:
             raise ValueError(f"{place}: {other}: is no field of format {read.format}")
@@ -265,12 +267,15 @@ def parse(data: Any, place: str, networks: Networks) -> Content:
         raise ValueError(f"{place}: default: {shorten(read.default)} is not in streams")
     fusion = read.fusion
     values = msgspec.structs.asdict(read)
-    for key in ("format", "fits", *FORMATS.values()):
+    for key in ("format", "fits", "embedding", *FORMATS.values()):
         del values[key]
+    # What models of before lack, or have in vain.
+    pictures = {"locator_size": None} | read.pictures
+    window = {k: v for k, v in read.window.items() if (k, v) != ("frame_step", 1)}
     values |= {
         "procedure": Procedure.from_json(read.procedure, f"{place}: procedure"),
-        "pictures": _read(Pictures, _with_locator(read.pictures), f"{place}: pictures"),
-        "window": _read(Window, read.window, f"{place}: window"),
+        "pictures": _read(Pictures, pictures, f"{place}: pictures"),
+        "window": _read(Window, window, f"{place}: window"),
         "networks": networks,
         "streams": streams,
         "fusion": None if fusion is None else Weights.from_json(fusion, f"{place}: fusion"),
@@ -281,31 +286,9 @@ def parse(data: Any, place: str, networks: Networks) -> Content:
     return content
 
 
-def _without_embedding(data: Any, place: str) -> Any:
-    """What earlier versions wrote, without what a model on embeddings had, which is not read."""
-    if not isinstance(data, Mapping):
-        return data
-    rest = {key: value for key, value in data.items() if key != "embedding"}
-    if data.get("embedding") is not None:
-        raise ValueError(
-            f"{place}: is a model on embeddings, which takes no pictures and is no longer read; "
-            "train one on pictures"
-        )
-    if isinstance(window := rest.get("window"), Mapping) and window.get("frame_step") == 1:
-        rest["window"] = {key: value for key, value in window.items() if key != "frame_step"}
-    return rest
-
-
-def _with_locator(pictures: Any) -> Any:
-    """What is said of pictures; models of before have no locator."""
-    return {"locator_size": None} | pictures if isinstance(pictures, dict) else pictures
-
-
-def _read(kind: type[_T], data: Any, place: str) -> _T:
+def _read(kind: type[_T], data: Mapping[str, Any], place: str) -> _T:
     """A dataclass from an object of all its fields, and no others."""
     known = [f.name for f in dataclasses.fields(kind)]  # type: ignore[arg-type]
-    if not isinstance(data, Mapping):
-        raise ValueError(f"{place}: {shorten(data)} is not an object")
     for key in known:
         if key not in data:
             raise ValueError(f"{place}: {key}: is missing")

@@ -46,7 +46,7 @@ class FlaxNetworks:
 
     def __init__(self, of: Mapping[str, Network], dtype: str):
         self.of, self.dtype = dict(of), dtype
-        self._made: dict[tuple[int, ...], dict[str, Batched]] = {}
+        self._made: dict[int, dict[str, Batched]] = {}
 
     @property
     def widths(self) -> Mapping[str, int]:
@@ -55,20 +55,16 @@ class FlaxNetworks:
 
     def functions(self, content: Content, batch: int) -> Mapping[str, Batched]:
         """See `content.Networks`."""
-        shapes = {role: content.input_shape(role, 1) for role in self.of}
-        # Of each network, rows at once: what different batches come to is compiled once.
-        key = tuple(
-            1 if singly(network.module, shapes[role][1:]) else batch
-            for role, network in self.of.items()
-        )
         if jax.default_backend() == "cpu":
-            for rows, (role, network) in zip(key, self.of.items(), strict=True):
-                largest = architectures.cost(network.module, shapes[role]).largest
-                needed = batch * math.prod(shapes[role]) + rows * largest
+            for role, network in self.of.items():
+                shape = content.input_shape(role, 1)
+                rows = 1 if singly(network.module, shape[1:]) else batch
+                largest = architectures.cost(network.module, shape).largest
+                needed = batch * math.prod(shape) + rows * largest
                 memory.check_fits(needed, f"a batch of {batch:,} (give a smaller one)")
-        if key not in self._made:
-            self._made[key] = functions(self.of, content.pictures, content.max_detections, batch)
-        return self._made[key]
+        if batch not in self._made:
+            self._made[batch] = functions(self.of, content.pictures, content.max_detections, batch)
+        return self._made[batch]
 
 
 def functions(

@@ -21,7 +21,6 @@ import numpy as np
 
 from stormpsr_jax.media import sources
 from stormpsr_jax.media.ahead import ahead
-from stormpsr_jax.media.framing import Framing
 from stormpsr_jax.media.pictures import Pictures, read_upright
 from stormpsr_jax.psr import streams
 from stormpsr_jax.psr.calibration import Calibration
@@ -138,10 +137,6 @@ class Model:
 
     # --- Networks ---------------------------------------------------------------------------------
 
-    def framing_of(self, role: str) -> Framing:
-        """How a picture becomes what the network of this role sees, "encoder" or "detector"."""
-        return self.pictures.framing_of(role)
-
     def preprocess(self, picture: np.ndarray, role: str = "encoder") -> np.ndarray:
         """Prepares a picture (H, W, 3) as the training data were: cut out, resized, padded.
 
@@ -153,7 +148,7 @@ class Model:
             ValueError: it is no such array.
         """
         _check(picture := np.asarray(picture))
-        framing = self.framing_of(role)
+        framing = self.pictures.framing_of(role)
         if (locating := self._locating()) is None:
             return framing.prepare(picture)
         locating.look(picture)
@@ -166,7 +161,7 @@ class Model:
         need. Errors as in `preprocess`.
         """
         locating, needed = self._locating(), functions_of(self._stream(stream))
-        encoder, detector = self.framing_of("encoder"), self.framing_of("detector")
+        encoder, detector = map(self.pictures.framing_of, ("encoder", "detector"))
 
         def prepare(picture: np.ndarray) -> Views:
             _check(picture := np.asarray(picture))

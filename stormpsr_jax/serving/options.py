@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from stormpsr_jax.base.errors import gathering, raise_all, tell
+from stormpsr_jax.base.errors import for_each, tell
 from stormpsr_jax.psr import cli, streams
 from stormpsr_jax.psr.accumulation import Settings
 from stormpsr_jax.serving.model import Model
@@ -73,10 +73,6 @@ def variants(model: Model, names: Sequence[str], variant: str | None) -> list[st
     procedure = model.procedure
     if variant is None and len(procedure.variants) == 1:
         (variant,) = procedure.variants
-    found: list[str] = []
-    errors: list[str] = []
-    for name in names if variant is None else [""]:
-        with gathering(errors):
-            found.append(procedure.variant_for(name, variant).name)
-    raise_all(errors)
-    return found if variant is None else found * len(names)
+    if variant is not None:
+        return [procedure.variant_for("", variant).name] * len(names)
+    return [found.name for found in for_each([(name,) for name in names], procedure.variant_for)]

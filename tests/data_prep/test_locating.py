@@ -111,7 +111,7 @@ def test_recognition_sees_what_networks_were_trained_on(films, tmp_path):
     # A box on what networks see is drawn around the product in the film.
     frames = next(model.frames().over([(range(FRAMES), stack(views))]))
     for i in set(range(FRAMES)) - set(GONE):
-        place = frames[i].framed(model.framing_of("detector")).place(HEIGHT, WIDTH)
+        place = frames[i].framed(model.pictures.framing_of("detector")).place(HEIGHT, WIDTH)
         x0, y0, x1, y1 = place.source_box(np.array([0.5, 0.5, 1, 1]))
         x, y = centre("bench3", i) / (WIDTH, HEIGHT)
         assert x0 < x < x1, i

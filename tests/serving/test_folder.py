@@ -163,7 +163,7 @@ def test_read_model_errors_arrays_that_do_not_fit(folder):
         (["a\nb"], 1, r"'a\\nb': is no field that is known"),
         (["exported"], {}, "exported: is no field of format 3"),
         (["procedure", "variants", "x\ny"], {}, r"procedure: variants: 'x\\ny' has control char"),
-        (["pictures"], None, "pictures: None is not an object"),
+        (["pictures"], None, "pictures: expected object, got null"),
         (["embedding"], 6, "is a model on embeddings, which takes no pictures and is no longer r"),
         (["pictures", "detector_size"], [30, 32], "networks.detector: the fields .*multiples of 4"),
         (["pictures", "size"], [33, 32], "networks.encoder: the fields do not fit .*33x32 is not"),

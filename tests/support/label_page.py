@@ -25,7 +25,7 @@ class LabelPage:
     def __init__(
         self, folder: Path, procedure: str | Path = "synthetic", *flags: str, program=PROGRAM
     ):
-        env = environment(STORMPSR_TOKEN=TOKEN, DISPLAY="", WAYLAND_DISPLAY="")
+        env = environment(STORMPSR_TOKEN=TOKEN)
         self.folder = folder
         self.process = start(command(folder, procedure, *flags, program=program), env=env)
         self.url = self.process.stdout.readline().split()[-1]  # with the token

@@ -164,7 +164,7 @@ def write(
     first = pictures.first_frame
     checklist = Checklist(procedure, decoder.variant, decoder.floor, fps)
     report = Report(procedure, decoder.variant, fps, first, pictures.num_frames, certain)
-    framing = model.framing_of("detector")  # the one that boxes are told in
+    framing = model.pictures.framing_of("detector")  # the one that boxes are told in
     calibrated = model.calibrated(decoder.stream, decoder.settings)
     missing = pages.missing()
     product = model.product_share()
