@@ -28,13 +28,6 @@ class Film:
     """The frames of a video at a constant rate, in any order; for one thread at a time.
 
     The file is open from the first picture on, until `close`.
-
-    Attributes:
-        num_frames: N.
-        height, width: of a picture.
-        times: (N,) seconds of the picture that each frame shows, by the clock of a player.
-        timestamps: of its pictures, for `label_times`.
-        playable: whether browsers are likely to play it.
     """
 
     _container: Any = None  # while the file is closed
@@ -48,6 +41,7 @@ class Film:
         self._pictures = np.repeat(np.arange(len(repeats)), repeats)  # by frame
         self._shown = repeats > 0  # by picture
         self.num_frames, self.timestamps = len(self._pictures), video.timestamps(index.times, fps)
+        # (N,) seconds of the picture that each frame shows, by the clock of a player.
         self.times = (index.times - index.times[0] + index.late)[self._pictures]
         self._kept: collections.OrderedDict[int, Any] = collections.OrderedDict()
         self._kept_bytes = self._gone = 0
@@ -56,6 +50,7 @@ class Film:
         self.height, self.width = self.picture(0).shape[:2]
         codec = self._stream.codec_context
         inside = self._container.format.name.startswith(_PLAYED_IN)
+        # Whether browsers are likely to play it.
         self.playable = inside and codec.pix_fmt in _PLAYED.get(codec.name, ())
         self.close()
 

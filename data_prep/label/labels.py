@@ -37,14 +37,7 @@ class Snapshot(NamedTuple):
 
 
 class LabelFolder:
-    """The labels of all recordings.
-
-    Attributes:
-        store: writes.
-        places: by recording, where its labels are.
-        errors: by recording, why they cannot be read.
-        unread: lines about files that may be labels, and are not read.
-    """
+    """The labels of all recordings."""
 
     def __init__(
         self, store: LabelStore, procedure: Procedure, terms: Terms, names: Collection[str]
@@ -56,10 +49,9 @@ class LabelFolder:
 
     def find(self) -> None:
         """Looks again."""
-        folder = self.store.folder
-        found = find.search(folder, known=self._names)
-        self.places = found.labels
-        self.errors, self.unread = found.errors, found.warnings
+        found = find.search(self.store.folder, known=self._names)
+        self.places, self.errors = found.labels, found.errors  # by recording
+        self.unread = found.warnings  # lines about files that may be labels, and are not read
 
     def read(self, name: str, film: Film) -> Snapshot:
         """The labels of a recording; ValueError has all mistakes but steps that change nothing."""

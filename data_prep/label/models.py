@@ -31,21 +31,15 @@ class _Line(msgspec.Struct):
 
 
 class Proposals:
-    """The events that a model has recognised, as `stormpsr_jax.recognise` has left them.
-
-    Attributes:
-        model: a model folder, a work folder or "demo"; None: there are none.
-        folder: of the results.
-        stream: by which it recognises, for people; "" without a model.
-        parts: the model's pictures of the components, JPEG; None where it has none.
-    """
+    """The events that a model has recognised, as `stormpsr_jax.recognise` has left them."""
 
     def __init__(self, model: str | None, store: LabelStore, procedure: Procedure):
         """Takes a model; ValueError if there is none, or it is of another product."""
-        self.folder, self._procedure = store.own / "proposals", procedure
+        self.folder, self._procedure = store.own / "proposals", procedure  # of the results
         store.check_inside(self.folder / "NAME")
-        self.model: str | None = None
-        self.stream = ""
+        self.model: str | None = None  # a model folder, a work folder or "demo"
+        self.stream = ""  # by which it recognises, for people
+        # The model's pictures of the components, JPEG.
         self.parts: Sequence[bytes | None] = [None] * procedure.num_components
         if model is not None:
             self.use(model)
@@ -100,17 +94,12 @@ def uncertainty(proposed: Sequence[Mapping[str, Any]] | None) -> float | None:
 
 
 class TrainingOptions(msgspec.Struct, forbid_unknown_fields=True):
-    """What somebody says of a training; '' is what fits.
-
-    Attributes:
-        aspect, crop, splits: as of `data_prep.own`.
-        replace: whether `Project.plan`'s `replaces` has been agreed to.
-    """
+    """What somebody says of a training; of the flags of `data_prep.own`, '' is what fits."""
 
     aspect: str = ""
     crop: str = ""
     splits: str = ""
-    replace: bool = False
+    replace: bool = False  # whether `Project.plan`'s `replaces` has been agreed to
 
 
 def training(

@@ -51,19 +51,13 @@ class Conflict(ValueError):
 
 
 class Recording:
-    """A recording.
-
-    Attributes:
-        film: its frames; None while its index is built, or if it cannot be read.
-        error: why it cannot be read; '' if it can, as far as is known.
-        lock: of who uses `film`.
-    """
+    """A recording."""
 
     def __init__(self, name: str, place: Path):
         self.name, self.place = name, place
-        self.film: Film | None = None
-        self.error = ""
-        self.lock = asyncio.Lock()
+        self.film: Film | None = None  # while its index is built, or if it cannot be read
+        self.error = ""  # why it cannot be read, as far as is known
+        self.lock = asyncio.Lock()  # of who uses `film`
 
     def build(self, fps: float) -> None:
         """Makes `film`, or `error`."""

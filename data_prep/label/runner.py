@@ -16,17 +16,12 @@ _LONGEST = 2**20  # bytes of a line
 
 
 class CommandRunner:
-    """Commands that run one after the other, nicer than the page.
-
-    Attributes:
-        state: "idle", "running", "failed" or "done".
-        line: the last one that they have printed.
-        share: of what the line counts, in 0…1; None where it counts nothing.
-    """
+    """Commands that run one after the other, nicer than the page."""
 
     def __init__(self) -> None:
-        self.state, self.line = "idle", ""
-        self.share: float | None = None
+        self.state = "idle"  # or "running", "failed", "done"
+        self.line = ""  # the last one that they have printed
+        self.share: float | None = None  # of what the line counts, in 0…1
         self._process: asyncio.subprocess.Process | None = None
         self._stopped = False
 

@@ -22,15 +22,10 @@ OWN = ".label"
 
 
 class State(msgspec.Struct, frozen=True):
-    """What the page keeps of a recording.
+    """What the page keeps of a recording."""
 
-    Attributes:
-        done: whether somebody has said that its labels are complete; None: nobody has said.
-        answered: proposals, (frame, step id), that were accepted or rejected.
-    """
-
-    done: bool | None = None
-    answered: tuple[tuple[int, int], ...] = ()
+    done: bool | None = None  # somebody has said that its labels are complete, or not
+    answered: tuple[tuple[int, int], ...] = ()  # proposals, (frame, step id)
 
 
 class LabelStore:

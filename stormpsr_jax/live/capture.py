@@ -21,17 +21,11 @@ _MAX_BURST = 2.0  # seconds of pictures that came while a source was opened
 
 
 class TimedPicture(NamedTuple):
-    """A picture.
+    """A picture."""
 
-    Attributes:
-        time: seconds since the beginning, by the clock.
-        picture: uint8 RGB (H, W, 3).
-        at: `time.monotonic()` when it came.
-    """
-
-    time: float
-    picture: np.ndarray
-    at: float
+    time: float  # seconds since the beginning, by the clock
+    picture: np.ndarray  # uint8 RGB (H, W, 3)
+    at: float  # `time.monotonic()` when it came
 
 
 # --- The clock ------------------------------------------------------------------------------------
@@ -75,17 +69,7 @@ class Clock:
 
 
 class Capture:
-    """Reads a source; use it as a context.
-
-    Attributes:
-        dropped: pictures that would have been recognised if that were faster.
-        reconnections: how often the source was opened again.
-        connected: whether pictures come.
-        trouble: why they do not, or the last time did not.
-        error: what ended it; None after the end of a file.
-        ended: whether nothing will come any more.
-        is_file: whether the source is a file that plays.
-    """
+    """Reads a source; use it as a context."""
 
     def __init__(
         self,
@@ -108,9 +92,11 @@ class Capture:
         self._changed = threading.Condition()
         self._stop = threading.Event()
         self._came = time.monotonic()  # when the last picture did
-        self.dropped = self.reconnections = 0
-        self.connected, self.ended, self.trouble = False, False, ""
-        self.error: Exception | None = None
+        self.dropped = 0  # pictures that would have been recognised if that were faster
+        self.reconnections = 0
+        self.connected, self.trouble = False, ""  # why it is not, or the last time was not
+        self.ended = False
+        self.error: Exception | None = None  # what ended it, unless that is the end of a file
         self._thread = threading.Thread(target=self._work, daemon=True)
 
     def __enter__(self) -> Capture:

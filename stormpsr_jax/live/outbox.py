@@ -24,14 +24,11 @@ class Outbox:
 
     Where the receiver is away for long, the oldest record is dropped for a new one. Of those of
     type "status" only the newest one waits, so that they never push out an event.
-
-    Attributes:
-        dropped: the records that did not arrive, so far.
     """
 
     def __init__(self, name: str):
         """Starts the thread."""
-        self.dropped = 0
+        self.dropped = 0  # records that did not arrive
         self._name = name
         self._waiting: collections.deque[tuple[str, bytes]] = collections.deque()
         self._status: bytes | None = None

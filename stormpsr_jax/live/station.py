@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -32,14 +32,6 @@ STATUS_EVERY, SAVE_EVERY = 10.0, 5.0  # seconds
 _WAIT = 0.2  # seconds for a picture, after which other things are looked at
 
 
-class Line(NamedTuple):
-    """What is to be told: a record, when its picture came, by `time.monotonic()`, and its JPEG."""
-
-    record: dict[str, Any]
-    at: float | None = None
-    jpeg: bytes | None = None
-
-
 class StationState(msgspec.Struct, forbid_unknown_fields=True):
     """The content of a state file; `live` is that of `Live`."""
 
@@ -55,11 +47,7 @@ class StationState(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Station:
-    """Recognises the pictures of one source until it ends or somebody ends it.
-
-    Attributes:
-        frame: the last one that was taken, of any unit, from which a restored one goes on.
-    """
+    """Recognises the pictures of one source until it ends or somebody ends it."""
 
     def __init__(
         self,
@@ -97,11 +85,12 @@ class Station:
         self._outputs: Sequence[Outbox | Page] = ()
         self._screen: Screen | None = None
         self._asked = threading.Event()
-        self._lines: list[Line] = []
+        # To be told: records, when their pictures came, by `time.monotonic()`, and their JPEGs.
+        self._lines: list[tuple[dict[str, Any], float | None, bytes | None]] = []
         self._history = UnitHistory()
         self._part_pictures, self._clips = part_pictures, clips
         self._dropped = 0  # before this process
-        self.frame: int | None = None
+        self.frame: int | None = None  # the last one that was taken, of any unit
         self._latencies: list[float] = []
         self._latency: float | None = None  # the last one
         self._since = self._saved = time.monotonic()
@@ -139,7 +128,7 @@ class Station:
                 if self._unit.waiting:
                     self._unit.begin()
                 else:
-                    self._end_unit("key")
+                    self._add("unit", self._unit.end("key"))
             if taken is not None:
                 self._take(taken)
             self._flush(capture)
@@ -158,7 +147,7 @@ class Station:
         if capture.error is not None:
             raise capture.error
         if self._unit.began and (not stop or self._path is None):
-            self._end_unit("stopped" if stop else "end")
+            self._add("unit", self._unit.end("stopped" if stop else "end"))
         self._flush(capture)
         self._status(capture)
         self._show(capture, None)
@@ -194,20 +183,17 @@ class Station:
             self._clips.add(self.frame, reduced(taken.picture), drawn, names[:1])
         why = unit.take(self.frame, events, _wall_time(taken.at))
         if why is not None:
-            self._end_unit(why)
-
-    def _end_unit(self, why: str) -> None:
-        self._add("unit", self._unit.end(why), None)
+            self._add("unit", unit.end(why))
 
     def _add(
         self,
         kind: str,
         content: Mapping[str, Any],
-        at: float | None,
+        at: float | None = None,
         frame: int | None = None,
         jpeg: bytes | None = None,
     ) -> None:
-        self._lines.append(Line({**self._record(kind, at, frame), **content}, at, jpeg))
+        self._lines.append(({**self._record(kind, at, frame), **content}, at, jpeg))
 
     def _record(self, kind: str, at: float | None, frame: int | None = None) -> dict[str, Any]:
         """The fields of all records; `frame` None is the last one."""
@@ -230,8 +216,8 @@ class Station:
         lines, self._lines = self._lines, []
         if not lines:
             return
-        for line in lines:
-            self._history.add(line.record)
+        for record, *_ in lines:
+            self._history.add(record)
         self._save(capture)
         for record, at, jpeg in lines:
             if at is not None:

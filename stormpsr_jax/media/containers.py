@@ -171,21 +171,13 @@ def read_times(path: Path, *, warn: bool = False) -> np.ndarray:
 
 
 class Index(NamedTuple):
-    """The N frames of a video, and where a decoder can begin: at G key frames.
+    """The N frames of a video, and where a decoder can begin: at G key frames."""
 
-    Attributes:
-        times: (N,) see `read_times`.
-        late: seconds from the file's beginning, where players count from, to the first frame.
-        keys: (G,) int64 ascending, how many frames are shown before each key frame.
-        starts: (G,) int64, where to seek for each, in units of the stream.
-        trimmed: how many other frames the file hides.
-    """
-
-    times: np.ndarray
-    late: float
-    keys: np.ndarray
-    starts: np.ndarray
-    trimmed: int
+    times: np.ndarray  # (N,) see `read_times`
+    late: float  # seconds from the file's beginning, where players count from, to the first frame
+    keys: np.ndarray  # (G,) int64 ascending, how many frames are shown before each key frame
+    starts: np.ndarray  # (G,) int64, where to seek for each, in units of the stream
+    trimmed: int  # how many other frames the file hides
 
 
 def read_index(path: Path) -> Index:

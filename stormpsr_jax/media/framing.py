@@ -74,17 +74,11 @@ class Framing:
 
 @dataclasses.dataclass(frozen=True)
 class Placement:
-    """Which part of a picture goes where.
+    """Which part of a picture goes where."""
 
-    Attributes:
-        size: (H, W) of the result.
-        part: x0, y0, x1, y1 in 0…1 of the picture.
-        inside: x, y, w, h in pixels of the result; around it is black.
-    """
-
-    size: tuple[int, int]
-    part: tuple[float, float, float, float]
-    inside: tuple[int, int, int, int]
+    size: tuple[int, int]  # (H, W) of the result
+    part: tuple[float, float, float, float]  # x0, y0, x1, y1 in 0…1 of the picture
+    inside: tuple[int, int, int, int]  # x, y, w, h in pixels of the result; around it is black
 
     def map_boxes(self, boxes: np.ndarray) -> np.ndarray:
         """Maps boxes of the picture to boxes of the result.

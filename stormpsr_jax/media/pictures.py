@@ -1,12 +1,9 @@
 """Pictures of a recording as JPEG files of one size, and the boxes on them.
 
-A picture comes as a JPEG or PNG file or as an array (a frame of a video). Large JPEG files are
-decoded at a fraction of their size (media/jpegs.py), which costs a third of decoding them whole;
-then they are resized with antialiasing. A JPEG file that needs no change at all is kept as it is.
-
-Repaired, with a line in the log: pictures in grey or CMYK become RGB, and those that EXIF says to
-rotate are rotated. A picture that cannot be decoded to its end, or has another size than those
-before it, is an error.
+A picture comes as a JPEG or PNG file or as an array (a frame of a video). It is resized with
+antialiasing; a JPEG file that needs no change at all is kept as it is. Repaired, with a line in the
+log: pictures in grey or CMYK become RGB, and those that EXIF says to rotate are rotated. A picture
+that cannot be decoded to its end, or has another size than those before it, is an error.
 """
 
 import contextlib
@@ -17,7 +14,7 @@ import os
 import re
 import struct
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -78,8 +75,15 @@ class ImageFiles:
         return next(self.read())
 
     def fingerprint(self) -> int:
-        """See `fingerprint_all`."""
-        return fingerprint_all(self._paths())
+        """Returns a number to tell other content of files by, of which three are opened.
+
+        It is of how many bytes each has: of pictures that are exchanged hardly one has as many.
+        """
+        paths = self._paths()
+        with read_errors(self.folder):
+            sizes = ",".join(str(path.stat().st_size) for path in paths)
+        ends = (paths[0], paths[len(paths) // 2], paths[-1])
+        return zlib.crc32(f"{sizes} {[fingerprint(path) for path in ends]}".encode())
 
     def _paths(self) -> list[Path]:
         numbers = number_images(self.folder, folders.entries(self.folder)[1])
@@ -137,17 +141,6 @@ def fingerprint(path: Path) -> int:
         digest = zlib.crc32(file.read(_ENDS), zlib.crc32(str(size).encode()))
         file.seek(max(size - _ENDS, 0))
         return zlib.crc32(file.read(_ENDS), digest)
-
-
-def fingerprint_all(paths: Sequence[Path]) -> int:
-    """Returns a number to tell other content of files by, of which three are opened.
-
-    It is of how many bytes each has: of pictures that are exchanged hardly one has as many.
-    """
-    with read_errors(paths[0].parent):
-        sizes = ",".join(str(path.stat().st_size) for path in paths)
-    ends = (paths[0], paths[len(paths) // 2], paths[-1])
-    return zlib.crc32(f"{sizes} {[fingerprint(path) for path in ends]}".encode())
 
 
 def picture_size(pictures: Pictures) -> tuple[int, int]:

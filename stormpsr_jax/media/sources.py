@@ -17,15 +17,10 @@ from stormpsr_jax.media.pictures import Pictures
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """A recording to recognise.
+    """A recording to recognise."""
 
-    Attributes:
-        name: of the recording: the file's without its ending, or the folder's.
-        place: the video file, or the folder of pictures.
-    """
-
-    name: str
-    place: Path
+    name: str  # the file's without its ending, or the folder's
+    place: Path  # the video file, or the folder of pictures
 
     @property
     def is_video(self) -> bool:

@@ -36,18 +36,14 @@ SQUARE = 0.02
 
 @dataclasses.dataclass(frozen=True)
 class Video:
-    """The frames of a video at a constant rate, numbered from first_frame on.
-
-    Attributes:
-        times: (M,) seconds of its pictures as they are stored, see `containers.read_times`.
-        fps: frames per second that it is resampled to; None for its own frames, one by one.
-    """
+    """The frames of a video at a constant rate, numbered from first_frame on."""
 
     path: Path
     num_frames: int
+    # (M,) seconds of its pictures as they are stored, see `containers.read_times`.
     times: np.ndarray = dataclasses.field(repr=False, compare=False)
     first_frame: int = 0
-    fps: float | None = None
+    fps: float | None = None  # that it is resampled to; None for its own frames, one by one
 
     def first(self) -> tuple[str, np.ndarray]:
         """Returns (place, picture) of the first one; ValueError if it cannot be decoded."""

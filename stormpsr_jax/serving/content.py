@@ -54,23 +54,16 @@ _Figure = Annotated[float, msgspec.Meta(ge=-1e15, le=1e15)]
 
 @dataclasses.dataclass(frozen=True)
 class Pictures:
-    """What becomes of a picture before a network sees it.
+    """What becomes of a picture before a network sees it; sizes are (H, W) in pixels."""
 
-    Attributes:
-        size: (H, W) in pixels that the encoder sees, and the detector too without `detector_size`.
-        mean, std: per channel, of pictures in 0…1.
-        aspect, region: as in `framing.Framing`.
-        detector_size: (H, W) that the detector sees, if it is another one.
-        locator_size: (H, W) that the locator sees, of a model with one: the others see the part of
-            a picture where it finds the product (`serving.locating`) in place of `region`.
-    """
-
-    size: tuple[_Side, _Side]
-    mean: tuple[_Colour, _Colour, _Colour]
+    size: tuple[_Side, _Side]  # that the encoder sees, and the detector without `detector_size`
+    mean: tuple[_Colour, _Colour, _Colour]  # per channel, of pictures in 0…1
     std: tuple[_Deviation, _Deviation, _Deviation]
-    aspect: str = "stretch"
+    aspect: str = "stretch"  # as in `framing.Framing`
     region: tuple[_Share, _Share, _Share, _Share] = WHOLE
     detector_size: tuple[_Side, _Side] | None = None
+    # Of a model with a locator: the others see the part of a picture where it finds the product
+    # (`serving.locating`) in place of `region`.
     locator_size: tuple[_Side, _Side] | None = None
 
     def size_of(self, role: str) -> tuple[int, int]:
@@ -99,23 +92,16 @@ class Window:
 
 @dataclasses.dataclass(frozen=True)
 class StreamRecord:
-    """How a stream is decoded, and how well that did.
+    """How a stream is decoded, and how well that did."""
 
-    Attributes:
-        settings: chosen on the validation split.
-        validation, test: figures by name, such as pos, f1 and delay_s; None where undefined.
-        calibration: of the events' confidences; None leaves them as they are.
-        risk: by which the settings' bar for installations was decided; None of streams without, and
-            of models that were made before there was one.
-        control: what the validation split says of other bars.
-    """
-
-    settings: Any
-    validation: Mapping[str, float | None]
+    settings: Any  # chosen on the validation split
+    validation: Mapping[str, float | None]  # by name, such as f1 and delay_s; None where undefined
     test: Mapping[str, float | None]
-    calibration: Calibration | None = None
+    calibration: Calibration | None = None  # of the confidences; None leaves them as they are
+    # By which the settings' bar for installations was decided; None of streams without, and of
+    # models that were made before there was one.
     risk: float | None = None
-    control: Control | None = None
+    control: Control | None = None  # what the validation split says of other bars
 
 
 class Networks(Protocol):
@@ -143,40 +129,27 @@ class Networks(Protocol):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Content:
-    """All that a model folder holds.
-
-    Attributes:
-        fps: frames per second of the videos.
-        pictures: what becomes of a picture.
-        max_detections: M of a picture.
-        batch: rows computed at once unless asked otherwise.
-        streams: by name, those there are.
-        fusion: trained weights; None without stream `learned`.
-        origin: for people: the run's config, checksums of the data, whether they are rendered, and
-            by stage the recordings that the trainings saw.
-        created: UTC, as ISO 8601; with the version, set where it is written.
-        product_share: of pictures of a validation recording, in which its product was seen at least
-            (`serving.product_share`); None where that is not known.
-        right_level: (K,) logits of "right" of correct parts in validation (`psr.level`); None where
-            that is not known.
-        default: the stream that recognises unless another one is asked for; None is the last one.
-    """
+    """All that a model folder holds; None is what is not known, or not there."""
 
     procedure: Procedure
-    fps: float
+    fps: float  # frames per second of the videos
     pictures: Pictures
     window: Window
-    max_detections: int
+    max_detections: int  # M of a picture
     networks: Networks
     streams: Mapping[str, StreamRecord]
+    # For people: the run's config, checksums of the data, whether they are rendered, and by stage
+    # the recordings that the trainings saw.
     origin: Mapping[str, Any]
-    batch: int = 64
-    fusion: Weights | None = None
-    created: str = ""
+    batch: int = 64  # rows computed at once unless asked otherwise
+    fusion: Weights | None = None  # of stream `learned`
+    created: str = ""  # UTC, as ISO 8601; with the version, set where it is written
     package_version: str = ""
+    # Of pictures of a validation recording, in which its product was seen at least
+    # (`serving.product_share`).
     product_share: float | None = None
-    right_level: Level | None = None
-    default: str | None = None
+    right_level: Level | None = None  # (K,) logits of correct parts in validation (`psr.level`)
+    default: str | None = None  # the stream that recognises unless asked otherwise; None: the last
     part_pictures: Sequence[bytes | None] | None = None
 
     def input_shape(self, role: str, batch: int) -> tuple[int, ...]:

@@ -1,6 +1,5 @@
 """The one driver of frames: what was seen in each picture, the events and the beliefs.
 
-Stage `predict`, recognition of files, `Model.recognise` and live recognition are loops over it.
 Each picture is encoded once, and the window slides. A live source has gaps; a file is one without.
 
 Dimension letters: B batch, T frames of a clip, H W image, D features, K components, S states, M
@@ -38,17 +37,11 @@ Top = tuple[int, float, np.ndarray]  # class, confidence, box (4,) cx, cy, w, h 
 
 
 class Views(NamedTuple):
-    """A picture, or B of them, as two networks see it; None for a network that is not asked.
+    """A picture, or B of them, as two networks see it; None for a network that is not asked."""
 
-    Attributes:
-        encoder: uint8 (H, W, 3), or an embedding (D,) where there is no encoder.
-        detector: uint8 (H, W, 3), maybe of another size.
-        region: x0, y0, x1, y1 in 0…1, the part of the picture that both see; None where it is the
-            same of all pictures.
-    """
-
-    encoder: np.ndarray | None
-    detector: np.ndarray | None
+    encoder: np.ndarray | None  # uint8 (H, W, 3), or an embedding (D,) where there is no encoder
+    detector: np.ndarray | None  # uint8 (H, W, 3), maybe of another size
+    # x0, y0, x1, y1 in 0…1, the part that both see; None where it is the same of all pictures.
     region: np.ndarray | None = None
 
 
@@ -69,40 +62,25 @@ def chunks(rows: Iterator[Views], batch: int, first_frame: int = 0) -> Iterator[
 
 
 class Detected(NamedTuple):
-    """What the detector says about a picture, in M rows.
+    """What the detector says about a picture, in M rows."""
 
-    Attributes:
-        boxes: (M, 4) cx, cy, w, h in 0…1.
-        classes: (M,) 1…S + 1; 0 where there is no further detection.
-        confidences: (M,).
-    """
-
-    boxes: np.ndarray
-    classes: np.ndarray
-    confidences: np.ndarray
+    boxes: np.ndarray  # (M, 4) cx, cy, w, h in 0…1
+    classes: np.ndarray  # (M,) 1…S + 1; 0 where there is no further detection
+    confidences: np.ndarray  # (M,)
 
 
 class Frame(NamedTuple):
-    """A frame that has a picture. What belongs to an absent network or decoder is None.
-
-    Attributes:
-        number: of the frame.
-        detected: in the picture.
-        changed: (K,) probabilities that each component changed inside the window that ends here.
-        scores: as prediction files have them; None without a temporal network, and without a
-            detector where that says nothing of states.
-        events: that complete here, by step id; none without a decoder.
-        belief: of each component, in 0…1.
-        region: of `Views`.
-    """
+    """A frame that has a picture. What belongs to an absent network or decoder is None."""
 
     number: int
     detected: Detected | None = None
+    # (K,) probabilities that each component changed inside the window that ends here.
     changed: np.ndarray | None = None
+    # As prediction files have them; None also without a detector, where nothing is said of states.
     scores: scores.FrameScores | None = None
-    events: Sequence[Event] = ()
-    belief: Belief | None = None
-    region: np.ndarray | None = None
+    events: Sequence[Event] = ()  # that complete here, by step id; none without a decoder
+    belief: Belief | None = None  # of each component, in 0…1
+    region: np.ndarray | None = None  # of `Views`
 
     @property
     def top(self) -> Top | None:

@@ -37,14 +37,10 @@ class Network:
 
 
 class FlaxNetworks:
-    """Flax modules and their variables, as `content.Networks`.
-
-    Attributes:
-        of: the networks, by role.
-        dtype: that their parameters are stored in.
-    """
+    """Flax modules and their variables, as `content.Networks`."""
 
     def __init__(self, of: Mapping[str, Network], dtype: str):
+        """Takes the networks by role, and the type that their parameters are stored in."""
         self.of, self.dtype = dict(of), dtype
         self._made: dict[int, dict[str, Batched]] = {}
 

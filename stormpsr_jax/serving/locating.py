@@ -21,17 +21,13 @@ MOVE, GROW = 0.6, 0.15
 
 
 class Locating:
-    """Follows the product through the pictures of one source.
-
-    Attributes:
-        region: the part of the last picture to look at; all of it before anything was found.
-        there: whether the product was found in it.
-    """
+    """Follows the product through the pictures of one source."""
 
     def __init__(self, locate: Function, size: tuple[int, int]):
         """Begins; `locate` takes pictures of this size (H, W)."""
         self._locate, self._framing = locate, Framing(size, "pad")
         self._at: np.ndarray | None = None  # centre in pixels, and the logarithm of its side
+        # The part of the last picture to look at, and whether the product was found in it.
         self.region, self.there = WHOLE, False
 
     def look(self, picture: np.ndarray) -> None:

@@ -1,7 +1,6 @@
 """A trained model without the run that made it: its networks as functions, and recognition.
 
-`stormpsr_jax.load_model(DIR)` loads one. docs/recognise.md has the Python API with an example, and
-the fields of the files.
+docs/recognise.md has the Python API with an example, and the fields of the files.
 
 Dimension letters: B batch, T frames of a clip, N rows of a recording, H W image, D features,
 K components, M detections of a picture.
@@ -70,7 +69,6 @@ class Model:
     """
 
     def __init__(self, content: Content):
-        """Takes what `read_model` returns."""
         self.procedure, self.fps = content.procedure, content.fps
         self.pictures, self.window = content.pictures, content.window
         self.batch, self.origin = content.batch, content.origin
@@ -147,12 +145,10 @@ class Model:
         Raises:
             ValueError: it is no such array.
         """
-        _check(picture := np.asarray(picture))
-        framing = self.pictures.framing_of(role)
-        if (locating := self._locating()) is None:
-            return framing.prepare(picture)
-        locating.look(picture)
-        return locating.cut(picture, framing)
+        views = self._preparing({"encode", "detect"})(picture)
+        view = views.detector if role == "detector" else views.encoder
+        assert view is not None
+        return view
 
     def preparing(self, stream: str | None = None) -> Callable[[np.ndarray], Views]:
         """What prepares the pictures of one source for `frames`, in order.
@@ -160,7 +156,11 @@ class Model:
         For both networks, where they see different sizes; `stream` leaves out what it does not
         need. Errors as in `preprocess`.
         """
-        locating, needed = self._locating(), functions_of(self._stream(stream))
+        return self._preparing(functions_of(self._stream(stream)))
+
+    def _preparing(self, needed: Collection[str]) -> Callable[[np.ndarray], Views]:
+        size = self.pictures.locator_size
+        locating = Locating(self._function("locate"), size) if size else None
         encoder, detector = map(self.pictures.framing_of, ("encoder", "detector"))
 
         def prepare(picture: np.ndarray) -> Views:
@@ -176,11 +176,6 @@ class Model:
             return Views(view, cut(detector) if "detect" in needed else None, region)
 
         return prepare
-
-    def _locating(self) -> Locating | None:
-        """What follows the product through pictures, of a model that looks for it first."""
-        size = self.pictures.locator_size
-        return Locating(self._function("locate"), size) if size else None
 
     def encode(self, images: np.ndarray) -> np.ndarray:
         """Embeddings (B, D) of pictures uint8 (B, H, W, 3) that `preprocess` has prepared."""

@@ -30,21 +30,16 @@ LATE = 1.0
 class Step(NamedTuple):
     """A step of the checklist.
 
-    Attributes:
-        step_id: 3k (install component k), 3k + 1 (install it wrong), 3k + 2 (remove).
-        name: such as "Install left frame".
-        status: "done", "seen" (it is not known yet whether it is right), "next", "open", "missing"
-            (what should come after it is done), "unsure" (it is not sure whether it is correct) or
-            "wrong" (done, but not expected; with 3k + 1, component k is installed incorrectly).
-        time_s: when it was done or seen, of one that is done, wrong or seen; else None.
-        likely: how likely it still holds, in 0…1, of one with a time and a stream with beliefs.
+    Its status is "done", "seen" (it is not known yet whether it is right), "next", "open",
+    "missing" (what should come after it is done), "unsure" (it is not sure whether it is correct)
+    or "wrong" (done, but not expected; with 3k + 1, component k is installed incorrectly).
     """
 
-    step_id: int
-    name: str
+    step_id: int  # 3k (install component k), 3k + 1 (install it wrong), 3k + 2 (remove)
+    name: str  # such as "Install left frame"
     status: str
-    time_s: float | None
-    likely: float | None = None
+    time_s: float | None  # when it was done or seen, of one that is done, wrong or seen
+    likely: float | None = None  # that it still holds, in 0…1, with a time and beliefs
 
 
 class PartBelief(NamedTuple):

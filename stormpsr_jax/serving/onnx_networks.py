@@ -53,28 +53,18 @@ class _Exported(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Declared(FileEntry, forbid_unknown_fields=True):
-    """What model.json says of a program.
+    """What model.json says of a program."""
 
-    Attributes:
-        width: D, K or S + 1; 0 of the locator.
-        rows: how many are computed at once on a CPU; None: as many as are asked for.
-    """
-
-    width: Annotated[int, msgspec.Meta(ge=0, le=100_001)]
+    width: Annotated[int, msgspec.Meta(ge=0, le=100_001)]  # D, K or S + 1; 0 of the locator
+    # How many are computed at once on a CPU; None: as many as are asked for.
     rows: Annotated[int, msgspec.Meta(ge=1, le=64)] | None
 
 
 class OnnxNetworks:
-    """Exported programs, as `content.Networks`.
-
-    Attributes:
-        declared: what model.json says of them, by role.
-    """
+    """Exported programs, as `content.Networks`; by role, and what model.json says of them."""
 
     def __init__(
-        self,
-        declared: Mapping[str, Declared],
-        of: Mapping[str, OnnxProgram] | None = None,
+        self, declared: Mapping[str, Declared], of: Mapping[str, OnnxProgram] | None = None
     ):
         self.declared, self._of = dict(declared), dict(of or {})
         self._made: dict[int, dict[str, Function]] = {}
@@ -197,12 +187,7 @@ class Array(NamedTuple):
 
 
 class OnnxProgram:
-    """A session of onnxruntime.
-
-    Attributes:
-        takes: a row of its input.
-        gives: a row of each of its outputs.
-    """
+    """A session of onnxruntime; it `takes` a row of its input, and `gives` one of each output."""
 
     def __init__(self, path: Path, data: bytes, rows: int | None):
         """Opens the content of a file, to compute so many rows at once; None: as are asked for.

@@ -35,16 +35,12 @@ def lowest_share(recordings: Iterable[tuple[Detections, int]]) -> float | None:
 
 
 class ProductShare:
-    """Counts the pictures of a source that show the product; the memory does not grow.
-
-    Attributes:
-        of_model: the lowest share of a validation recording; None where that is not known.
-        counts: pictures that show the product, and all; of a station those of long ago count less.
-    """
+    """Counts the pictures of a source that show the product; the memory does not grow."""
 
     def __init__(self, of_model: float | None, rate: float, station: bool = False):
         """Begins; `rate`: pictures a second; `station`: the source may go on for ever."""
-        self.of_model = of_model
+        self.of_model = of_model  # the lowest share of a validation recording, where it is known
+        # Pictures that show the product, and all; of a station those of long ago count less.
         self.counts = (0.0, 0.0)
         self._enough = rate * (START if station else ENOUGH)
         self._keeps = math.exp(-1 / (rate * MEMORY)) if station else 1.0

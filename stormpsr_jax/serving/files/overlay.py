@@ -1,7 +1,6 @@
 """The annotated video: box and state, checklist, confidence bars and time on every frame.
 
-PyAV encodes it and is imported when there is one to write; Pillow draws, in the font that
-matplotlib brings along, which has most scripts.
+Pillow draws, in the font that matplotlib brings along, which has most scripts.
 """
 
 import bisect
@@ -41,19 +40,12 @@ _BOX, _ERROR, _BAR = (98, 184, 242), (255, 122, 133), (243, 155, 82)
 
 
 class Shown(NamedTuple):
-    """What is drawn on a frame.
+    """What is drawn on a frame."""
 
-    Attributes:
-        seconds: from the first frame on.
-        rows: (step id, status) of the checklist.
-        frame: what was seen; its belief is shown in place of its changes.
-        floor: a detection at or below this confidence is not drawn.
-    """
-
-    seconds: float
-    rows: Sequence[tuple[int, str]]
-    frame: Frame
-    floor: float
+    seconds: float  # from the first frame on
+    rows: Sequence[tuple[int, str]]  # (step id, status) of the checklist
+    frame: Frame  # what was seen; its belief is shown in place of its changes
+    floor: float  # a detection at or below this confidence is not drawn
 
 
 @contextlib.contextmanager
@@ -105,10 +97,13 @@ class _Drawer:
     """Draws on the pictures of one recording, which have one size."""
 
     def __init__(self, procedure: Procedure, framing: Framing, height: int, width: int):
+        import matplotlib
+
         self._procedure, self._framing = procedure, framing
         self._height, self._width = height, width
         size = max(9, round(min(height, width) / 36))
-        self._font, self._line = _font(size), round(1.35 * size)
+        font = Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf")
+        self._font, self._line = ImageFont.truetype(str(font), size), round(1.35 * size)
         self._margin = round(0.6 * size)
 
     def draw(self, picture: np.ndarray, shown: Shown) -> np.ndarray:
@@ -218,10 +213,3 @@ def seen_as(procedure: Procedure, detected: int, confidence: float) -> str:
         return f"error state {confidence:.2f}"
     count = int(procedure.states[detected - 1].sum())
     return f"{count} of {procedure.num_components} parts {confidence:.2f}"
-
-
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    import matplotlib
-
-    path = Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf")
-    return ImageFont.truetype(str(path), size)

@@ -43,11 +43,7 @@ class Unsure:
 
 
 class Report:
-    """Gathers what the report of a recording shows; memory does not grow beyond its limits.
-
-    Attributes:
-        num_events: so far.
-    """
+    """Gathers what the report of a recording shows; memory does not grow beyond its limits."""
 
     def __init__(
         self,

@@ -14,6 +14,8 @@ import msgspec
 
 from stormpsr_jax.base import cluster, files
 from stormpsr_jax.base.progress import Bar
+from stormpsr_jax.base.results import checksums
+from stormpsr_jax.base.results import write as write_record
 from stormpsr_jax.media.ahead import ahead
 from stormpsr_jax.media.pictures import Pictures, read_upright
 from stormpsr_jax.media.sources import Source
@@ -34,20 +36,14 @@ _DEPTH = 8  # pictures that are read ahead of those that are shown
 
 @dataclasses.dataclass(frozen=True)
 class RecordingOptions:
-    """What is wanted of a recording.
+    """What is wanted of a recording."""
 
-    Attributes:
-        stream, settings: how its events are decoded; None for the model's own.
-        video, clips: write the annotated video, and one of each event, of some seconds.
-        certain: events of a lower confidence are listed as uncertain.
-    """
-
-    stream: str | None = None
+    stream: str | None = None  # None for the model's own, as of settings and batch
     settings: Any | None = None
     batch: int | None = None
-    video: bool = False
-    clips: bool = False
-    certain: float = 0.0
+    video: bool = False  # writes the annotated video
+    clips: bool = False  # writes one of each event, of some seconds
+    certain: float = 0.0  # events of a lower confidence are listed as uncertain
 
 
 class Done(NamedTuple):
@@ -91,10 +87,12 @@ def recognise(
         num_events, product = write(
             model, source.name, pictures, variant, part, options, source.place.name, bar.update
         )
-        known = {"stamp": stamp, "checksum": source.checksum()}
+        made = {"source": {"stamp": stamp, "checksum": source.checksum()}, "options": made_from}
         if source.stamp() != stamp:
             raise ValueError(f"{source.place}: changed while it was read; run the command again")
-        results.write_record(part, known, made_from, product)
+        known = checksums(part, sorted(path for path in part.rglob("*") if path.is_file()))
+        record = results.Record(made, results=known, fits=product.fits, product=str(product))
+        write_record(part, record)
     length, seconds = pictures.num_frames / model.fps, time.monotonic() - start
     line = f"{folder}: {num_events} events in {length:.0f} s of video, took {seconds:.1f} s"
     if num_events and not model.calibrated(options.stream, options.settings):

@@ -87,16 +87,6 @@ def remove_parts(out: Path, names: Container[str]) -> None:
             files.remove(path)
 
 
-def write_record(
-    folder: Path, source: Mapping[str, str], made_from: Mapping[str, Any], product: ProductShare
-) -> None:
-    """Writes what the results in a folder were made from, and their checksums."""
-    known = results.checksums(folder, sorted(p for p in folder.rglob("*") if p.is_file()))
-    made = {"source": dict(source), "options": dict(made_from)}
-    record = Record(made, results=known, fits=product.fits, product=str(product))
-    results.write(folder, record)
-
-
 # --- Results --------------------------------------------------------------------------------------
 
 

@@ -22,10 +22,8 @@ _MAX_SECONDS = 86_400.0
 class Reset:
     """When a unit ends.
 
-    Attributes:
-        kind: "never", "key", "complete" (all expected steps are done; the next unit begins when it
-            was taken away) or "absent" (no object for so many seconds).
-        seconds: of "absent".
+    The kind is "never", "key", "complete" (all expected steps are done; the next unit begins when
+    it was taken away) or "absent" (no object for so many seconds).
     """
 
     kind: str = "never"
@@ -45,26 +43,17 @@ def parse_reset(text: str) -> Reset:
 
 
 class UnitState(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """A unit, as it is saved.
-
-    Attributes:
-        finished: the class of what is to be taken away before it begins.
-        first: the frame in which the object was seen first.
-        before: the last frame.
-        away: frames for which the object, or what is finished, has not been seen.
-        steps: number and time of each, its wall time, and whether a person has confirmed it.
-        num_steps: how many there were.
-        late: numbers of those that came after what they should precede.
-    """
+    """A unit, as it is saved."""
 
     count: int = 1
-    finished: int | None = None
-    first: int | None = None
-    before: int = 0
-    away: float = 0.0
+    finished: int | None = None  # the class of what is to be taken away before it begins
+    first: int | None = None  # the frame in which the object was seen first
+    before: int = 0  # the last frame
+    away: float = 0.0  # frames for which the object, or what is finished, has not been seen
+    # Number and time of each, its wall time, and whether a person has confirmed it.
     steps: list[tuple[int, float, str, bool]] = []
     num_steps: int = 0
-    late: list[int] = []
+    late: list[int] = []  # numbers of those that came after what they should precede
 
 
 class Unit:
@@ -105,7 +94,7 @@ class Unit:
         ]
 
     def begin(self) -> None:
-        """Does not wait any longer."""
+        """Waits no longer."""
         self.state.finished, self.state.away = None, 0.0
 
     def wait(self, frame: int) -> None:
