@@ -55,10 +55,6 @@ class _Step(msgspec.Struct):
     frame: int
     step_id: int
 
-    @property
-    def pair(self) -> tuple[int, int]:
-        return self.frame, self.step_id
-
 
 class _PutLabels(msgspec.Struct, forbid_unknown_fields=True):
     revision: str
@@ -246,8 +242,8 @@ class Server:
 
     async def _put_labels(self, request: Request) -> Response:
         recording, asked = self._recording(request), await _body(request, _PutLabels)
-        steps = [step.pair for step in asked.labels]
-        state = State(asked.done, tuple(step.pair for step in asked.answered))
+        steps = [msgspec.structs.astuple(step) for step in asked.labels]
+        state = State(asked.done, tuple(map(msgspec.structs.astuple, asked.answered)))
         return await self._put(recording, self._project.write, asked.revision, steps, state)
 
     async def _put_boxes(self, request: Request) -> Response:

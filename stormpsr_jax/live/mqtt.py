@@ -31,13 +31,9 @@ PATIENCE = 4.0  # seconds after which a broker that has not taken a record is na
 
 
 def parse(url: str) -> tuple[Url, str]:
-    """Reads mqtt[s]://[USER[:PASSWORD]@]HOST[:PORT]/PREFIX, and returns the prefix too.
+    """Reads mqtt[s]://[USER[:PASSWORD]@]HOST[:PORT]/PREFIX, and returns the prefix too, decoded.
 
-    Special characters of user, password and prefix are percent-encoded. Where a user has no
-    password, it is that of the environment variable STORMPSR_MQTT_PASSWORD.
-
-    Raises:
-        ValueError: it is none. The message does not repeat it, as it may hold a password.
+    Errors as of `addresses.parse`.
     """
     broker = addresses.parse(url, _FORM, _PORTS, PASSWORD)
     prefix = urllib.parse.unquote(broker.path).strip("/")

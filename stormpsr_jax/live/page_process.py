@@ -168,15 +168,12 @@ class _Watchers:
             return self._login_page()
         return PlainTextResponse("needs the token\n", 401)
 
-    def _html(self, name: str, status: int = 200, **values: bool) -> Response:
-        shown = pages.template(name).render(title=self._title, **values)
-        return HTMLResponse(shown, status)
-
     def _login_page(self, failed: bool = False) -> Response:
-        return self._html("station_login.html", 401, failed=failed)
+        page = pages.template("station_login.html").render(title=self._title, failed=failed)
+        return HTMLResponse(page, 401)
 
     async def _get_page(self, request: Request) -> Response:
-        return self._html("station.html")
+        return HTMLResponse(pages.template("station.html").render(title=self._title))
 
     async def _post_login(self, request: Request) -> Response:
         form: dict[str, str] = {}

@@ -21,13 +21,7 @@ _REFUSALS = (400, 413, 415, 422)  # of this very record: sending it again change
 
 
 def parse(url: str) -> Url:
-    """Reads http[s]://[USER[:PASSWORD]@]HOST[:PORT]/PATH.
-
-    Where a user has no password, it is that of the environment variable STORMPSR_WEBHOOK_PASSWORD.
-
-    Raises:
-        ValueError: it is none. The message does not repeat it, as it may hold a password.
-    """
+    """Reads http[s]://[USER[:PASSWORD]@]HOST[:PORT]/PATH; errors as of `addresses.parse`."""
     if not url.isascii() or " " in url:
         raise ValueError(f"{_FORM}; percent-encode special characters")
     return addresses.parse(url, _FORM, dict.fromkeys(_CONNECTIONS), PASSWORD)
@@ -37,11 +31,7 @@ class Webhook(Outbox):
     """Posts records, and posts them again where that failed, in a thread of its own."""
 
     def __init__(self, url: str):
-        """Opens no connection yet.
-
-        Raises:
-            ValueError: the URL is none.
-        """
+        """Opens no connection yet; ValueError: the URL is none."""
         self._url, self._session = parse(url), uuid.uuid4()
         super().__init__(str(self._url))
 

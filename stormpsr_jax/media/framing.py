@@ -19,20 +19,13 @@ KEPT_FRACTION = 0.5
 
 @dataclasses.dataclass(frozen=True)
 class Framing:
-    """What becomes of a picture.
+    """What becomes of a picture; ValueError: a field is out of range."""
 
-    Attributes:
-        size: (H, W) of the result.
-        aspect: "stretch" changes the aspect ratio, "pad" keeps it and adds black at two sides,
-            "crop" keeps it and cuts off two sides, as much from each.
-        region: x0, y0, x1, y1 in 0…1, the part of the picture that is used; comes before `aspect`.
-
-    Raises:
-        ValueError: one of them is out of range.
-    """
-
-    size: tuple[int, int]
+    size: tuple[int, int]  # (H, W) of the result
+    # "stretch" changes the aspect ratio, "pad" keeps it and adds black at two sides, "crop" keeps
+    # it and cuts off two sides, as much from each.
     aspect: str = "stretch"
+    # x0, y0, x1, y1 in 0…1, the part of the picture that is used; comes before `aspect`.
     region: tuple[float, float, float, float] = WHOLE
 
     def __post_init__(self) -> None:

@@ -1,7 +1,6 @@
-"""JPEG files decoded at a fraction of their size, in the DCT domain, before they are resized.
+"""JPEG files decoded at k/8 of their size, by libjpeg-turbo, before they are resized.
 
-libjpeg-turbo decodes at k/8 of the size of a picture. That costs less than decoding it whole, and
-leaves less to resize.
+That costs a third of decoding them whole, and leaves less to resize.
 """
 
 import math
@@ -23,12 +22,9 @@ def decode_reduced(
 ) -> tuple[np.ndarray, tuple[float, float]]:
     """Decodes a JPEG file at the smallest k/8 of its size that leaves enough for `wanted`.
 
-    Its header says that it is `whole` (H, W); the picture is to be resized to `wanted` (H, W), by
-    antialiasing, and what is decoded is at least `reduced` times as large. Returns (h, w, 3) uint8
-    RGB, and the size of the whole picture at that scale, which need not be a whole number.
-
-    Raises:
-        ValueError: it cannot be decoded to its end.
+    Its header says that it is `whole` (H, W); the picture is to be resized to `wanted` (H, W), and
+    what is decoded is at least `reduced` times as large. Returns (h, w, 3) uint8 RGB, and the size
+    of the whole picture at that scale, no whole number perhaps; ValueError: it is cut off.
     """
     low = [math.ceil(reduced * side) for side in wanted]
     array = simplejpeg.decode_jpeg(jpeg, min_height=low[0], min_width=low[1])
@@ -39,8 +35,7 @@ def decode_reduced(
 def decode_smaller(jpeg: bytes, out: np.ndarray) -> None:
     """Decodes a JPEG file into a smaller picture (H, W, 3) uint8: bicubic, with antialiasing.
 
-    Raises:
-        ValueError: it cannot be decoded to its end.
+    ValueError: it cannot be decoded to its end.
     """
     size, whole = out.shape[:2], simplejpeg.decode_jpeg_header(jpeg)[:2]
     array, (height, width) = decode_reduced(jpeg, whole, size, LOADED)

@@ -129,18 +129,16 @@ def _can_be_guessed(text: str) -> bool:
 
 
 class Access:
-    """The rules of one page.
-
-    Args:
-        address: where it listens.
-        token: that watchers need, or None.
-        local: whether no name but this machine's leads to it, not even with the token.
-
-    Raises:
-        ValueError: an address that others can reach, without a token.
-    """
+    """The rules of one page."""
 
     def __init__(self, address: Address, token: str | None, *, local: bool = False):
+        """Takes where it listens, and the token that watchers need, or None.
+
+        If it is `local`, no name but this machine's leads to it, not even with the token.
+
+        Raises:
+            ValueError: an address that others can reach, without a token.
+        """
         if token is None and not address.is_loopback:
             raise ValueError(
                 f"--serve={address}: others can reach this address, so that it needs a token: set "

@@ -17,15 +17,11 @@ ROWS = 8  # at most, in a call of a function that takes them one by one
 
 
 def one_by_one(function: Callable[[jax.Array], Any], x: jax.Array, count: jax.Array) -> Any:
-    """The outputs of a function for the first `count` rows of `x`, each computed by itself.
+    """The outputs of a function for the first `count` rows of `x` (rows, …), each by itself.
 
     Among others, a row may round otherwise in the last place than in the first: products of
-    matrices come in blocks, and what is left over is added up in another order.
-
-    Args:
-        function: of one row (1, …), to a pytree of arrays (1, …).
-        x: (rows, …).
-        count: () integer.
+    matrices come in blocks, and what is left over is added up in another order. The function is of
+    one row (1, …), to a pytree of arrays (1, …).
     """
 
     def put(i: jax.Array, done: Any) -> Any:

@@ -1,8 +1,7 @@
 """The model card of a model folder: README.md, in the format that the Hugging Face Hub shows.
 
-Everything on it comes from model.json; `templates/card.md.jinja` says the rest. Of where the model
-comes from it has what is on the list below and nothing else, so that no folder of the machine gets
-onto it; names of the procedure stand there as plain text, whatever characters they have.
+Everything on it comes from model.json: of where the model comes from what is on the list below, so
+that no folder of the machine gets onto it; names of the procedure as plain text.
 """
 
 from __future__ import annotations

@@ -1,6 +1,5 @@
 """The model folder: `model.json` and the files it names, read with suspicion.
 
-docs/recognise.md lists the fields. A model card, README.md, is written beside them and never read.
 Nothing in the files is executed but the networks, and their sizes are checked before memory is
 taken. A folder that is damaged, or whose files come from different runs, is refused: `model.json`
 names the checksums of the others.

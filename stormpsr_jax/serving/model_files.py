@@ -47,8 +47,7 @@ def check_regular(path: Path) -> None:
 def read_file(path: Path, declared: Mapping[str, Any], times: int = 1) -> bytes:
     """Returns the content of a file that model.json names, which takes `times` its size in memory.
 
-    Raises:
-        ValueError: it is not that file, or cannot be read.
+    ValueError: it is not that file, or cannot be read.
     """
     check_regular(path)
     again = "copy the folder again, or run the same command again"

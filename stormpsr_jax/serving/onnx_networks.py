@@ -85,11 +85,7 @@ class OnnxNetworks:
 
 
 def declared(data: Mapping[str, Any], place: str) -> OnnxNetworks:
-    """The programs that model.json describes, none of which is read.
-
-    Raises:
-        ValueError: the first error, with its place.
-    """
+    """The programs that model.json describes, none of which is read; ValueError has the place."""
     exported = fit(data.get("exported"), _Exported, f"{place}: exported")
     if exported.program != PROGRAM:
         raise ValueError(
@@ -105,11 +101,7 @@ def declared(data: Mapping[str, Any], place: str) -> OnnxNetworks:
 
 
 def read(path: Path, data: Mapping[str, Any], content: Content) -> OnnxNetworks:
-    """The programs, from the files beside model.json.
-
-    Raises:
-        ValueError: a file is damaged or does not fit model.json, or onnxruntime is missing.
-    """
+    """The programs; ValueError: a file does not fit model.json, or onnxruntime is missing."""
     found: dict[str, OnnxProgram] = {}
     networks = content.networks
     assert isinstance(networks, OnnxNetworks)

@@ -30,11 +30,7 @@ class _Weights(FileEntry, forbid_unknown_fields=True):
 
 
 def declared(data: Mapping[str, Any], place: str, modules: Collection[str] = ()) -> FlaxNetworks:
-    """The networks that model.json describes, without their variables; `modules`: see `build`.
-
-    Raises:
-        ValueError: the first error, with its place.
-    """
+    """The networks that model.json describes, without variables; ValueError has the place."""
     dtype = fit(data.get("weights"), _Weights, f"{place}: weights").dtype
     networks = {}
     for role, values in roles_of(data, place).items():
@@ -44,11 +40,7 @@ def declared(data: Mapping[str, Any], place: str, modules: Collection[str] = ())
 
 
 def read(model: Path, data: Mapping[str, Any], content: Content) -> FlaxNetworks:
-    """The networks with their variables, from the file beside model.json.
-
-    Raises:
-        ValueError: the file is damaged, or does not fit.
-    """
+    """The networks with variables; ValueError: the file beside model.json is not as it says."""
     wanted = wanted_arrays(content, str(model))
     assert isinstance(content.networks, FlaxNetworks)
     path, dtype, of = model.with_name(WEIGHTS), content.networks.dtype, content.networks.of

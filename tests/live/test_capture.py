@@ -56,15 +56,6 @@ def _short_pauses(monkeypatch):
     monkeypatch.setattr(capture, "LAST_PAUSE", 0.2)
 
 
-def test_capture_keeps_the_newest_and_counts_the_others():
-    one = Capture(Fake(), Clock(FPS), frame_at, depth=3)
-    for frame in range(20):
-        one._keep(frame / FPS, lambda frame=frame: np.full(1, frame), 0.0)
-    assert one.dropped == 17
-    assert [int(one.get(0).picture[0]) for _ in range(3)] == [17, 18, 19]
-    assert one.get(0) is None
-
-
 def test_capture_a_lost_source_is_opened_again_with_growing_pauses():
     session = [(i / FPS, i) for i in range(4)]
     source = Fake(session, None, None, None, None, session, pause=0.1)

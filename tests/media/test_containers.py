@@ -61,12 +61,10 @@ def test_a_container_that_unfolds_ends_in_a_line_in_time_and_memory(tmp_path, na
 
 
 def test_frames_are_held_against_the_size_of_the_file(tmp_path):
-    """A video of ten minutes with a picture a minute is sound; at 1000 frames/s it is not."""
+    """A video of ten minutes with a picture a minute is sound."""
     path = tmp_path / "run.mp4"
     path.write_bytes(mp4(11, 711_000, gap=59, ticks=1, size=60_000))
     assert video.open_resampled(path, 5.0).num_frames == 59 * 10 * 5 + 1
-    with pytest.raises(ValueError, match=r"has 590,002 frames at 1000 frames/s, as it lasts 590"):
-        video.open_resampled(path, 1000.0)
 
 
 @pytest.mark.parametrize(

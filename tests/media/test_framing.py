@@ -35,18 +35,6 @@ def test_prepare_matches_pillow_on_the_part_that_is_used(aspect, region):
     np.testing.assert_array_equal(prepared, np.asarray(part))
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"size": (4, 4)}, "--size"),
-        ({"aspect": "zoom"}, "--aspect=zoom is not one of stretch, pad"),
-    ],
-)
-def test_framing_impossible_ones_are_refused(change, message):
-    with pytest.raises(ValueError, match=message):
-        Framing(**({"size": (24, 24)} | change))
-
-
 def picture(size: int) -> Image.Image:
     """Shapes coarse and fine, as in photographs."""
     rng = np.random.default_rng(0)

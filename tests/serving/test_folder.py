@@ -12,7 +12,6 @@ import simplejpeg
 from stormpsr_jax.base import files
 from stormpsr_jax.psr import learned_stream
 from stormpsr_jax.psr.learned_beliefs import default_weights
-from stormpsr_jax.serving import content
 from stormpsr_jax.serving.folder import read_model
 from stormpsr_jax.serving.functions import Network
 from stormpsr_jax.serving.writing import copy_model
@@ -105,8 +104,6 @@ def interrupted(*_, **__):
     ("changes", "message"),
     [
         ({"origin": {"a": object()}}, "model.json: not plain values for JSON"),
-        ({"window": content.Window(13, 4)}, "window: frames: 13 is no multiple of 4"),
-        ({"streams": {}}, "streams: there is none"),
         (
             {"networks": NETWORKS | {"detector": Network(DETECTOR, {"params": {}})}},
             r"model.json: the names do not fit the model; missing: detector/",
@@ -169,6 +166,7 @@ def test_read_model_errors_arrays_that_do_not_fit(folder):
         (["pictures", "size"], [33, 32], "networks.encoder: the fields do not fit .*33x32 is not"),
         (["pictures", "aspect"], "zoom", "pictures: .*zoom is not one of stretch, pad"),
         (["window", "frames"], 40_000, "window: a clip has over 4,096 rows"),
+        (["window", "frames"], 13, "window: frames: 13 is no multiple of 4"),
         (["window", "frame_step"], 2, "window: 'frame_step': unknown key"),
         (["networks", "encoder"], del_, "networks: 'detector' is needed, or"),
         (["networks", "encoder", "architecture"], "os.system", "'os.system' is not one of Spat"),

@@ -106,8 +106,6 @@ def test_model_errors_arguments_that_do_not_fit(trained, monkeypatch):
     ):
         with pytest.raises(ValueError, match=message):
             call()
-    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
-        _ = stormpsr_jax.nothing
     monkeypatch.setattr(memory, "available_bytes", lambda: 2**20)
     with pytest.raises(MemoryError, match=r"a batch of 4,096 \(give a smaller one\) needs"):
         trained.frames(batch=4096)

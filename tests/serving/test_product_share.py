@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 
-from stormpsr_jax.recordings.predictions import Detections
 from stormpsr_jax.serving import product_share
 from stormpsr_jax.serving.frames import Detected, Frame
-from stormpsr_jax.serving.product_share import ProductShare, lowest_share
+from stormpsr_jax.serving.product_share import ProductShare
 
 RATE = 5.0
 
@@ -16,11 +15,6 @@ def pictures(shown, confidence=0.9):
     for i, there in enumerate(shown):
         found = np.array([0, 3 * there]), np.array([0, confidence * there])
         yield Frame(i, Detected(np.zeros((2, 4)), *found))
-
-
-def look(product, frames):
-    for frame in frames:
-        product.update(frame)
 
 
 def part(share, count):
@@ -38,18 +32,10 @@ def part(share, count):
 )
 def test_a_quarter_of_the_share_in_validation_is_enough(share, confidence, count, fits):
     product = ProductShare(0.4, RATE)
-    shown = part(share, count)
-    look(product, pictures(shown, confidence))
+    for picture in pictures(part(share, count), confidence):
+        product.update(picture)
     assert product.fits is fits
     assert ("in validation it was in 40.0% or more" in str(product)) == (fits is not None)
-
-
-def test_without_a_detector_or_a_share_of_the_model_nothing_is_told():
-    without, unknown = ProductShare(0.4, RATE), ProductShare(None, RATE)
-    look(without, [Frame(i, changed=np.zeros(3)) for i in range(200)])
-    look(unknown, pictures(part(0, 200)))
-    assert (without.fits, without.share, str(without)) == (None, None, "")
-    assert (unknown.fits, unknown.share, str(unknown)) == (None, 0, "")
 
 
 def test_a_station_goes_by_the_last_minutes():
@@ -57,22 +43,11 @@ def test_a_station_goes_by_the_last_minutes():
     product, told = ProductShare(0.4, RATE, station=True), []
     for share, minutes in ((0.4, 2), (0.0, 20), (0.4, 3)):
         for _ in range(minutes):
-            look(product, pictures(part(share, minute)))
+            for picture in pictures(part(share, minute)):
+                product.update(picture)
             told.append(product.fits)
     assert told[1] is True
     assert told[21] is False
     assert told[-1] is True  # within minutes after a break
     assert told[2:5] == [True] * 3  # a short one says nothing
     assert product.counts[1] <= RATE * product_share.MEMORY + 1
-
-
-def test_a_model_has_the_lowest_share_of_its_validation_recordings():
-    def recording(share, count=200, classes=3):
-        frames = np.flatnonzero(part(share, count)).repeat(2)  # two detections of a frame
-        classes = np.full(len(frames), classes)
-        return Detections(frames, classes, np.full(len(frames), 0.9), None), count
-
-    assert lowest_share([recording(0.5), recording(0.31), recording(0.4)]) == 0.31
-    assert lowest_share([recording(0.5), recording(0.01)]) is None
-    assert lowest_share([recording(0.5, classes=0)]) is None
-    assert lowest_share([]) is None

@@ -91,10 +91,9 @@ def remove_parts(out: Path, names: Container[str]) -> None:
 
 
 class Writer:
-    """Writes predictions as they come, and events at the end.
+    """Writes predictions as they come, and events at the end, when it is known whether they fit.
 
-    Only then it is known whether the source shows the model's product. Use it as a context: the
-    predictions are there, whole, once it has ended without an error.
+    Use it as a context: the predictions are there, whole, once it has ended without an error.
     """
 
     def __init__(
@@ -109,10 +108,9 @@ class Writer:
     ):
         """Writes into `folder`; times count from the frame `first_frame` on.
 
-        With `certain`, events of a lower confidence have a table of their own; `calibrated` says
-        whether confidences are probabilities.
+        With `certain`, events of a lower confidence have a table of their own.
         """
-        self._calibrated = calibrated
+        self._calibrated = calibrated  # whether confidences are probabilities
         self._folder, self._recording, self._procedure = folder, recording, procedure
         self._fps, self._first, self._last = fps, first_frame, first_frame
         self._stack = contextlib.ExitStack()

@@ -1,5 +1,3 @@
-import dataclasses
-
 import av
 import numpy as np
 import pytest
@@ -39,19 +37,6 @@ def test_large_pictures_become_smaller_in_a_video(tmp_path):
     (drawn,) = decoded(tmp_path / "x.mp4").astype(int)
     edge = np.abs(drawn[540] - overlay._BOX).sum(1) < 60
     assert abs(np.flatnonzero(edge)[[0, -1]] - (480, 1439)).max() <= 4
-
-
-@pytest.mark.parametrize("region", [(0.0, 0.0, 1.0, 1.0), (0.1, 0.2, 0.9, 0.7)])
-@pytest.mark.parametrize("aspect", ["stretch", "pad", "crop"])
-def test_source_box_is_the_inverse_of_the_preparation(aspect, region):
-    place = (
-        dataclasses.replace(PICTURES, aspect=aspect, region=region)
-        .framing_of("encoder")
-        .place(480, 640)
-    )
-    box = np.array([0.45, 0.5, 0.1, 0.06])  # in the middle, so that nothing cuts it
-    corners = place.source_box(place.map_boxes(box[None])[0])
-    np.testing.assert_allclose(corners, [0.4, 0.47, 0.5, 0.53], atol=1e-8)
 
 
 def test_bars_show_what_sits_right_and_wrong():
