@@ -114,9 +114,9 @@ def open_video(path: Path) -> Iterator[tuple[Any, Any]]:
             ) from error
         except av.error.FFmpegError as error:
             raise ValueError(
-                f"{place}: is not a video that can be read ({error.strerror}): it is cut off (copy "
-                f"it again), or not of the containers {CONTAINERS} with frames of up to "
-                f"{MAX_FRAME_PIXELS:,} pixels ({_CONVERT})"
+                f"{place}: is not a video that can be read ({error.strerror}): if it is cut off, "
+                f"copy it again; of containers, {CONTAINERS} are read, of frames those of up to "
+                f"{MAX_FRAME_PIXELS:,} pixels: {_CONVERT}"
             ) from error
         except (EOFError, RuntimeError, OverflowError, UnicodeDecodeError) as error:
             raise ValueError(f"{place}: cannot be read ({error})") from error
