@@ -14,7 +14,7 @@ import os
 import re
 import struct
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -75,15 +75,8 @@ class ImageFiles:
         return next(self.read())
 
     def fingerprint(self) -> int:
-        """Returns a number to tell other content of files by, of which three are opened.
-
-        It is of how many bytes each has: of pictures that are exchanged hardly one has as many.
-        """
-        paths = self._paths()
-        with read_errors(self.folder):
-            sizes = ",".join(str(path.stat().st_size) for path in paths)
-        ends = (paths[0], paths[len(paths) // 2], paths[-1])
-        return zlib.crc32(f"{sizes} {[fingerprint(path) for path in ends]}".encode())
+        """See `fingerprint_all`."""
+        return fingerprint_all(self._paths())
 
     def _paths(self) -> list[Path]:
         numbers = number_images(self.folder, folders.entries(self.folder)[1])
@@ -132,6 +125,17 @@ def read_file(path: Path) -> bytes:
             "it is not read"
         )
     return content
+
+
+def fingerprint_all(paths: Sequence[Path]) -> int:
+    """Returns a number to tell other content of files by, of which three are opened.
+
+    It is of how many bytes each has: of pictures that are exchanged hardly one has as many.
+    """
+    with read_errors(paths[0].parent):
+        sizes = ",".join(str(path.stat().st_size) for path in paths)
+    ends = (paths[0], paths[len(paths) // 2], paths[-1])
+    return zlib.crc32(f"{sizes} {[fingerprint(path) for path in ends]}".encode())
 
 
 def fingerprint(path: Path) -> int:
