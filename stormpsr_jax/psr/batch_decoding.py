@@ -1,9 +1,7 @@
 """Whole recordings, with many thresholds at hardly more than the cost of one.
 
-The events are those of `accumulation.Decoder`. How evidence adds up does not depend on a threshold,
-and no component's evidence on another's state. So a sum is followed once from each frame at which
-it begins, as far as the highest threshold needs: a threshold is exceeded where the sum first rises
-above it, which is where it is higher than ever before.
+The events are those of `accumulation.Decoder`. The evidence of a component depends neither on a
+threshold nor on another one's state, so it is worked out once for all thresholds.
 """
 
 import bisect
@@ -11,7 +9,7 @@ import dataclasses
 import functools
 import itertools
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -97,88 +95,64 @@ def decode_each(
     for settings, group in itertools.groupby(candidates, key=alike):
         limits, start = [thresholds(variant, one) for one in group], len(found)
         found += [[] for _ in limits]
-        weight = weight_of(stream, settings)
+        weight, likely_from = weight_of(stream, settings), gate(settings)
         some = (confidences > settings.confidence) & (classes > 0)
         seen = windows if weight == 1 else frames[some]
         known = some & (classes <= procedure.num_states)
-        shown, sure = procedure.states[classes[known] - 1], confidences[known]
+        shown, sure = procedure.states[classes[known] - 1], (1 - weight) * confidences[known]
         for k, initial in enumerate(variant.initial_state):
-            rows = (frames[known], shown[:, k], sure), (windows, likely[:, k])
-            sums = _Sums(settings, weight, seen, *rows)
+            changed = likely[:, k] > likely_from
+            of_windows = windows[changed], weight * likely[changed, k]
+            evidence = []
+            for bit in (0, 1):  # the state that a flip ends
+                flips = shown[:, k] != bit
+                evidence.append(_evidence((frames[known][flips], sure[flips]), of_windows, seen))
             for events, of_parts in zip(found[start:], limits, strict=True):
-                bit, frame = initial, -1
-                while (one := sums.first_above(of_parts[k][bit], bit, frame)) is not None:
+                for one, bit in _flips(evidence, of_parts[k], initial, settings):
                     events.append(event(one, 3 * k + 2 * bit))
-                    bit, frame = 1 - bit, one.last
     return [sorted(events, key=operator.attrgetter("frame", "step_id")) for events in found]
 
 
-class _Sums:
-    """The sums of a component, by the state that a flip ends and the frame at which they begin.
+def _evidence(
+    shown: tuple[np.ndarray, np.ndarray], changes: tuple[np.ndarray, np.ndarray], seen: np.ndarray
+) -> list[tuple]:
+    """The evidence for a flip, as `Sum.add` takes it.
 
     Args:
-        weight: of the windows.
+        shown, changes: frames, ascending, and the evidence of detections and windows there.
         seen: frames that show something.
-        shown: frames, the component's state as detected at them, and the confidence of that.
-        changes: frames, and P(the component changed inside the window that ends at them).
     """
-
-    def __init__(
-        self,
-        settings: Settings,
-        weight: float,
-        seen: np.ndarray,
-        shown: tuple[np.ndarray, np.ndarray, np.ndarray],
-        changes: tuple[np.ndarray, np.ndarray],
-    ) -> None:
-        self._settings, self._weight, self._seen = settings, weight, seen
-        self._shown, self._changes = shown, changes
-        self._evidence: dict[int, list[tuple]] = {}
-        self._courses: dict[tuple[int, int], _Course] = {}
-
-    def first_above(self, threshold: float | None, bit: int, start: int) -> Sum | None:
-        """Returns the sum where it first exceeds a threshold; None if it never does, or may not."""
-        if threshold is None:
-            return None
-        if bit not in self._evidence:
-            self._evidence[bit] = self._of(bit)
-        if (bit, start) not in self._courses:
-            self._courses[bit, start] = _Course(self._evidence[bit], self._settings, start)
-        return self._courses[bit, start].first_above(threshold)
-
-    def _of(self, bit: int) -> list[tuple]:
-        """The evidence for the flip from a state, as `Sum.add` takes it."""
-        frames, states, sure = self._shown
-        windows, likely = self._changes
-        flips, changed = states != bit, likely > gate(self._settings)
-        every = np.union1d(frames[flips], windows[changed])
-        y_s, y_t = np.zeros((2, len(every)))
-        y_s[np.searchsorted(every, frames[flips])] = (1 - self._weight) * sure[flips]
-        y_t[np.searchsorted(every, windows[changed])] = self._weight * likely[changed]
-        before, after = (np.searchsorted(self._seen, every, side) for side in ("left", "right"))
-        columns = (every, y_s, y_t, before, after)
-        return list(zip(*(column.tolist() for column in columns), strict=True))
+    every = np.union1d(shown[0], changes[0])
+    y_s, y_t = np.zeros((2, len(every)))
+    y_s[np.searchsorted(every, shown[0])] = shown[1]
+    y_t[np.searchsorted(every, changes[0])] = changes[1]
+    before, after = (np.searchsorted(seen, every, side) for side in ("left", "right"))
+    columns = (every, y_s, y_t, before, after)
+    return list(zip(*(column.tolist() for column in columns), strict=True))
 
 
-class _Course:
-    """A sum from the frame on at which it begins, as far as a threshold has asked for it."""
+def _flips(
+    evidence: Sequence[Sequence[tuple]],
+    limits: tuple[float | None, float | None],
+    bit: int,
+    settings: Settings,
+) -> Iterator[tuple[Sum, int]]:
+    """Yields the sums of a component that exceed T, each with the state that its flip ends.
 
-    def __init__(self, evidence: list[tuple], settings: Settings, start: int) -> None:
-        self._evidence, self._settings = evidence, settings
-        self._next = bisect.bisect_right(evidence, start, key=operator.itemgetter(0))
-        self._sum = Sum(blocked_until=start + settings.window if start >= 0 else -1)
-        self._records: list[Sum] = []  # wherever it was higher than ever before
-
-    def first_above(self, threshold: float) -> Sum | None:
-        one, i, records, evidence = self._sum, self._next, self._records, self._evidence
-        highest = records[-1].total if records else 0.0
-        while highest <= threshold and i < len(evidence):
-            one = one.add(self._settings, *evidence[i])
-            i += 1
-            if one.total > highest:
-                highest = one.total
-                records.append(one)
-        self._sum, self._next = one, i
-        if highest <= threshold:
-            return None
-        return records[bisect.bisect_right(records, threshold, key=operator.itemgetter(0))]
+    Args:
+        evidence, limits: of its flips from 0 and from 1; T is None where it may not flip.
+        bit: its first state.
+    """
+    one = Sum()
+    start = 0
+    while (limit := limits[bit]) is not None:
+        for row in itertools.islice(evidence[bit], start, None):
+            one = one.add(settings, *row)
+            if one.total > limit:
+                break
+        else:
+            return
+        yield one, bit
+        bit, frame = 1 - bit, one.last
+        start = bisect.bisect_right(evidence[bit], frame, key=operator.itemgetter(0))
+        one = Sum(blocked_until=frame + settings.window)
