@@ -5,8 +5,8 @@ component k, 3k + 1 installs it incorrectly, 3k + 2 removes it. A state has 1 fo
 is there, 0 for one that is not and -1 for an incorrect one. What happens when is (frame, step id).
 
 `accumulate` makes steps of what is seen at each frame. `score_recording` and `summarise` give POS,
-F1 and delay, `order_similarity_of_sets` POS where steps share a frame, `score_segments` figures of
-frames, and `score_wrong_parts` says how many incorrect installations were reported as installed.
+F1 and delay, `order_similarity_of_sets` POS where steps share a frame, and `score_wrong_parts` says
+how many incorrect installations were reported as installed.
 Times are frames, or seconds where a name ends in _s; what is undefined is None. An argument that is
 wrong is a ValueError that names it, and the row.
 
@@ -85,13 +85,7 @@ from stormpsr_jax.psr.accumulation import DECODERS, STREAMS, Decoder, Settings, 
 from stormpsr_jax.psr.batch_decoding import decode
 from stormpsr_jax.psr.evaluation import evaluate
 from stormpsr_jax.psr.events import Event
-from stormpsr_jax.psr.metrics import (
-    match_steps,
-    order_similarity,
-    score_recording,
-    score_segments,
-    summarise,
-)
+from stormpsr_jax.psr.metrics import match_steps, order_similarity, score_recording, summarise
 from stormpsr_jax.psr.monitor import Alert, Monitor
 from stormpsr_jax.psr.step_sets import order_similarity as order_similarity_of_sets
 from stormpsr_jax.psr.wrong_parts import score_recording as score_wrong_parts
@@ -110,7 +104,7 @@ from stormpsr_jax.recordings.steps import states_per_frame, states_to_steps, ste
 
 # In the order of the API's page: functions on arrays, what has a procedure, files.
 __all__ = ["accumulate", "match_steps", "order_similarity", "order_similarity_of_sets"]
-__all__ += ["score_recording", "score_segments", "score_wrong_parts", "summarise"]
+__all__ += ["score_recording", "score_wrong_parts", "summarise"]
 __all__ += ["states_per_frame", "states_to_steps", "steps_to_states", "wrong_installations"]
 __all__ += ["DECODERS", "STREAMS", "Alert", "Decoder", "Detections", "Event", "Monitor"]
 __all__ += ["Procedure", "Settings", "TemporalPredictions", "Variant", "decode", "load_procedure"]

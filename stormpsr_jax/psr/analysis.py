@@ -142,7 +142,6 @@ def overview(result: Mapping[str, Any]) -> str:
     parts = {
         "incorrect installations": wrong,
         "correct installations": right,
-        "states frame by frame": tables.format_rows(metrics.segments_table(result)),
     }
     how = []
     for name, entry in result["streams"].items():
@@ -318,7 +317,6 @@ TABLES: dict[str, Callable[[Mapping[str, Any]], Rows]] = {
     "tolerance": tolerance_table,
     "occlusion": occlusion_table,
     "wrong": wrong_parts.summary_table,
-    "segments": metrics.segments_table,
     "installations": wrong_parts.installations_table,
     "reliability": calibration.table,
 }

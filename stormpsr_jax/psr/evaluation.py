@@ -185,10 +185,6 @@ def evaluate_recordings(
                     recording.frames, recording.states, steps, fps, unsure
                 ),
             }
-            counted = metrics.scored_steps(found["events"], recording.with_errors)
-            rows[name]["segments"] = metrics.score_segments(
-                recording.truth, counted, recording.variant.initial_state, recording.last_frame
-            )
             if recording.visibility is not None:
                 rows[name]["visible"] = _visible(recording.visibility, truth)
         entry = results[stream.name] = summarise(rows)
@@ -197,7 +193,6 @@ def evaluate_recordings(
             seen = [row["seen"] for row in rows.values()]
             entry["seen"] = headline.over_recordings(seen, headline.exact_mean)
             entry["seen"]["wrong"] = wrong_parts.summarise(row["wrong"] for row in seen)
-        entry["segments"] = metrics.summarise_segments(row["segments"] for row in rows.values())
         if protocol == "paper":
             entry["reliability"] = calibration.reliability(judged)
         entry["settings"] = dataclasses.asdict(own if decision is None else decision.settings)

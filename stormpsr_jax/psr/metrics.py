@@ -1,17 +1,8 @@
-"""Protocol `paper`: POS, F1 and delay of recognised steps, and of frames segmental metrics.
+"""Protocol `paper`: POS, F1 and delay of recognised steps.
 
-POS, F1 and the delay τ are those of Schoonbeek et al., IndustReal (WACV 2024), which STORM-PSR
-(arXiv 2510.12385) reports too. Where the papers leave a choice open, ours is said at the function
-that makes it. Steps are (frame, step id), in any order: rows, also of events, or an array (N, 2).
-
-Segmental metrics and frame accuracy are for those who compare with action segmentation. The class
-of a frame is the state of all components: that of the labels, and the one that a stream has
-reported by then. Both begin in the variant's initial state, a class like any other; nothing is
-background. F1@k is that of Lea et al., "Temporal Convolutional Networks for Action Segmentation and
-Detection" (CVPR 2017): a segment is right if its overlap (intersection over union) with a true one
-of its class is at least k %, once for each true one. The edit score is 1 less Levenshtein's
-distance of the orders of segments (substitution 1) by the longer length. Over recordings accuracy
-and F1@k are pooled, and the edit score is a mean.
+They are those of Schoonbeek et al., IndustReal (WACV 2024), which STORM-PSR (arXiv 2510.12385)
+reports too. Where the papers leave a choice open, ours is said at the function that makes it. Steps
+are (frame, step id), in any order: rows, also of events, or an array (N, 2).
 """
 
 import collections
@@ -21,11 +12,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from stormpsr_jax.psr import arguments, headline
 from stormpsr_jax.psr.arguments import Step
-from stormpsr_jax.recordings.steps import steps_to_states
 
 Pair = tuple[int, int, int]  # step id, true frame, predicted frame
 MAX_PAIRS = 4 * 10**6  # of a labelled and a recognised step that POS compares, in two seconds
@@ -339,87 +327,3 @@ def summarise(recordings: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         "pooled_recall": tp / (tp + fn) if tp + fn else (0.0 if truths else None),
         "undefined": undefined,
     }
-
-
-# --- Frames and segments --------------------------------------------------------------------------
-
-
-OVERLAPS = (10, 25, 50)  # per cent
-
-
-def score_segments(
-    truth: Iterable[Step],
-    predicted: Iterable[Step],
-    initial_state: Sequence[int] | str,
-    last: int,
-) -> dict[str, Any]:
-    """Scores the frames 0…`last` of a recording, as action segmentation does.
-
-    The class of a frame is the state of all components; nothing is background. F1@k is that of Lea
-    et al. (CVPR 2017), the edit score 1 less Levenshtein's distance by the longer order.
-
-    >>> scores = score_segments([(40, 0), (70, 3)], [(50, 0)], "00", 99)
-    >>> scores["accuracy"], scores["edit"], scores["f1@25"]
-    (0.6, 0.6666666666666667, 0.8)
-
-    Args:
-        truth, predicted: rows (frame, step id, …) or an array (N, 2), in any order.
-        initial_state: (K,) before the first step, or a text such as "01".
-        last: the recording's last frame.
-
-    Returns:
-        "accuracy", "edit" and "f1@10", …, in 0…1, and what sums over recordings need: "frames",
-        "correct" (frames), "tp" (for each of `OVERLAPS`), and "segments" (true and found).
-
-    Raises:
-        ValueError: a step of no component of the state.
-    """
-    (true, a), (predicted, b) = (_runs(steps, initial_state, last) for steps in (truth, predicted))
-    same = (a[:, None] == b).all(axis=2)  # (true, found segments)
-    ends = np.minimum(true[1:, None], predicted[1:])
-    common = np.maximum(ends - np.maximum(true[:-1, None], predicted[:-1]), 0) * same
-    share = common / (np.diff(true)[:, None] + np.diff(predicted) - common)
-    best = share.argmax(axis=0)  # each goes by the true one that it overlaps most
-    tp = [len(np.unique(best[share.max(axis=0) >= k / 100])) for k in OVERLAPS]
-    row = {"frames": last + 1, "correct": int(common.sum()), "tp": tp, "segments": [*same.shape]}
-    return {**_pooled([row]), "edit": 1 - _distance(same) / max(same.shape), **row}
-
-
-def summarise_segments(rows: Iterable[Mapping[str, Any]]) -> dict[str, float]:
-    """Returns the figures of a stream from what `score_segments` gives for its recordings."""
-    rows = list(rows)
-    return {**_pooled(rows), "edit": headline.exact_mean([row["edit"] for row in rows])}
-
-
-def segments_table(result: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """A row per stream of metrics.json that has such figures."""
-    streams = result["streams"].items()
-    return [{"stream": stream, **s["segments"]} for stream, s in streams if "segments" in s]
-
-
-def _runs(
-    steps: Iterable[Step], initial_state: Sequence[int] | str, last: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """The starts of the segments and the end of the last one (M + 1,), and the states (M, K)."""
-    frames, states = steps_to_states(steps, initial_state, -1)
-    bounds = np.clip(np.append(frames, last + 1), 0, last + 1)
-    kept = np.diff(bounds) > 0
-    return np.append(bounds[:-1][kept], last + 1), states[kept]
-
-
-def _pooled(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    correct, frames = (sum(row[key] for row in rows) for key in ("correct", "frames"))
-    tp = np.sum([row["tp"] for row in rows], axis=0).tolist()
-    num = sum(sum(row["segments"]) for row in rows)
-    f1 = {f"f1@{k}": 2 * right / num for k, right in zip(OVERLAPS, tp, strict=True)}
-    return {"accuracy": correct / frames, **f1}
-
-
-def _distance(same: np.ndarray) -> int:
-    """Levenshtein's distance of two sequences, of which elements (M, N) are the same."""
-    row = list(range(same.shape[1] + 1))
-    for i, equal in enumerate(same.tolist(), 1):
-        corner, row[0] = row[0], i
-        for j, one in enumerate(equal, 1):
-            corner, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, corner + (not one))
-    return row[-1]

@@ -71,12 +71,6 @@ class LabelledPredictions:
         """Returns the predictions of a kind of `KINDS`; None where there are none."""
         return getattr(self, KINDS[kind].field)
 
-    @property
-    def last_frame(self) -> int:
-        """The last frame of which labels or predictions say anything."""
-        known = [self.frames, *(getattr(self.of_kind(kind), "frames", []) for kind in KINDS)]
-        return max([0, *(frame for frame, _ in self.truth), *(int(f[-1]) for f in known if len(f))])
-
     def states_at(self, frames: np.ndarray) -> np.ndarray:
         """Returns the true states (N, K) at frames (N,); the first also holds before its frame.
 

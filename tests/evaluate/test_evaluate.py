@@ -45,7 +45,6 @@ def test_evaluate_contract_of_metrics_json(files, capsys):
     assert result["streams"]["storm"]["settings"]["threshold"] == 1
     shown = capsys.readouterr().out
     assert "storm: Decoder expected, threshold 1.0, decay 0.75, weight 0.5, floor 0.5." in shown
-    assert f"storm        {result['streams']['storm']['segments']['accuracy']:.3f}" in shown
     assert "\nNever tested on an incorrect installation: these recordings show none." in shown
     evaluate.main([word for word in command(files) if not word.startswith("--out")])
     assert capsys.readouterr().out.startswith("stream ")
