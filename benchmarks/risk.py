@@ -186,7 +186,7 @@ def rows_of(procedure: Procedure, recordings: Recordings, kind: str) -> list[dic
     """A row for what is seen, whose bar is None, and one per bar for what is right."""
     weights = default_weights(kind)
     settings = LEARNED.defaults(weights)
-    bars = LEARNED.candidates.bars(settings)
+    bars = LEARNED.bars(settings)
     if kind != "scores":
         recordings = {
             name: dataclasses.replace(r, scores=of_kind(r, kind, procedure))
@@ -212,7 +212,7 @@ def scored(
         name: LEARNED.decode_each(
             procedure,
             r,
-            [LEARNED.candidates.with_bar(settings, bar) for bar in (None, *bars)],
+            [LEARNED.with_bar(settings, bar) for bar in (None, *bars)],
             weights,
         )
         for name, r in recordings.items()

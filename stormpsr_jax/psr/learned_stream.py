@@ -17,7 +17,6 @@ import numpy as np
 
 from stormpsr_jax.psr.accumulation import Settings
 from stormpsr_jax.psr.calibration import Calibration
-from stormpsr_jax.psr.candidates import Candidates
 from stormpsr_jax.psr.events import Event, Observation, check_same
 from stormpsr_jax.psr.learned_beliefs import Belief, Filter, Weights
 from stormpsr_jax.psr.learned_events import (
@@ -170,32 +169,6 @@ _OF_KIND = {
 }
 
 
-class LearnedCandidates(Candidates):
-    """Of the learned fusion: its default settings, with what may vary."""
-
-    # As the few settings are all sound, the faster one is given up only for one that is better by
-    # nearly a whole standard error.
-    within = 0.9
-
-    def grid(self, base: Settings, chosen: Mapping[str, Any]) -> list[LearnedSettings]:
-        """Returns the default settings with thresholds of removals that are not expected."""
-        return [LearnedSettings(unexpected=unexpected) for unexpected in UNEXPECTED]
-
-    def fixed_settings(
-        self, procedure: Procedure, base: Settings, threshold: float = 0.0, paper: bool = True
-    ) -> list[LearnedSettings]:
-        """Returns the default settings; too few recordings tell whether people rework."""
-        return [LearnedSettings() if paper else LearnedSettings(unexpected=UNEXPECTED[1])]
-
-    def bars(self, settings: LearnedSettings) -> tuple[float, ...]:
-        """Returns log odds of the part's own evidence."""
-        return BARS
-
-    def with_bar(self, settings: LearnedSettings, bar: float | None) -> LearnedSettings:
-        """Returns the settings with `sure`."""
-        return dataclasses.replace(settings, sure=bar)
-
-
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class LearnedStream(Stream):
     """The learned fusion as a stream; its settings are `LearnedSettings`."""
@@ -276,6 +249,24 @@ class LearnedStream(Stream):
             recording.believed = of, belief
         return recording.believed[1]
 
+    def grid(self, base: Settings, chosen: Mapping[str, Any]) -> list[LearnedSettings]:
+        """Returns the default settings with thresholds of removals that are not expected."""
+        return [LearnedSettings(unexpected=unexpected) for unexpected in UNEXPECTED]
+
+    def fixed_settings(
+        self, procedure: Procedure, base: Settings, threshold: float = 0.0, paper: bool = True
+    ) -> list[LearnedSettings]:
+        """Returns the default settings; too few recordings tell whether people rework."""
+        return [LearnedSettings() if paper else LearnedSettings(unexpected=UNEXPECTED[1])]
+
+    def bars(self, settings: LearnedSettings) -> tuple[float, ...]:
+        """Returns log odds of the part's own evidence."""
+        return BARS
+
+    def with_bar(self, settings: LearnedSettings, bar: float | None) -> LearnedSettings:
+        """Returns the settings with `sure`."""
+        return dataclasses.replace(settings, sure=bar)
+
 
 def reporters_of(settings: LearnedSettings) -> tuple[LearnedSettings, LearnedSettings]:
     """Returns the settings of who says what is right, and what was seen; without a bar, the same.
@@ -339,7 +330,9 @@ LEARNED = LearnedStream(
     threshold="install",
     decoders=("expected",),  # it completes what a variant allows, as that does
     fitted=True,
-    candidates=LearnedCandidates(),
+    # As the few settings are all sound, the faster one is given up only for one that is better by
+    # nearly a whole standard error.
+    within=0.9,
     look=Look(
         title="Learned fusion",
         short="Learned",

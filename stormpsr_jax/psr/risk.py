@@ -183,10 +183,9 @@ def decide(
     """
     if not 0 <= risk <= 1:
         raise ValueError(f"risk {risk} is not in 0…1")
-    own = stream.candidates
     if risk == 1:
-        return Decision(own.with_bar(settings, None), risk)
-    bars = own.bars(settings)
+        return Decision(stream.with_bar(settings, None), risk)
+    bars = stream.bars(settings)
     if control is None or tuple(control.bars) != bars:  # or of an earlier version
         control = Control(bars, (0.0,) * len(bars), 0)
     prior = PRIOR[kind] if kind is not None and stream.fitted else None
@@ -205,7 +204,7 @@ def decide(
         possible = next((one for one, s in shares if s is not None and s <= 0.5), None)
     holds = bar is not None and control.bound(bar) <= risk + 1e-12
     return Decision(
-        own.with_bar(settings, CAP if bar is None else bar),  # which no evidence exceeds
+        stream.with_bar(settings, CAP if bar is None else bar),  # which no evidence exceeds
         risk,
         risk if holds else None,
         n,
@@ -245,8 +244,8 @@ def decode_bars(
     calibration: Calibration | None = None,
 ) -> BarResults:
     """Decodes a recording at each bar of a stream."""
-    bars = stream.candidates.bars(settings)
-    candidates = [stream.candidates.with_bar(settings, bar) for bar in bars]
+    bars = stream.bars(settings)
+    candidates = [stream.with_bar(settings, bar) for bar in bars]
     found = stream.decode_each(procedure, recording, candidates, weights, calibration=calibration)
     steps = [[event[:2] for event in reports(events)] for events in found]
     frames, states = recording.frames, recording.states
@@ -292,7 +291,7 @@ def measure(
         decode_bars(procedure, r, stream, settings, None if weights is None else weights[name])
         for name, r in recordings.items()
     ]
-    return control_of(stream.candidates.bars(settings), found)
+    return control_of(stream.bars(settings), found)
 
 
 class Bars:
@@ -309,7 +308,7 @@ class Bars:
     ) -> None:
         self._procedure, self._recordings = procedure, recordings
         self._stream, self._settings, self._weights = stream, settings, weights
-        self._calibration, self.bars = calibration, stream.candidates.bars(settings)
+        self._calibration, self.bars = calibration, stream.bars(settings)
         how = stream, settings, weights, calibration
         self._found = {n: decode_bars(procedure, r, *how) for n, r in recordings.items()}
 
@@ -324,7 +323,7 @@ class Bars:
         """Returns a recording's events as all others decide."""
         settings = self.decide(asked, left_out=name).settings
         for bar, events in zip(self.bars, self._found[name].events, strict=True):
-            if self._stream.candidates.with_bar(self._settings, bar) == settings:
+            if self._stream.with_bar(self._settings, bar) == settings:
                 return events
         one, how = self._recordings[name], self._weights
         return self._stream.decode(

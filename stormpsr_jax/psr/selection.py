@@ -4,7 +4,7 @@ The score of a setting on a recording is in docs/psr.md#decoding. F1 alone picks
 thresholds; with POS and the delay in it, no stream is chosen by other wishes than another. Of a few
 recordings many settings differ by chance. So the one with the best mean is not taken, but the
 fastest that is hardly worse: of those whose mean is within so many standard errors of the best
-(`Candidates.within`), taken over the recordings' differences to it, the one with the least mean
+(`Stream.within`), taken over the recordings' differences to it, the one with the least mean
 delay (the rule of Breiman et al., Classification and Regression Trees, 1984, in pairs; theirs is a
 whole standard error, and benchmarks/results/psr-protocols.md has what that costs). Whatever is
 worse than the best somewhere and better nowhere is a whole standard error off or more: one
@@ -13,13 +13,13 @@ recording that goes wrong is never taken for chance.
 A stream that reads what stream `asd` reads, and more, is there to do better than it; if all of its
 settings are worse than the chosen one of `asd`, it has the fixed ones.
 
-Each stream says what it is chosen from (`Candidates.grid`, `Candidates.refinements`). Of sums of
+Each stream says what it is chosen from (`Stream.grid`, `Stream.refinements`). Of sums of
 evidence, floor, gate and weight are chosen without removals, then the thresholds of installations
 and of removals together. The beliefs that a fitted stream has of a recording have to be those of
 weights that have not seen it.
 
 Fewer than MIN_RECORDINGS recordings give no standard error to go by, and without a true positive
-there is no delay: then they are fixed ones (`Candidates.fixed_settings`). They are those of the
+there is no delay: then they are fixed ones (`Stream.fixed_settings`). They are those of the
 paper, but that stream `asd` keeps its sums on frames that show nothing.
 """
 
@@ -33,7 +33,6 @@ import numpy as np
 from stormpsr_jax.psr import calibration, metrics, risk, streams, wrong_parts
 from stormpsr_jax.psr.accumulation import Settings
 from stormpsr_jax.psr.calibration import Calibration
-from stormpsr_jax.psr.candidates import Candidates
 from stormpsr_jax.psr.events import Event, reports
 from stormpsr_jax.psr.learned_beliefs import Weights
 from stormpsr_jax.psr.stream import Stream
@@ -112,7 +111,7 @@ def select(
     for stream in streams.available(recordings, base.decoder):
         if stream.fitted and weights is None:
             continue
-        own, held_out = stream.candidates, weights if stream.fitted else None
+        held_out = weights if stream.fitted else None
 
         def rated(
             candidates: Sequence[Any], stream: Stream = stream, held_out: HeldOut | None = held_out
@@ -124,11 +123,11 @@ def select(
             known = {name: choice.settings for name, choice in chosen.items()}
             reads_more = set(stream.needs) > set(BASELINE.needs)
             least = chosen.get(BASELINE.name) if reads_more else None
-            best = pick(_no_worse(rated(own.grid(base, known)), least), own.within)
-            if best is not None and (finer := own.refinements(best.settings)):
-                best = pick(_no_worse(rated(finer), least), own.within)
+            best = pick(_no_worse(rated(stream.grid(base, known)), least), stream.within)
+            if best is not None and (finer := stream.refinements(best.settings)):
+                best = pick(_no_worse(rated(finer), least), stream.within)
         if best is None:
-            choices = rated(own.fixed_settings(procedure, base, threshold, choose == "paper"))
+            choices = rated(stream.fixed_settings(procedure, base, threshold, choose == "paper"))
             best = next((c for c in choices if c.delay_s is not None), choices[0])
             best = dataclasses.replace(best, fixed=True)
         if stream.fitted:
@@ -204,7 +203,7 @@ def _no_worse(choices: Sequence[Choice], least: Choice | None) -> list[Choice]:
     ]
 
 
-def pick(choices: Sequence[Choice], within: float = Candidates.within) -> Choice | None:
+def pick(choices: Sequence[Choice], within: float = Stream.within) -> Choice | None:
     """Returns the fastest within so many standard errors of the best, of equals the first.
 
     None if none has found a step.

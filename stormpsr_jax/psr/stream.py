@@ -11,9 +11,8 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from stormpsr_jax.psr.accumulation import DECODERS
+from stormpsr_jax.psr.accumulation import DECODERS, Settings
 from stormpsr_jax.psr.calibration import Calibration
-from stormpsr_jax.psr.candidates import Candidates
 from stormpsr_jax.psr.events import Event, Observation, OnlineDecoder
 from stormpsr_jax.psr.learned_beliefs import Weights
 from stormpsr_jax.recordings.evaluation_set import LabelledPredictions
@@ -54,8 +53,8 @@ class Stream(abc.ABC):
         decoders: of `accumulation.DECODERS` those that it has.
         fitted: whether it goes by `Weights`, which are fitted on labelled recordings; then its
             confidences are probabilities.
-        candidates: what its settings are chosen from.
         look: how it is shown.
+        within: how many standard errors of the best the chosen settings may be (`selection.py`).
     """
 
     name: str
@@ -64,8 +63,8 @@ class Stream(abc.ABC):
     threshold: str = "threshold"
     decoders: tuple[str, ...] = DECODERS
     fitted: bool = False
-    candidates: Candidates
     look: Look
+    within: float = 0.25
 
     def defaults(self, weights: Weights | None) -> Any:
         """Returns the settings that nobody chose: of a fitted stream, what suits its weights."""
@@ -124,6 +123,52 @@ class Stream(abc.ABC):
             )
             found.append([e for at, seen in pictures(recording) for e in decoder.observe(at, seen)])
         return found
+
+    # --- What settings are chosen from ------------------------------------------------------------
+
+    @abc.abstractmethod
+    def grid(self, base: Settings, chosen: Mapping[str, Any]) -> list[Any]:
+        """Returns the settings that the stream is chosen from; only what matters to it varies.
+
+        Args:
+            base: all that does not vary.
+            chosen: the settings of the streams that stand before it in the list, by name.
+        """
+
+    def refinements(self, settings: Any) -> list[Any]:
+        """Returns settings to choose from in a second round, those of the first among them."""
+        return []
+
+    @abc.abstractmethod
+    def fixed_settings(
+        self, procedure: Procedure, base: Settings, threshold: float = 0.0, paper: bool = True
+    ) -> list[Any]:
+        """Returns settings that nobody chose; the first that finds a step counts.
+
+        Args:
+            base: has what is not fixed.
+            threshold: if not 0 it is that one, of a stream whose threshold is a T of summed
+                evidence.
+            paper: those of the paper; otherwise those that hold best where nothing can be chosen.
+        """
+
+    def bars(self, settings: Any) -> tuple[float, ...]:
+        """Returns bars for installations, ascending: the higher, the fewer are accepted.
+
+        By itself they are multiples of the threshold T of summed evidence.
+        """
+        return tuple(max(settings.threshold, 0.5) * factor for factor in (1, 1.5, 2, 3, 5, 8, 20))
+
+    def with_bar(self, settings: Any, bar: float | None) -> Any:
+        """Returns the settings with a bar for installations; None leaves it out.
+
+        ValueError if they are of the naive decoder, which has no threshold to raise.
+        """
+        if bar is None:
+            return settings
+        if settings.decoder == "naive":
+            raise ValueError("decoder 'naive' has no thresholds, and so no bar for a risk")
+        return dataclasses.replace(settings, threshold=bar)
 
 
 def pictures(recording: LabelledPredictions) -> Iterator[tuple[int, Observation]]:

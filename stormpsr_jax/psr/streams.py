@@ -4,12 +4,13 @@
 """
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from stormpsr_jax.psr import batch_decoding
 from stormpsr_jax.psr.accumulation import Decoder, Settings
 from stormpsr_jax.psr.calibration import Calibration
-from stormpsr_jax.psr.candidates import CONFIDENCES, GATES, WEIGHTS, SumCandidates
 from stormpsr_jax.psr.events import Event
 from stormpsr_jax.psr.learned_beliefs import Weights
 from stormpsr_jax.psr.learned_stream import LEARNED
@@ -17,12 +18,31 @@ from stormpsr_jax.psr.stream import Look, Stream
 from stormpsr_jax.recordings.evaluation_set import LabelledPredictions
 from stormpsr_jax.recordings.procedure import Procedure, Variant
 
+THRESHOLDS = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0)
+# Removals are rarer than installations, so a threshold below that of these is not looked at.
+REMOVALS = (1.5, 3.0, 6.0, 12.0, 24.0)
+CONFIDENCES = (0.3, 0.5, 0.7, 0.8, 0.9)
+
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class SumStream(Stream):
-    """A stream of the papers, which sums up evidence (`accumulation.py`)."""
+    """A stream of the papers, which sums up evidence (`accumulation.py`).
+
+    Attributes:
+        varied: by field of the settings, what it is chosen from besides the thresholds; the naive
+            decoder, which has no thresholds, has its floor chosen instead.
+        taken: by field of the settings, the stream whose chosen value it takes. So the fused stream
+            searches no floor and gate of its own, which would be ten times as many settings to be
+            lucky with.
+        keeps: whether, where nothing can be chosen, its sums do not decay on frames that show
+            nothing. Of detections alone that costs hardly anything in the worlds tried
+            (benchmarks/results/noise.md); with windows it has more false acceptances.
+    """
 
     settings: type[Settings] = Settings
+    varied: Mapping[str, Sequence[float]]
+    taken: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    keeps: bool = False
 
     def decoder(
         self,
@@ -49,6 +69,45 @@ class SumStream(Stream):
         how = candidates, recording.detections, recording.temporal, calibration
         return batch_decoding.decode_each(procedure, recording.variant, self.name, *how)
 
+    def grid(self, base: Settings, chosen: Mapping[str, Any]) -> list[Settings]:
+        """Returns the settings that the stream is chosen from, all without removals."""
+        varied: dict[str, Sequence[Any]] = {**self.varied, "threshold": THRESHOLDS}
+        if base.decoder == "naive":
+            varied = {"confidence": CONFIDENCES}
+        taken = {field: getattr(chosen[name], field) for field, name in self.taken.items()}
+        return [
+            dataclasses.replace(base, **taken, **dict(zip(varied, values, strict=True)))
+            for values in itertools.product(*varied.values())
+        ]
+
+    def refinements(self, settings: Settings) -> list[Settings]:
+        """Returns the settings with every threshold, and every one of removals that is not lower.
+
+        None for the naive decoder, which has none.
+        """
+        if settings.decoder == "naive":
+            return []
+        return [
+            dataclasses.replace(settings, threshold=threshold, removal=removal)
+            for threshold in THRESHOLDS
+            for removal in (None, *(r for r in REMOVALS if r >= threshold))
+        ]
+
+    def fixed_settings(
+        self, procedure: Procedure, base: Settings, threshold: float = 0.0, paper: bool = True
+    ) -> list[Settings]:
+        """Returns the settings with the paper's thresholds, or with one of the released scripts.
+
+        These have 8 where the paper has 6. The defaults of `Settings` are the paper's.
+        """
+        if self.keeps and not paper and base.decoder != "naive" and base.unseen_decay is None:
+            base = dataclasses.replace(base, unseen_decay=1.0)
+        # Of another procedure the higher, unless that is out of reach: with rows on every fourth
+        # frame alone, no sum exceeds 1.8 at the paper's decay.
+        of_paper = {"industreal": (6.0,), "meccano": (1.0,)}.get(procedure.name, (6.0, 1.0))
+        thresholds = (threshold,) if threshold else of_paper
+        return [dataclasses.replace(base, threshold=t, removal=None) for t in thresholds]
+
 
 def _describe(settings: Settings) -> str:
     unseen = settings.unseen_decay
@@ -68,7 +127,8 @@ def _columns(**further: str) -> Callable[[str], Mapping[str, str]]:
 ASD = SumStream(
     name="asd",
     needs=("detections",),
-    candidates=SumCandidates({"confidence": CONFIDENCES}, keeps=True),
+    varied={"confidence": CONFIDENCES},
+    keeps=True,
     look=Look(
         title="ASD only",
         short="ASD",
@@ -82,7 +142,7 @@ ASD = SumStream(
 TEMPORAL = SumStream(
     name="temporal",
     needs=("windows",),
-    candidates=SumCandidates({"gate": GATES}),
+    varied={"gate": (0.5, 0.8)},
     look=Look(
         title="Temporal only",
         short="Temporal",
@@ -97,9 +157,8 @@ STORM = SumStream(
     name="storm",
     needs=("detections", "windows"),
     decoders=("confidence", "expected"),
-    candidates=SumCandidates(
-        {"weight": WEIGHTS}, taken={"confidence": ASD.name, "gate": TEMPORAL.name}
-    ),
+    varied={"weight": (0.15, 0.3, 0.5, 0.7)},
+    taken={"confidence": ASD.name, "gate": TEMPORAL.name},
     look=Look(
         title="STORM-PSR",
         short="STORM",

@@ -150,7 +150,7 @@ def recordings():
 
 def test_bars_the_higher_the_fewer_are_accepted_and_none_is_silent(recordings, monkeypatch):
     monkeypatch.setattr(learned_events, "PATIENCE", 2.0)  # what is soon taken off is not asked for
-    bars = LEARNED.candidates.bars(learned_stream.LearnedSettings())
+    bars = LEARNED.bars(learned_stream.LearnedSettings())
     for r in recordings.values():
         at = risk.decode_bars(PROCEDURE, r, LEARNED, learned_stream.LearnedSettings(), WEIGHTS)
         found, losses = at.events, at.losses

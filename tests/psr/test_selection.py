@@ -9,7 +9,6 @@ import pytest
 
 from stormpsr_jax.psr import (
     batch_decoding,
-    candidates,
     learned_stream,
     metrics,
     risk,
@@ -70,7 +69,7 @@ def test_select_removals_get_a_threshold_of_their_own():
         PROCEDURE,
         recordings,
         streams.ASD,
-        [dataclasses.replace(base, threshold=t) for t in candidates.THRESHOLDS],
+        [dataclasses.replace(base, threshold=t) for t in streams.THRESHOLDS],
         20,
     )
     # One threshold for both is too low for the noise.
@@ -137,7 +136,7 @@ def test_select_matches_plain_search(decoder):
     assert ("storm" in choices) == (decoder != "naive")
     for stream, choice in choices.items():
         known = {name: c.settings for name, c in choices.items()}
-        own = streams.find(stream).candidates
+        own = streams.find(stream)
         plain, values, delay = plain_choice(PROCEDURE, recordings, stream, own.grid(base, known))
         if decoder != "naive":
             each = own.refinements(plain)

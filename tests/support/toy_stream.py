@@ -2,7 +2,6 @@
 
 import dataclasses
 
-from stormpsr_jax.psr.candidates import Candidates
 from stormpsr_jax.psr.events import Event, top_detection
 from stormpsr_jax.psr.stream import Look, Stream
 
@@ -54,20 +53,18 @@ class Decoder:
         self._now, self._agreed = list(state["now"]), list(state["agreed"])
 
 
-class AgreementCandidates(Candidates):
-    def grid(self, base, chosen):
-        return [Agreement(n) for n in (1.0, 2.0, 4.0, 1000.0)]
-
-    def fixed_settings(self, procedure, base, threshold=0.0, paper=True):
-        return [Agreement()]
-
-
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class AgreementStream(Stream):
     """What others have to know of it."""
 
     def decoder(self, procedure, variant, settings, *, calibration=None, weights=None):
         return Decoder(procedure, variant, settings)
+
+    def grid(self, base, chosen):
+        return [Agreement(n) for n in (1.0, 2.0, 4.0, 1000.0)]
+
+    def fixed_settings(self, procedure, base, threshold=0.0, paper=True):
+        return [Agreement()]
 
 
 BOTH = AgreementStream(
@@ -76,7 +73,6 @@ BOTH = AgreementStream(
     settings=Agreement,
     threshold="pictures",
     decoders=("confidence", "expected"),
-    candidates=AgreementCandidates(),
     look=Look(
         title="Both agree",
         short="Both",
