@@ -117,9 +117,9 @@ def evaluate_recordings(
     """Scores recordings that were read already; see `evaluate`.
 
     `risks`, by stream, are how much of the incorrect installations may be accepted (protocol
-    `paper`): each recording is decoded with the bar that the others choose (`risk.Bars`). Other
-    streams go by their settings alone. `weights` are those of fitted streams, of which the learned
-    fusion is one; without them these are left out, as they are in protocol `released`.
+    `paper`): each recording is decoded with the bar that the others choose (`risk.decide_each`).
+    Other streams go by their settings alone. `weights` are those of fitted streams, of which the
+    learned fusion is one; without them these are left out, as they are in protocol `released`.
     `calibrations`, by stream, are of the confidences (protocol `paper`).
     """
     if protocol not in PROTOCOLS:
@@ -152,10 +152,10 @@ def evaluate_recordings(
         own = settings[stream.name]
         rows: dict[str, dict[str, Any]] = {}
         asked = (risks or {}).get(stream.name) if protocol == "paper" else None
-        bars = decision = None
+        decisions: dict[str, risk.Decision] = {}
         if asked is not None:
-            bars = risk.Bars(procedure, recordings, stream, own, weights, calibrated)
-            decision = bars.decide(asked)
+            decisions = risk.decide_each(procedure, recordings, stream, own, asked, weights)
+        decision = decisions.get("")
         judged: list[calibration.Judgement] = []
         for name, recording in recordings.items():
             try:
@@ -163,12 +163,10 @@ def evaluate_recordings(
                     assert isinstance(own, Settings)  # as those of all its streams are
                     found = released.evaluate_recording(procedure, recording, stream.name, own, fps)
                 else:
-                    if bars is not None and asked is not None:
-                        events = bars.events(name, asked)
-                    else:
-                        events = stream.decode(
-                            procedure, recording, own, weights, calibration=calibrated
-                        )
+                    its = decisions[name].settings if decisions else own
+                    events = stream.decode(
+                        procedure, recording, its, weights, calibration=calibrated
+                    )
                     found = _score_paper(recording, events, fps, stream.fitted, in_sets)
                     judged += calibration.judge(reports(events), recording)
             except ValueError as error:

@@ -20,8 +20,7 @@ from typing import Any
 import numpy as np
 
 from stormpsr_jax.psr import wrong_parts
-from stormpsr_jax.psr.calibration import Calibration
-from stormpsr_jax.psr.events import Event, reports
+from stormpsr_jax.psr.events import reports
 from stormpsr_jax.psr.evidence import CAP
 from stormpsr_jax.psr.learned_beliefs import Weights
 from stormpsr_jax.psr.stream import Stream
@@ -218,17 +217,15 @@ def decide(
 
 @dataclasses.dataclass(frozen=True)
 class BarResults:
-    """A recording decoded at each bar of a stream.
+    """What a recording says of each bar of a stream.
 
     Attributes:
-        events: (B,) lists.
         losses: (B,), not rising; None without an incorrect installation.
         right: its correct installations.
         silent: (B,) those of them that have no verdict at each bar.
         lasting: whether an incorrect installation outlasts another step.
     """
 
-    events: list[list[Event]]
     losses: np.ndarray | None = None
     right: int = 0
     silent: np.ndarray | int = 0
@@ -241,21 +238,19 @@ def decode_bars(
     stream: Stream,
     settings: Any,
     weights: Weights | None,
-    calibration: Calibration | None = None,
 ) -> BarResults:
-    """Decodes a recording at each bar of a stream."""
-    bars = stream.bars(settings)
-    candidates = [stream.with_bar(settings, bar) for bar in bars]
-    found = stream.decode_each(procedure, recording, candidates, weights, calibration=calibration)
+    """Decodes a recording at each bar of a stream; `weights` have not seen it."""
+    candidates = [stream.with_bar(settings, bar) for bar in stream.bars(settings)]
+    found = stream.decode_each(procedure, recording, candidates, weights)
     steps = [[event[:2] for event in reports(events)] for events in found]
     frames, states = recording.frames, recording.states
     scored = [wrong_parts.score_recording(frames, states, one, procedure.fps) for one in steps]
     rows = [one for one in scored if one is not None]
     if not rows:
-        return BarResults(found)
+        return BarResults()
     silent, right = np.array([one["no_verdict"] for one in rows]), rows[0]["right_installations"]
     if not rows[0]["shown"]:
-        return BarResults(found, None, right, silent)
+        return BarResults(None, right, silent)
     losses = np.array([one["accepted"] / one["shown"] for one in rows])
     changes = frames[1:][(np.diff(np.abs(states), axis=0) != 0).any(axis=1)]
     lasting = any(
@@ -263,7 +258,7 @@ def decode_bars(
         for _, start, end in wrong_parts.spans(frames, states, -1)
     )
     # A decoder may accept at a bar what it does not at a lower one, by another order of reports.
-    return BarResults(found, np.maximum.accumulate(losses[::-1])[::-1], right, silent, lasting)
+    return BarResults(np.maximum.accumulate(losses[::-1])[::-1], right, silent, lasting)
 
 
 def control_of(bars: Sequence[float], recordings: Iterable[BarResults]) -> Control:
@@ -279,53 +274,20 @@ def control_of(bars: Sequence[float], recordings: Iterable[BarResults]) -> Contr
     return Control(tuple(bars), tuple(losses.tolist()), len(known), silent, lasting)
 
 
-def measure(
+def decide_each(
     procedure: Procedure,
     recordings: Mapping[str, LabelledPredictions],
     stream: Stream,
     settings: Any,
-    weights: Mapping[str, Weights] | None,
-) -> Control:
-    """Returns what recordings say of a stream's bars; `weights`, by recording, have not seen it."""
-    found = [
-        decode_bars(procedure, r, stream, settings, None if weights is None else weights[name])
-        for name, r in recordings.items()
-    ]
-    return control_of(stream.bars(settings), found)
-
-
-class Bars:
-    """Recordings decoded at every bar of a stream, each to be judged by what the others say."""
-
-    def __init__(
-        self,
-        procedure: Procedure,
-        recordings: Mapping[str, LabelledPredictions],
-        stream: Stream,
-        settings: Any,
-        weights: Weights | None,
-        calibration: Calibration | None = None,
-    ) -> None:
-        self._procedure, self._recordings = procedure, recordings
-        self._stream, self._settings, self._weights = stream, settings, weights
-        self._calibration, self.bars = calibration, stream.bars(settings)
-        how = stream, settings, weights, calibration
-        self._found = {n: decode_bars(procedure, r, *how) for n, r in recordings.items()}
-
-    def decide(self, asked: float, left_out: str = "") -> Decision:
-        """Returns how the recordings decide, without the one that is left out."""
-        others = [found for name, found in self._found.items() if name != left_out]
-        control = control_of(self.bars, others)
-        kind = None if self._weights is None else self._weights.kind
-        return decide(self._stream, self._settings, asked, control, kind)
-
-    def events(self, name: str, asked: float) -> list[Event]:
-        """Returns a recording's events as all others decide."""
-        settings = self.decide(asked, left_out=name).settings
-        for bar, events in zip(self.bars, self._found[name].events, strict=True):
-            if self._stream.with_bar(self._settings, bar) == settings:
-                return events
-        one, how = self._recordings[name], self._weights
-        return self._stream.decode(
-            self._procedure, one, settings, how, calibration=self._calibration
-        )
+    risk: float,
+    weights: Weights | None,
+) -> dict[str, Decision]:
+    """Returns by recording how all others decide it, and as "" how all of them together decide."""
+    how, kind = (stream, settings, weights), None if weights is None else weights.kind
+    found = {name: decode_bars(procedure, r, *how) for name, r in recordings.items()}
+    decisions = {}
+    for left_out in (*recordings, ""):
+        others = [its for name, its in found.items() if name != left_out]
+        control = control_of(stream.bars(settings), others)
+        decisions[left_out] = decide(stream, settings, risk, control, kind)
+    return decisions

@@ -24,6 +24,7 @@ paper, but that stream `asd` keeps its sums on frames that show nothing.
 """
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -111,12 +112,10 @@ def select(
     for stream in streams.available(recordings, base.decoder):
         if stream.fitted and weights is None:
             continue
-        held_out = weights if stream.fitted else None
-
-        def rated(
-            candidates: Sequence[Any], stream: Stream = stream, held_out: HeldOut | None = held_out
-        ) -> list[Choice]:
-            return rate(procedure, recordings, stream, candidates, base.window, held_out)
+        held_out = weights if stream.fitted and weights else {}
+        rated = functools.partial(
+            rate, procedure, recordings, stream, window=base.window, weights=held_out
+        )
 
         best = None
         if by_rule:
@@ -131,7 +130,11 @@ def select(
             best = next((c for c in choices if c.delay_s is not None), choices[0])
             best = dataclasses.replace(best, fixed=True)
         if stream.fitted:
-            control = risk.measure(procedure, recordings, stream, best.settings, held_out)
+            said = [
+                risk.decode_bars(procedure, r, stream, best.settings, held_out[name])
+                for name, r in recordings.items()
+            ]
+            control = risk.control_of(stream.bars(best.settings), said)
             kind = None if default is None else default.kind
             decision = risk.decide(stream, best.settings, asked, control, kind)
             (with_bar,) = rated([decision.settings])
@@ -154,8 +157,7 @@ def rate(
     scores: list[dict[str, dict]] = [{} for _ in candidates]
     for name, r in recordings.items():
         known: dict[tuple, dict] = {}  # many settings find the same
-        own = None if weights is None else weights[name]
-        found = stream.decode_each(procedure, r, candidates, own)
+        found = stream.decode_each(procedure, r, candidates, (weights or {}).get(name))
         for events, by_name in zip(found, scores, strict=True):
             key = tuple((event.frame, event.step_id) for event in reports(events))
             if key not in known:
@@ -223,13 +225,12 @@ def _calibrated(
     recordings: Recordings,
     stream: Stream,
     choice: Choice,
-    weights: HeldOut | None,
+    weights: HeldOut,
 ) -> Choice:
     """A choice with the calibration of its events."""
     judged = []
     for name, r in recordings.items():
-        own = None if weights is None else weights[name]
-        events = reports(stream.decode(procedure, r, choice.settings, own))
+        events = reports(stream.decode(procedure, r, choice.settings, weights.get(name)))
         judged.append(calibration.judge(events, r))
     every = [one for of_recording in judged for one in of_recording]
     # Beliefs are probabilities, of hundreds of recordings.

@@ -29,9 +29,7 @@ def drawn_losses(rng, count):
 
 def control(bars, losses, **further):
     """What recordings with these losses (B,) say."""
-    return risk.control_of(
-        bars, [risk.BarResults([], np.asarray(one), **further) for one in losses]
-    )
+    return risk.control_of(bars, [risk.BarResults(np.asarray(one), **further) for one in losses])
 
 
 @pytest.mark.parametrize("asked", [0.1, 0.2])
@@ -127,7 +125,8 @@ def test_decide_says_where_every_error_was_corrected_before_the_next_step():
         r.frames = np.array([0, 50, 100, 150])
         frames = np.arange(200)
         r.detections = Detections(frames, np.zeros(200, int), np.zeros(200), np.zeros((200, 4)))
-        said = risk.measure(procedure, {"r": r}, ASD, Settings(), None)
+        of_bars = risk.decode_bars(procedure, r, ASD, Settings(), None)
+        said = risk.control_of(ASD.bars(Settings()), [of_bars])
         assert (said.recordings, said.lasting) == (1, lasting)
         assert said.silent == (1.0,) * len(said.bars)
         decision = risk.decide(ASD, Settings(), 0.5, said, None)
@@ -150,10 +149,12 @@ def recordings():
 
 def test_bars_the_higher_the_fewer_are_accepted_and_none_is_silent(recordings, monkeypatch):
     monkeypatch.setattr(learned_events, "PATIENCE", 2.0)  # what is soon taken off is not asked for
-    bars = LEARNED.bars(learned_stream.LearnedSettings())
+    settings = learned_stream.LearnedSettings()
+    bars = LEARNED.bars(settings)
+    each = [LEARNED.with_bar(settings, bar) for bar in bars]
     for r in recordings.values():
-        at = risk.decode_bars(PROCEDURE, r, LEARNED, learned_stream.LearnedSettings(), WEIGHTS)
-        found, losses = at.events, at.losses
+        at = risk.decode_bars(PROCEDURE, r, LEARNED, settings, WEIGHTS)
+        found, losses = LEARNED.decode_each(PROCEDURE, r, each, WEIGHTS), at.losses
         installed = [{e.step_id for e in reports(events) if e.step_id % 3 == 0} for events in found]
         assert all(b <= a for a, b in itertools.pairwise(map(len, installed)))
         # What is right at the lowest bar and not at the highest, that one asks for, or calls wrong.

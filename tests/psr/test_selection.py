@@ -80,7 +80,7 @@ def test_select_removals_get_a_threshold_of_their_own():
 def test_select_no_setting_of_the_fusion_is_worse_than_asd_alone_in_everything(monkeypatch, faster):
     """Figures are made up; of the fusion T 2 scores best, and T 4 alone may be better than ASD."""
 
-    def rate(procedure, recordings, stream, candidates, *options):
+    def rate(procedure, recordings, stream, candidates, **options):
         found = []
         for one in candidates:
             figures, score = (0.9, 0.9, 5.0), 1.0
