@@ -1,7 +1,6 @@
 """Whether labels, procedure and predictions agree: warnings of what may be, but is hardly meant.
 
-`of_labels` looks at the labels of a recording alone: steps out of place, odd states, changes in
-haste, hours; `without_steps` at whether they have a step at all.
+`of_labels` and `without_steps` look at the labels of a recording alone.
 
 `check` compares the states of detections with the labelled ones. Another clock, classes in another
 order or exchanged files still give high figures. Of the published detections of 17 recordings of
@@ -125,19 +124,16 @@ def _of_pauses(
     return warnings
 
 
-def clock(seconds: float) -> str:
-    """Returns minutes and seconds to a tenth; rounded first, as there is no 0:60.0."""
-    minutes, tenths = divmod(round(10 * seconds), 600)
-    return f"{minutes}:{tenths / 10:04.1f}"
-
-
 def group_warnings(
     found: Sequence[tuple[str, LabelWarning]], fps: float, shown: int = 5
 ) -> list[str]:
     """Returns a line for each text of (recording, warning), with `shown` places that it is of."""
     places: dict[str, list[str]] = {}
     for recording, warning in found:
-        places.setdefault(warning.text, []).append(f"{recording} at {clock(warning.frame / fps)}")
+        # Rounded first, as there is no 0:60.0.
+        minutes, tenths = divmod(round(10 * (warning.frame / fps)), 600)
+        place = f"{recording} at {minutes}:{tenths / 10:04.1f}"
+        places.setdefault(warning.text, []).append(place)
     return [
         f"{text}: {', '.join(at[:shown])}" + (f" and {len(at) - shown} more" * (len(at) > shown))
         for text, at in places.items()
@@ -309,14 +305,14 @@ def check_rates(
     to do.
     """
     flag = KINDS[kind].flag
-    ratios, errors = _ends(recordings, kind), []
+    ratios, errors = list[float](), list[str]()  # of last predicted over last labelled frames
     for name, r in recordings.items():
-        predictions = r.of_kind(kind)
+        frames = r.of_kind(kind).frames
         last_label = max((frame for frame, _ in r.truth), default=0)
-        if not len(predictions.frames) or not last_label:
+        if not len(frames) or not last_label:
             continue
-        last = int(predictions.frames[-1])
-        end = _known_end(r)
+        last, end = int(frames[-1]), _known_end(r)
+        ratios.append(last / last_label)
         if end is not None and last > max(end, last_label) + fps:
             errors.append(
                 f"recording {name}: --{flag} has frame {last}, but the recording ends at frame "
@@ -328,7 +324,9 @@ def check_rates(
     behind, before = min(ratios, default=1) > FAR_BEHIND, max(ratios, default=1) < FAR_BEFORE
     signs = []
     if behind or before:
-        signs.append(f"the last frames of --{flag} are {_range(ratios)} times those of the labels")
+        low, high = f"{min(ratios):.2g}", f"{max(ratios):.2g}"
+        shown = low if low == high else f"{low} to {high}"
+        signs.append(f"the last frames of --{flag} are {shown} times those of the labels")
     if slope is not None:
         signs.append(
             f"the frames of the steps that stream {stream} recognises grow {slope:.3g} times as "
@@ -343,15 +341,6 @@ def check_rates(
     return errors, [what]
 
 
-def _ends(recordings: Mapping[str, LabelledPredictions], kind: str) -> list[float]:
-    """The last predicted frame over the last labelled one, of each recording that has both."""
-    pairs = [
-        (r.of_kind(kind), max((frame for frame, _ in r.truth), default=0))
-        for r in recordings.values()
-    ]
-    return [int(p.frames[-1]) / last for p, last in pairs if p and len(p.frames) and last]
-
-
 def _known_end(r: LabelledPredictions) -> int | None:
     """The last frame of a recording whose visibility file has every frame from 0 or 1 on."""
     if r.visibility is None or not len(r.visibility[0]):
@@ -363,33 +352,21 @@ def _known_end(r: LabelledPredictions) -> int | None:
 def _slope(
     recordings: Mapping[str, LabelledPredictions], events: Mapping[str, Sequence[Step]]
 ) -> float | None:
-    """Slope of the line through the true and the recognised frames, if enough, and it fits.
-
-    Of a step that repeats the first counts.
-    """
+    """Slope of the line through the true and the recognised frames, if enough, and it fits."""
     points = []
     for name, r in recordings.items():
-        found = _first(events[name])
-        points += [(t, found[step]) for step, t in _first(r.truth).items() if step in found]
+        # Of a step that repeats the first counts.
+        truth, found = (
+            {step: frame for frame, step in sorted(steps, reverse=True)}
+            for steps in (r.truth, events[name])
+        )
+        points += [(frame, found[step]) for step, frame in truth.items() if step in found]
     true, recognised = np.array(points, np.float64).reshape(-1, 2).T
     if len(true) < MIN_STEPS or not np.ptp(true) or not np.ptp(recognised):
         return None
-    if np.corrcoef(true, recognised)[0, 1] ** 2 < MIN_FIT:
-        return None
     slope = float(np.polyfit(true, recognised, 1)[0])
-    return slope if slope > 0 else None
-
-
-def _first(steps: Sequence[Step]) -> dict[int, int]:
-    found: dict[int, int] = {}
-    for frame, step_id in sorted(steps):
-        found.setdefault(step_id, frame)
-    return found
-
-
-def _range(ratios: Sequence[float]) -> str:
-    low, high = f"{min(ratios):.2g}", f"{max(ratios):.2g}"
-    return low if low == high else f"{low} to {high}"
+    fits = slope > 0 and np.corrcoef(true, recognised)[0, 1] ** 2 >= MIN_FIT
+    return slope if fits else None
 
 
 def remedy(flag: str, ratio: float, fps: float) -> str:

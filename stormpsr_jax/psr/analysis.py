@@ -7,7 +7,7 @@ does not say which truth an event belongs to.
 import collections
 import itertools
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -30,8 +30,6 @@ def load_result(path: str | os.PathLike) -> dict[str, Any]:
         ValueError: not JSON, or not what ``evaluate`` writes, so that no table can be made of it.
     """
     result = files.read_json(path)
-    if isinstance(result, dict) and result.get("certain"):
-        raise ValueError(f"{path}: was scored with --certain, which is gone; run evaluate again")
     try:
         for table in TABLES.values():
             table(result)
@@ -81,9 +79,9 @@ def mean_delays_of_both(result: Mapping[str, Any]) -> dict[str, float] | None:
     pairs = list(itertools.chain(*common_delays(baseline, method, result["fps"]).values()))
     if not pairs:
         return None
+    keys = (f"{name}_delay_s" for name in names)
     means = (sum(delays) / len(pairs) for delays in zip(*pairs, strict=True))
-    delays_s = {f"{name}_delay_s": mean for name, mean in zip(names, means, strict=True)}
-    return {"steps": len(pairs), **delays_s}
+    return {"steps": len(pairs), **dict(zip(keys, means, strict=True))}
 
 
 def notes(result: Mapping[str, Any]) -> list[str]:
@@ -110,8 +108,7 @@ def _in_words(entry: Mapping[str, Any]) -> str:
     pos, f1 = ("–" if entry[key] is None else f"{entry[key]:.3f}" for key in ("pos", "f1"))
     delay = "–" if entry["delay_s"] is None else f"{entry['delay_s']:.1f} s"
     text = f"POS {pos}, F1 {f1}, delay {delay}"
-    wrong = entry.get("wrong")
-    if wrong is None:
+    if (wrong := entry.get("wrong")) is None:
         return text
     return f"{text}, {wrong['accepted']} of {wrong['shown']} incorrect installations accepted"
 
@@ -126,30 +123,25 @@ def overview(result: Mapping[str, Any]) -> str:
 
     They have the figures of all procedures; `summary_table` has those of this one.
     """
-    kept = {"stream", *(figure.key for figure in headline.figures_of(()))}
-    rows = [{key: row[key] for key in row if key in kept} for row in summary_table(result)]
-    text = tables.format_rows(rows)
-    wrong, right = (
-        tables.format_rows(
-            [
-                {key: row[key] for key in ("stream", *(figure.key for figure in figures))}
-                for row in wrong_parts.summary_table(result)
-            ]
-        )
-        for figures in (headline.OF_INCORRECT, headline.OF_CORRECT)
-    )
-    wrong = "\n".join(filter(None, (wrong, wrong_parts.untested(result))))
+
+    def table(rows: Rows, figures: Iterable[headline.Figure]) -> str:
+        keys = ["stream", *(figure.key for figure in figures)]
+        return tables.format_rows([{key: row[key] for key in keys} for row in rows])
+
+    wrong = wrong_parts.summary_table(result)
+    incorrect = table(wrong, headline.OF_INCORRECT), wrong_parts.untested(result)
     parts = {
-        "incorrect installations": wrong,
-        "correct installations": right,
+        "incorrect installations": "\n".join(filter(None, incorrect)),
+        "correct installations": table(wrong, headline.OF_CORRECT),
     }
+    shown = [table(summary_table(result), headline.figures_of(()))]
+    shown += [f"{title}\n{text}" for title, text in parts.items() if text]
     how = []
     for name, entry in result["streams"].items():
         if "settings" in entry:
             stream = streams.find(name)
             how.append(f"{name}: {stream.look.describe(stream.settings(**entry['settings']))}")
-    shown = [text, *(f"{title}\n{rows}" for title, rows in parts.items() if rows), "\n".join(how)]
-    return "\n\n".join(filter(None, shown))
+    return "\n\n".join(filter(None, [*shown, "\n".join(how)]))
 
 
 def recordings_table(result: Mapping[str, Any]) -> Rows:
