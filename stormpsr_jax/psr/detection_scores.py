@@ -62,23 +62,14 @@ def average_precisions(found: Detections, true: TrueBoxes) -> dict[int, float]:
     Both are of all recordings, whose frames have numbers of their own; class 0 is none. `left_out`
     is left to the caller. A detection overlaps the true box of its class by `IOU` at least.
     """
-    result, rows_of = {}, _rows_by_frame(true)
+    result = {}
     for label in np.unique(true.classes).tolist():
         own = np.flatnonzero(found.classes == label)
         own = own[np.argsort(-found.confidences[own], kind="stable")]
-        hits, taken = np.zeros(len(own), bool), set()
-        for i, detection in enumerate(own.tolist()):
-            free = [
-                row
-                for row in rows_of.get(int(found.frames[detection]), ())
-                if true.classes[row] == label and row not in taken
-            ]
-            best = _best(found.boxes[detection], true.boxes, free)
-            if best is not None:
-                hits[i] = True
-                taken.add(best)
+        boxes = np.flatnonzero(true.classes == label)
+        hits = np.array([box is not None for box in _match(found, true, own, boxes)], bool)
         right = hits.cumsum()
-        recall = right / (true.classes == label).sum()
+        recall = right / len(boxes)
         precision = right / np.arange(1, len(right) + 1)
         # Precision at a recall: the best reached there or beyond; 0 where it is never reached.
         beyond = np.append(np.maximum.accumulate(precision[::-1])[::-1], 0.0)
@@ -87,27 +78,27 @@ def average_precisions(found: Detections, true: TrueBoxes) -> dict[int, float]:
     return result
 
 
-def _rows_by_frame(true: TrueBoxes) -> dict[int, list[int]]:
-    rows: dict[int, list[int]] = {}
-    for row, frame in enumerate(true.frames.tolist()):
-        rows.setdefault(frame, []).append(row)
-    return rows
-
-
-def _best(box: np.ndarray, boxes: np.ndarray, rows: list[int]) -> int | None:
-    """The one of `rows` whose box overlaps most, from `IOU` on."""
-    if not rows:
-        return None
-    shares = overlaps(box[None], boxes[rows])[0]
-    best = len(rows) - 1 - int(shares[::-1].argmax())  # of equals the last, as in pycocotools
-    return rows[best] if shares[best] >= IOU else None
+def _match(
+    found: Detections, true: TrueBoxes, detections: np.ndarray, boxes: np.ndarray
+) -> list[int | None]:
+    """The box that each detection finds, in their order; a box is found once. All are rows."""
+    left: dict[int, list[int]] = {}
+    for box in boxes.tolist():
+        left.setdefault(int(true.frames[box]), []).append(box)
+    result = []
+    for detection in detections.tolist():
+        free, best = left.get(int(found.frames[detection]), []), None
+        if free:
+            shares = overlaps(found.boxes[detection][None], true.boxes[free])[0]
+            last = len(free) - 1 - int(shares[::-1].argmax())  # of equals, as in pycocotools
+            if shares[last] >= IOU:
+                best = free.pop(last)
+        result.append(best)
+    return result
 
 
 def confusion(
-    found: Detections,
-    true: TrueBoxes,
-    num_classes: int,
-    confidence: float = 0.5,
+    found: Detections, true: TrueBoxes, num_classes: int, confidence: float = 0.5
 ) -> np.ndarray:
     """Counts what was said of each true box: the surest detection on it, of whatever class.
 
@@ -118,16 +109,14 @@ def confusion(
         (S + 2, S + 2) int64: true class by detected class; row 0 are detections of nothing, column
         0 boxes that were missed.
     """
-    counts, left = np.zeros((num_classes + 1, num_classes + 1), np.int64), _rows_by_frame(true)
+    counts = np.zeros((num_classes + 1, num_classes + 1), np.int64)
     sure = np.flatnonzero((found.confidences > confidence) & (found.classes > 0))
-    for detection in sure[np.argsort(-found.confidences[sure], kind="stable")].tolist():
-        free = left.get(int(found.frames[detection]), [])
-        best = _best(found.boxes[detection], true.boxes, free)
-        if best is not None:
-            free.remove(best)
-        counts[0 if best is None else true.classes[best], found.classes[detection]] += 1
-    for row in (row for rows in left.values() for row in rows):
-        counts[true.classes[row], 0] += 1
+    sure = sure[np.argsort(-found.confidences[sure], kind="stable")]
+    matched = _match(found, true, sure, np.arange(len(true.frames)))
+    for detection, box in zip(sure.tolist(), matched, strict=True):
+        counts[0 if box is None else true.classes[box], found.classes[detection]] += 1
+    missed = np.setdiff1d(np.arange(len(true.frames)), [box for box in matched if box is not None])
+    np.add.at(counts[:, 0], true.classes[missed], 1)
     return counts
 
 
