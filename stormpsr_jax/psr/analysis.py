@@ -66,37 +66,12 @@ def common_delays(
     return result
 
 
-def mean_delays_of_both(result: Mapping[str, Any]) -> dict[str, float] | None:
-    """Compares the delays of the method and its baseline on the steps that both found.
-
-    Returns their number, "steps", and the means over them, "asd_delay_s" and "storm_delay_s"; None
-    if there are none, or one of the streams is absent.
-    """
-    names = (streams.BASELINE.name, streams.METHOD.name)
-    if not result["streams"].keys() >= set(names):
-        return None
-    baseline, method = (result["streams"][name]["recordings"] for name in names)
-    pairs = list(itertools.chain(*common_delays(baseline, method, result["fps"]).values()))
-    if not pairs:
-        return None
-    keys = (f"{name}_delay_s" for name in names)
-    means = (sum(delays) / len(pairs) for delays in zip(*pairs, strict=True))
-    return {"steps": len(pairs), **dict(zip(keys, means, strict=True))}
-
-
 def notes(result: Mapping[str, Any]) -> list[str]:
     """Returns the sentences that belong below the table of a result: warnings, and comparisons."""
     sentences = [f"Warning: {warning}" for warning in result.get("warnings", ())]
     if said := result.get("recognises_by"):
         sentences.append(f"The model recognises by {said}.")
     sentences += result.get("risk_notes", ())
-    if (both := result.get("both_found")) is not None:
-        names = (streams.BASELINE.name, streams.METHOD.name)
-        means = " and ".join(f"{both[f'{name}_delay_s']:.1f} s for {name}" for name in names)
-        sentences.append(
-            f"On the {both['steps']} steps that both {' and '.join(names)} found, the mean delay "
-            f"is {means}."
-        )
     if fixed := result.get("paper_settings"):
         figures = "; ".join(f"{stream} {_in_words(s)}" for stream, s in fixed.items())
         sentences.append(f"With the settings of the papers: {figures}.")

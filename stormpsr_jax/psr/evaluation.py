@@ -11,7 +11,6 @@ import numpy as np
 from stormpsr_jax.base.errors import raise_all
 from stormpsr_jax.psr import (
     agreement,
-    analysis,
     calibration,
     headline,
     metrics,
@@ -212,17 +211,13 @@ def evaluate_recordings(
     raise_all(errors)
     checks, better = agreement.check(procedure, recordings, settings.get(streams.BASELINE.name))
     warnings = warnings or better
-    result = {
+    return {
         "protocol": protocol,
         "decoder": decoder,
         "procedure": procedure.name,
         "components": list(procedure.components),
         "fps": fps,
         "streams": results,
-    }
-    return {
-        **result,
-        "both_found": analysis.mean_delays_of_both(result),
         "risk_notes": notes,
         "checks": checks,
         "warnings": warnings + _check_beginnings(recordings),
