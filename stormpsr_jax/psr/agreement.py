@@ -124,16 +124,19 @@ def _of_pauses(
     return warnings
 
 
+def clock(seconds: float) -> str:
+    """Returns minutes and seconds to a tenth; rounded first, as there is no 0:60.0."""
+    minutes, tenths = divmod(round(10 * seconds), 600)
+    return f"{minutes}:{tenths / 10:04.1f}"
+
+
 def group_warnings(
     found: Sequence[tuple[str, LabelWarning]], fps: float, shown: int = 5
 ) -> list[str]:
     """Returns a line for each text of (recording, warning), with `shown` places that it is of."""
     places: dict[str, list[str]] = {}
     for recording, warning in found:
-        # Rounded first, as there is no 0:60.0.
-        minutes, tenths = divmod(round(10 * (warning.frame / fps)), 600)
-        place = f"{recording} at {minutes}:{tenths / 10:04.1f}"
-        places.setdefault(warning.text, []).append(place)
+        places.setdefault(warning.text, []).append(f"{recording} at {clock(warning.frame / fps)}")
     return [
         f"{text}: {', '.join(at[:shown])}" + (f" and {len(at) - shown} more" * (len(at) > shown))
         for text, at in places.items()

@@ -6,8 +6,6 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from stormpsr_jax.base.errors import raise_all
 from stormpsr_jax.psr import (
     agreement,
@@ -77,13 +75,9 @@ def evaluate(
         variant=variant,
         with_errors=with_errors,
     )
+    risks = risks_of(risk, protocol)
     return evaluate_recordings(
-        procedure,
-        recordings,
-        settings,
-        weights=weights,
-        protocol=protocol,
-        risks=risks_of(risk, protocol),
+        procedure, recordings, settings, weights=weights, protocol=protocol, risks=risks
     )
 
 
@@ -162,9 +156,9 @@ def evaluate_recordings(
                     assert isinstance(own, Settings)  # as those of all its streams are
                     found = released.evaluate_recording(procedure, recording, stream.name, own, fps)
                 else:
-                    its = decisions[name].settings if decisions else own
+                    with_bar = decisions[name].settings if decisions else own
                     events = stream.decode(
-                        procedure, recording, its, weights, calibration=calibrated
+                        procedure, recording, with_bar, weights, calibration=calibrated
                     )
                     found = _score_paper(recording, events, fps, stream.fitted, in_sets)
                     judged += calibration.judge(reports(events), recording)
@@ -173,17 +167,20 @@ def evaluate_recordings(
             truth = [list(step) for step in sorted(recording.truth)]
             steps = [event[:2] for event in found["events"]]
             unsure = [event[:2] for event in found.get("unsure", ())]
+            of = recording.frames, recording.states, steps, fps, unsure
             rows[name] = {
                 **found,
                 "variant": recording.variant.name,
                 "truth": truth,
                 "with_errors": recording.with_errors,
-                "wrong": wrong_parts.score_recording(
-                    recording.frames, recording.states, steps, fps, unsure
-                ),
+                "wrong": wrong_parts.score_recording(*of),
             }
-            if recording.visibility is not None:
-                rows[name]["visible"] = _visible(recording.visibility, truth)
+            if recording.visibility is not None:  # the fraction at each true step, None if unknown
+                known = dict(
+                    zip(*(column.tolist() for column in recording.visibility), strict=True)
+                )
+                shares = [known.get(frame, math.nan) for frame, _ in truth]
+                rows[name]["visible"] = [None if math.isnan(one) else one for one in shares]
         entry = results[stream.name] = summarise(rows)
         entry["wrong"] = wrong_parts.summarise(row["wrong"] for row in rows.values())
         if protocol == "paper" and stream.fitted:
@@ -193,10 +190,10 @@ def evaluate_recordings(
         if protocol == "paper":
             entry["reliability"] = calibration.reliability(judged)
         entry["settings"] = dataclasses.asdict(own if decision is None else decision.settings)
-        if decision is not None and entry["wrong"] is not None:
-            entry["wrong"] |= {"risk": decision.risk, "bound": decision.bound}
         entry["recordings"] = rows
         if decision is not None:
+            if entry["wrong"] is not None:
+                entry["wrong"] |= {"risk": decision.risk, "bound": decision.bound}
             said = decision.note(stream.name), wrong_parts.in_words(entry["wrong"])
             notes.append(" ".join(said).rstrip())
     errors, warnings = list[str](), list[str]()
@@ -205,9 +202,11 @@ def evaluate_recordings(
         if len(stream.needs) == 1 and not stream.fitted:
             rows = results[stream.name]["recordings"]
             steps_of = {n: sorted(event[:2] for event in row["events"]) for n, row in rows.items()}
-            its = agreement.check_rates(recordings, stream.name, stream.needs[0], steps_of, fps)
-            errors += its[0]
-            warnings += its[1]
+            certain, likely = agreement.check_rates(
+                recordings, stream.name, stream.needs[0], steps_of, fps
+            )
+            errors += certain
+            warnings += likely
     raise_all(errors)
     checks, better = agreement.check(procedure, recordings, settings.get(streams.BASELINE.name))
     warnings = warnings or better
@@ -234,13 +233,6 @@ def _check_beginnings(recordings: Mapping[str, LabelledPredictions]) -> list[str
     what = "begin in another state than their variant: what is installed from the start is "
     what += "recognised as steps that are not true"
     return [f"the labels of {', '.join(others)} {what}"] if others else []
-
-
-def _visible(visibility: tuple[np.ndarray, np.ndarray], truth: list) -> list[float | None]:
-    """The visible fraction at each true step, None where unknown."""
-    known = dict(zip(visibility[0].tolist(), visibility[1].tolist(), strict=True))
-    fractions = [known.get(frame, math.nan) for frame, _ in truth]
-    return [None if math.isnan(fraction) else fraction for fraction in fractions]
 
 
 def _scores(r: LabelledPredictions, steps: Sequence[Step], fps: float, in_sets: bool) -> Scores:

@@ -168,8 +168,3 @@ def test_a_file_that_no_table_can_be_made_of_is_one_line(tmp_path):
             analysis.load_result(path)
         assert str(error.value).startswith(f"{path}: is no result of this version's evaluate (")
         assert "\n" not in str(error.value)
-    path.write_text(json.dumps({**GOLDEN, "certain": 0.5}))
-    with pytest.raises(ValueError, match="was scored with --certain, which is gone; run evaluate"):
-        analysis.load_result(path)
-    path.write_text(json.dumps({**GOLDEN, "certain": 0.0}))  # what versions of before wrote
-    assert analysis.load_result(path)["certain"] == 0
