@@ -18,7 +18,6 @@ from stormpsr_jax.psr import calibration, headline, metrics, streams, tables, wr
 from stormpsr_jax.recordings.procedure import step_name
 
 Rows = list[dict[str, Any]]
-MAX_DELAY_S = 60.0  # of the curve of F1 by tolerated delay
 # Visible fraction at a completion: hidden, mostly hidden, mostly visible, visible.
 OCCLUSION_EDGES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
@@ -196,51 +195,6 @@ def delays_table(result: Mapping[str, Any]) -> Rows:
     return rows
 
 
-def tolerance_curve(
-    result: Mapping[str, Any], stream: str
-) -> tuple[np.ndarray, np.ndarray, float | None]:
-    """F1 as a function of the tolerated delay Δ, a match later than Δ being an FP and an FN.
-
-    Returns:
-        Δ (M,) in seconds, from 0 to MAX_DELAY_S, at which the curve rises; F1 (M,) from each Δ on,
-        the mean over recordings with ground truth; the area under the curve divided by MAX_DELAY_S.
-        Without ground truth no points and None.
-    """
-    steps, rises = [np.zeros(1)], [np.zeros(1)]
-    num = 0
-    for r in headline.streams(result)[stream]["recordings"].values():
-        outcome = matching(r)
-        tp, fp, fn = outcome.counts()
-        if not r["truth"]:
-            continue
-        num += 1
-        late = np.array(outcome.delays(), np.float64) / result["fps"]
-        steps.append(late)
-        # TP + FP and TP + FN do not depend on Δ: each match adds the same to F1.
-        rises.append(np.full(len(late), 2 / max(2 * tp + fp + fn, 1)))
-    if not num:
-        return np.zeros(0), np.zeros(0), None
-    at, place = np.unique(np.concatenate(steps), return_inverse=True)
-    curve = np.cumsum(np.bincount(place, np.concatenate(rises))) / num
-    inside = at <= MAX_DELAY_S
-    at, curve = at[inside], curve[inside]
-    widths = np.diff(at, append=MAX_DELAY_S)
-    return at, curve, float((curve * widths).sum() / MAX_DELAY_S)
-
-
-def tolerance_table(result: Mapping[str, Any]) -> Rows:
-    """A row per stream: F1 at some tolerated delays and the area under the curve."""
-    rows = []
-    for stream in headline.streams(result):
-        at, curve, area = tolerance_curve(result, stream)
-        row: dict[str, Any] = {"stream": stream}
-        for part in (0.0, 0.05, 0.1, 0.25, 0.5, 1.0):
-            i = int(np.searchsorted(at, part * MAX_DELAY_S, "right")) - 1
-            row[f"f1@{part * MAX_DELAY_S:g}s"] = float(curve[i]) if i >= 0 else None
-        rows.append({**row, "auc": area})
-    return rows
-
-
 def occlusion_table(result: Mapping[str, Any]) -> Rows:
     """A row per stream and interval of the visible fraction at a step's completion.
 
@@ -281,7 +235,6 @@ TABLES: dict[str, Callable[[Mapping[str, Any]], Rows]] = {
     "recordings": recordings_table,
     "steps": steps_table,
     "delays": delays_table,
-    "tolerance": tolerance_table,
     "occlusion": occlusion_table,
     "wrong": wrong_parts.summary_table,
     "installations": wrong_parts.installations_table,

@@ -40,7 +40,7 @@ def analysis_figures(result: Result) -> list[tuple[str, str, str]]:
         (title, caption, SVG) of each figure. One without any data is left out.
     """
     draw: Sequence[Callable[[Result], Drawn]] = (
-        *(_delays, _tolerance, _occlusion, _steps),
+        *(_delays, _occlusion, _steps),
         *(_recordings, _differences, _reliability),
     )
     matching = "" if result["protocol"] == "paper" else " Matched as in protocol “paper”."
@@ -102,28 +102,6 @@ def _delays(result: Result) -> Drawn:
     _legend(figure, axes, 1)
     caption = "Distribution of the delay of all correct steps, with the median and the p90 as dots."
     return "Delay", caption, figure
-
-
-def _tolerance(result: Result) -> Drawn:
-    end = analysis.MAX_DELAY_S
-    curves = {s: analysis.tolerance_curve(result, s) for s in _streams(result)}
-    curves = {stream: curve for stream, curve in curves.items() if curve[2] is not None}
-    if not curves:
-        return None
-    figure, (axes,) = _axes(3.0)
-    for stream, (at, f1, area) in curves.items():
-        look: dict[str, Any] = {"color": _colour(stream)}
-        x, y = [*at, end], [*f1, f1[-1]]
-        axes.step(x, y, where="post", label=f"{_title(stream)}: area {area:.3f}", **look)
-        axes.fill_between(x, y, step="post", alpha=0.07, linewidth=0, **look)
-    axes.set(xlabel="Tolerated delay Δ in seconds", ylabel="F1", xlim=(0, end))
-    axes.set_ylim(0, 1.03)
-    _legend(figure, axes, 1)
-    caption = (
-        "F1 where a match later than Δ counts as a false positive and a false negative, mean over "
-        f"recordings, and the area under the curve as a part of the whole up to {end:g} s."
-    )
-    return "F1 by tolerated delay", caption, figure
 
 
 def _occlusion(result: Result) -> Drawn:

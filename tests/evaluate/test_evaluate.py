@@ -229,7 +229,7 @@ def test_learned_says_what_was_seen_beside_what_is_right(scored, capsys):
 def test_tables_and_compare_have_what_was_seen_as_a_stream(scored, capsys):
     found, result = run_scored(scored, f"--scores={scored / 'scores'}"), scored / "out.json"
     learned = found["learned"]
-    for table in ("summary", "recordings", "steps", "delays", "tolerance", "wrong"):
+    for table in ("summary", "recordings", "steps", "delays", "wrong"):
         rows = rows_shown(capsys, "tables", result, f"--table={table}")
         seen, right = ([r for r in rows if r["stream"] == s] for s in ("learned (seen)", "learned"))
         assert len(seen) >= len(right) > 0, table
@@ -279,7 +279,7 @@ def test_learned_errors_of_scores_that_are_missing_or_alone(scored, capsys):
 def test_tables_all_of_them_in_every_format(files, capsys):
     result = run(files, f"--visibility={files / 'visibility'}")
     text = show(capsys, "tables", files / "out.json")
-    for name in "summary recordings steps delays tolerance occlusion reliability".split():
+    for name in "summary recordings steps delays occlusion reliability".split():
         assert f"\n{name}\nstream " in text
         for form in ("text", "csv", "markdown"):
             flags = f"--table={name}", f"--format={form}"

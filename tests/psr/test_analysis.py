@@ -1,17 +1,13 @@
 """Tables and curves against direct counts on made-up results."""
 
 import json
-from unittest import mock
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from stormpsr_jax.psr import analysis, comparison, metrics
 
 FPS = 4.0
-STEPS = st.lists(st.tuples(st.integers(0, 40), st.sampled_from([0, 2, 3])), max_size=7, unique=True)
 
 
 def result(streams):
@@ -61,40 +57,6 @@ def test_tables_golden_values():
     assert [row["recording"] for row in rows] == ["r1", "r2", "r3"]
     assert rows[2]["f1"] is None
     assert analysis.summary_table(GOLDEN)[0]["tp"] == 3
-
-
-@settings(max_examples=30, deadline=None)
-@given(
-    st.lists(st.tuples(STEPS, STEPS), min_size=1, max_size=4),
-    st.sampled_from([1.0, 3.3, 20.0]),
-)
-def test_tolerance_curve_matches_counting_at_each_delay(pairs, max_delay):
-    data = result({"asd": {str(i): pair for i, pair in enumerate(pairs)}})
-    with mock.patch.object(analysis, "MAX_DELAY_S", max_delay):
-        at, curve, area = analysis.tolerance_curve(data, "asd")
-
-    def f1(delay_s):
-        values = []
-        for truth, events in pairs:
-            if truth:
-                found = metrics.match_steps(truth, events)
-                late = sum(delay > delay_s * FPS for delay in found.delays())
-                tp, fp, fn = found.counts()
-                values.append(metrics.f1_score(tp - late, fp + late, fn + late))
-        return np.mean(values)
-
-    if not any(truth for truth, _ in pairs):
-        assert area is None
-        return
-    grid = (np.arange(500) + 0.5) * max_delay / 500
-    values = [f1(x) for x in np.unique(np.floor(grid * FPS) / FPS)]
-    exact = dict(zip(np.unique(np.floor(grid * FPS) / FPS), values, strict=True))
-    for x in (0.0, 0.25, 0.9 * max_delay):
-        i = np.searchsorted(at, x, "right") - 1
-        assert curve[i] == pytest.approx(f1(x))
-    assert area == pytest.approx(np.mean([exact[np.floor(g * FPS) / FPS] for g in grid]), abs=5e-3)
-    if max_delay == 20.0:  # longer than any delay here
-        assert curve[-1] == pytest.approx(data["streams"]["asd"]["f1"])
 
 
 def systems(seed, shift, num=12):

@@ -30,7 +30,6 @@ EVENTS = {
 }
 EVERY = [
     "Delay",
-    "F1 by tolerated delay",
     "Occlusion",
     "Outcome by step",
     "Recordings",
@@ -109,14 +108,14 @@ def test_figures_leave_out_what_is_unknown(undrawn):
     assert titles == [t for t in EVERY if t not in ("Occlusion", "Reliability of confidences")]
     one = result({"r1": TRUTH["r1"]}, {"asd": {"r1": EVENTS["asd"]["r1"]}})
     titles = [title for title, _, _ in figures.analysis_figures(one)]
-    assert titles == ["Delay", "F1 by tolerated delay", "Outcome by step"]
+    assert titles == ["Delay", "Outcome by step"]
     nothing = result({"r1": []}, {"asd": {"r1": []}})
     assert figures.analysis_figures(nothing) == []
     wrong = result({"r1": []}, {"asd": {"r1": [(3, 0)]}})
     assert [title for title, _, _ in figures.analysis_figures(wrong)] == ["Outcome by step"]
     missed = result({"r1": [(3, 0)]}, {"asd": {"r1": []}})
     titles = [title for title, _, _ in figures.analysis_figures(missed)]
-    assert titles == ["F1 by tolerated delay", "Outcome by step"]
+    assert titles == ["Outcome by step"]
 
 
 def test_figures_golden_steps(every):
