@@ -58,13 +58,13 @@ class Source:
     """A file as its readers see it; each view of it is made once, when it is asked for.
 
     Attributes:
-        names: those of each recording that is labelled, if maybe with nothing, of formats that say
-            so; see `Entry.recordings`.
+        labelled: the names of each recording that is labelled, if maybe with nothing, of formats
+            that say so; see `Entry.recordings`.
     """
 
     def __init__(self, path: Path):
         self.path = path
-        self.names: list[tuple[str, ...]] = []
+        self.labelled: list[tuple[str, ...]] = []
 
     @functools.cached_property
     def kind(self) -> str:

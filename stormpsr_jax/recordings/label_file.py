@@ -14,7 +14,6 @@ import functools
 import re
 import zlib
 from collections.abc import Sequence
-from pathlib import Path
 
 from stormpsr_jax.base import files, folders
 from stormpsr_jax.base.errors import lines_of, note, raise_all
@@ -51,16 +50,8 @@ class UnknownFormatError(ValueError):
     """A file is of no format that is read."""
 
 
-class LabelFile:
-    """A file of labels of one recording or of several; it is read once, when it is asked for.
-
-    Attributes:
-        path: of the file.
-        source: its content.
-    """
-
-    def __init__(self, path: Path):
-        self.path, self.source = path, Source(path)
+class LabelFile(Source):
+    """A file of labels of one recording or of several; it is read once, when it is asked for."""
 
     def __str__(self) -> str:
         return printable(self.path)
@@ -80,7 +71,7 @@ class LabelFile:
     @property
     def is_prose(self) -> bool:
         """Whether it is a text but no table, such as a README; ValueError if it cannot be read."""
-        signs = self.source.text[:4096].partition("\n")[0]
+        signs = self.text[:4096].partition("\n")[0]
         return self.path.suffix.lower() == ".txt" and not any(sign in signs for sign in "\t,;")
 
     # --- What it says -----------------------------------------------------------------------------
@@ -97,25 +88,25 @@ class LabelFile:
             raise UnknownFormatError(f"{self.path}: {what}")
         try:
             if self._is_table:
-                return _read_table(self.source)
-            tool = next((tool for tool in TOOLS if tool.recognises(self.source)), None)
+                return _read_table(self)
+            tool = next((tool for tool in TOOLS if tool.recognises(self)), None)
             if tool is not None:
-                return tool.read(self.source)
+                return tool.read(self)
         except ValueError as error:
             return [lines_of(error)]
         raise UnknownFormatError(self._unknown())
 
     @property
     def _is_table(self) -> bool:
-        return self.source.kind == "text" and _time_columns(self.source.columns) is not None
+        return self.kind == "text" and _time_columns(self.columns) is not None
 
     def _unknown(self) -> str:
         _, *tools = FORMATS
-        if self.source.kind != "text":
+        if self.kind != "text":
             what = f"{TABLE}, PSR_labels.csv, {', '.join(tools)}"
-            pack = " (save a spreadsheet as CSV)" * (self.source.kind == "zip")
+            pack = " (save a spreadsheet as CSV)" * (self.kind == "zip")
             return f"{self.path}: is of no label format that is read: {what}{pack}"
-        found = files.shorten(",".join(self.source.columns))
+        found = files.shorten(",".join(self.columns))
         return (
             f"{self.path}: line 1: header: {found} is neither time,step nor start,end,step nor "
             "frame,step; put the one that fits as the first line (or give PSR_labels.csv in a "
@@ -137,7 +128,7 @@ class LabelFile:
     def names(self) -> list[tuple[str, ...]]:
         """The names of each recording whose labels it has; () of one without a name."""
         entries = [item.recordings for item in self.items if isinstance(item, Entry)]
-        return list(dict.fromkeys([*self.source.names, *entries]))
+        return list(dict.fromkeys([*self.labelled, *entries]))
 
     # --- The labels of a recording ----------------------------------------------------------------
 
@@ -226,7 +217,7 @@ class LabelFile:
         first_state, changes = label_times.to_frames(self.path, timed, initial, procedure, video)
         first = 0 if video is None else video.first_frame
         frames, states = steps_to_states(changes, first_state, first)
-        said = self.source.content
+        said = self.content
         if len(self.names) > 1:  # those of others may change
             said = repr([(step.at, step.unit.value, step.step_id) for step in timed]).encode()
         digest = zlib.crc32(terms.fingerprint.encode(), zlib.crc32(said))

@@ -59,7 +59,7 @@ def _read_label_studio(source: Source) -> list[Item]:
         if not found:  # labels by a model, which nobody has looked at yet
             found, what = of["predictions"], "prediction"
         if found:  # of other tasks nobody knows yet what is in them
-            source.names.append(_task_names(data))
+            source.labelled.append(_task_names(data))
         if len(found) > 1:
             raise source.error(place, f"has {len(found)} {what}s; keep one of them")
         entries = []
@@ -72,7 +72,7 @@ def _read_label_studio(source: Source) -> list[Item]:
         return entries
 
     found = each(enumerate(_tasks(source), start=1), parse)
-    if not source.names and not any(isinstance(item, list) for item in found):
+    if not source.labelled and not any(isinstance(item, list) for item in found):
         # Which is not to say that nothing was done.
         raise source.error("task 1", "annotations: nobody has labelled it; submit an annotation")
     return found

@@ -99,7 +99,8 @@ def read_folder(
         path = folder / name
         try:
             content[name] = files.read_bytes(path)
-            rows = _parse(content[name], path, procedure)
+            parse = _parse_states if name == STATES else _parse_steps
+            rows: Any = parse(files.text_of(content[name], path), path, procedure)
             numbers = rows[0].tolist() if name == STATES else [frame for frame, _ in rows]
             if frames is not None:
                 _check_frames(content[name], path, numbers, frames, early_start)
@@ -155,11 +156,6 @@ def _check_frames(
     if wrong:
         lines = [line for line, _ in csvfile.rows_of(files.text_of(data, path), path)]
         raise_all([str(lines[i].error("image", what)) for i, what in wrong.items()])
-
-
-def _parse(data: bytes, path: str | os.PathLike, procedure: Procedure) -> Any:
-    parse = _parse_states if os.path.basename(path) == STATES else _parse_steps
-    return parse(files.text_of(data, path), path, procedure)
 
 
 def read_steps(path: str | os.PathLike, procedure: Procedure) -> list[Step]:
