@@ -16,7 +16,7 @@ from typing import Any
 
 from stormpsr_jax.base import files
 from stormpsr_jax.base.errors import tell
-from stormpsr_jax.psr import analysis, comparison, detection_scores, headline, streams, tables
+from stormpsr_jax.psr import analysis, comparison, detection_scores, streams, tables
 from stormpsr_jax.psr.accumulation import DECODERS, Settings
 from stormpsr_jax.psr.cli import (
     OneLineParser,
@@ -161,8 +161,6 @@ def _main_compare(argv: Sequence[str]) -> None:
         raise ValueError(f"--streams={args.streams} names more than two streams; as asd,storm")
     pair = (named[0], named[-1]) if named else None
     results = analysis.load_result(args.a), analysis.load_result(args.b)
-    if pair is None and not headline.streams(results[0]).keys() & headline.streams(results[1]):
-        raise ValueError("there is no stream that both have; --streams=asd,storm names two")
     print(tables.format_rows(comparison.compare(*results, pair), args.format))
 
 

@@ -11,16 +11,12 @@ s_k = 1. The evidence of a frame for that flip is (Eq. 9)
 with ŷ_S,k the confidence of the frame's top detection where it shows k flipped, and ŷ_T,k the
 probability that k changed inside the window that ends at the frame. A sum per component grows by
 ŷ_k where ŷ_k > 0 and is multiplied by ``decay`` where ŷ_k = 0; when it exceeds the threshold T the
-step completes, the sum returns to 0 and the state is updated. Removals that the variant does not
-expect may have a threshold of their own, and frames that show nothing a decay of their own, which
-is not in the papers. With weight 0 detections count alone, with weight 1 windows, and the naive
-decoder (B1) is T = 0: any evidence completes a step.
+step completes, the sum returns to 0 and the state is updated. With weight 0 detections count alone,
+with weight 1 windows, and the naive decoder (B1) is T = 0: any evidence completes a step. What is
+not in the papers is in `Settings`.
 
 A sum is brought up to date only when its component gets evidence: the decay of n frames without
 evidence is the factor decay**n. So the work grows with the evidence, not with the frames.
-
-`Decoder` does so frame by frame. `batch_decoding.py` gives the same events for whole recordings,
-with many thresholds at once.
 """
 
 import dataclasses

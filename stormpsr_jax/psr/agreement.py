@@ -10,12 +10,10 @@ all 17, and in half of the sets of three. Gaps that are alike everywhere are loo
 `check_rates` looks at all predictions. Nothing in the files says at which rate they count, so this
 goes by three signs:
 
-* where visibility is known for every frame, the recording's end is known, and no prediction can be
-  after it;
+* where visibility is known for every frame, no prediction can be after the recording's end;
 * the last predicted frame of every recording lies far behind its last label, or far before it;
-* the times of the recognised steps grow much faster, or slower, than those of the true ones: a
-  straight line through the two fits well, and its slope is not near 1. A slow recogniser, in
-  contrast, moves the line and leaves its slope.
+* a straight line through the times of the true and of the recognised steps fits well, and its slope
+  is not near 1. A slow recogniser moves the line and leaves its slope.
 
 The first is certain, and so are the second and the third together. Each of these alone is a
 warning; a slope near 1 shows that the rates are the same.

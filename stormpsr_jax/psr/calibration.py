@@ -1,13 +1,11 @@
 """Confidences that say how likely an event is right, and how well they do.
 
-A decoder's confidence is the mean of the evidence, which says little about the chance that the
-event is right. `fit` learns that chance from events that were judged by the labels: Platt scaling
-(Platt, Probabilistic outputs for support vector machines, 1999) of the confidence's logit, by
-Newton's method as in Lin, Lin and Weng (A note on Platt's probabilistic outputs, 2007). It has two
-parameters, so that 20 events are enough, and its smoothed targets leave nothing certain. Reports of
-wrong parts are right much less often than installations and removals: they have a map of their own.
-The beliefs of the learned fusion are probabilities to begin with, of hundreds of recordings, which
-what a dozen say does not make better: they are taken as they are (`STATED`).
+`fit` learns that from events that were judged by the labels (docs/psr.md#confidences): Platt
+scaling (Platt, Probabilistic outputs for support vector machines, 1999) of the confidence's logit,
+by Newton's method as in Lin, Lin and Weng (A note on Platt's probabilistic outputs, 2007). Two
+parameters can be learnt from 20 events, and smoothed targets leave nothing certain. The beliefs of
+the learned fusion are probabilities to begin with, of hundreds of recordings, which what a dozen
+say does not make better: they are taken as they are (`STATED`).
 """
 
 import dataclasses

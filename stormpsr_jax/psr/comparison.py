@@ -43,7 +43,7 @@ def compare(
     if streams is not None:
         pairs = [streams]
     elif not pairs:
-        raise ValueError("there is no stream that both have; streams=asd,storm names two")
+        raise ValueError("there is no stream that both have; --streams=asd,storm names two")
     return [
         {
             "stream": pair[0] if pair[0] == pair[1] else f"{pair[1]} − {pair[0]}",

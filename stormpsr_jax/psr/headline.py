@@ -1,9 +1,7 @@
 """The headline figures of a stream: one table that tables, comparisons, reports and files go by.
 
 A new figure is a row of `FIGURES`, and a value under its key in what `metrics.score_recording`
-returns for a recording; protocol `released` leaves it undefined. `summarise` of both protocols, the
-tables, `compare`, the report and its figures follow. A figure that not every procedure has is not
-`always`: entries that lack it are whole without.
+returns for a recording; protocol `released` leaves it undefined, and all else follows.
 """
 
 import dataclasses

@@ -28,7 +28,6 @@ from stormpsr_jax.psr.learned_events import (
 from stormpsr_jax.psr.stream import Look, Stream
 from stormpsr_jax.recordings.evaluation_set import LabelledPredictions
 from stormpsr_jax.recordings.procedure import Procedure, Variant
-from stormpsr_jax.recordings.scores import FrameScores
 
 _T = TypeVar("_T")
 
@@ -45,9 +44,6 @@ BARS = (
 
 class LearnedDecoder:
     """Online decoder of one recording: the scores of a frame in, events out.
-
-    Frames come in ascending order. Like `accumulation.Decoder` it has `assembly`, `state` and
-    `restore`.
 
     Args:
         weights: of the recurrent unit.
@@ -89,30 +85,24 @@ class LearnedDecoder:
         """All detections are evidence here; of less than this confidence no alert is made."""
         return 0.5
 
-    def update(self, frame: int, scores: FrameScores | None = None, passed: int = 1) -> list[Event]:
-        """Takes one frame and returns what is reported at it, by step id: seen, then right.
+    def observe(self, frame: int, seen: Observation, passed: int = 1) -> list[Event]:
+        """Takes a picture and returns what is reported at it, by step id: seen, then right.
 
-        Args:
-            frame: its number, larger than that of the frame before.
-            scores: of the frame; None leaves all beliefs as they are.
-            passed: frames since the picture before that this one stands for.
-
-        Raises:
-            ValueError: a frame out of order, or scores that do not fit the procedure. The frame is
-                not taken then.
+        Beliefs stay as they are between pictures, and at one without scores. ValueError as of
+        `OnlineDecoder`; the picture is not taken then.
         """
         if frame <= self._frame:
             raise ValueError(f"frame {frame} does not come after frame {self._frame}")
-        if scores is None:
+        if seen.scores is None:
             self._frame = frame
             return []
-        for name, values in scores._asdict().items():
+        for name, values in seen.scores._asdict().items():
             if values is not None and not np.isfinite(values).all():
                 raise ValueError(f"frame {frame}: {name} hold numbers that are not finite")
-        self.belief = self._filter.update(frame, scores, passed)
+        self.belief = self._filter.update(frame, seen.scores, passed)
         self._frame = frame
-        right, *seen = (one.update(frame, self.belief) for one in self._reporters)
-        return _with_seen(itertools.chain(*seen), right)
+        right, *others = (one.update(frame, self.belief) for one in self._reporters)
+        return _with_seen(itertools.chain(*others), right)
 
     def confirm(self, component: int, right: bool = True) -> None:
         """Takes it from a person that a component is installed right, or that it is not.
@@ -123,10 +113,6 @@ class LearnedDecoder:
         for reporter in self._reporters:
             reporter.reported[component] = 1 if right else -1
             reporter.unsure[component] = -1
-
-    def observe(self, frame: int, seen: Observation, passed: int = 1) -> list[Event]:
-        """Takes a picture; beliefs stay as they are between pictures."""
-        return self.update(frame, seen.scores, passed)
 
     def state(self) -> dict[str, Any]:
         """Returns all that `restore` needs to go on from here, as plain values for JSON."""

@@ -6,10 +6,9 @@ step leaves it, whether it was so from the start or was made so; a step that was
 missing again. An incorrect installation is as neither of its steps leaves it.
 
 A stream that has beliefs reports an incorrect installation once it has believed in it for some
-seconds without a break; beliefs weigh what the detector says. For other streams what counts is how
-long the detector has shown the error state since it last showed a catalogued one: single pictures
-of it are wrong too often. Such an alert is withdrawn when the belief has ended, or catalogued
-states are shown, for as long.
+seconds without a break. For other streams what counts is how long the detector has shown the error
+state since it last showed a catalogued one: single pictures of it are wrong too often. Such an
+alert is withdrawn when the belief has ended, or catalogued states are shown, for as long.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,26 +1,18 @@
 """Thresholds, floor, gate and fusion weight, chosen on the validation split by one rule.
 
-The score of a setting on a recording is in docs/psr.md#decoding. F1 alone picks late, sure
-thresholds; with POS and the delay in it, no stream is chosen by other wishes than another. Of a few
-recordings many settings differ by chance. So the one with the best mean is not taken, but the
-fastest that is hardly worse: of those whose mean is within so many standard errors of the best
-(`Stream.within`), taken over the recordings' differences to it, the one with the least mean
-delay (the rule of Breiman et al., Classification and Regression Trees, 1984, in pairs; theirs is a
-whole standard error, and benchmarks/results/psr-protocols.md has what that costs). Whatever is
-worse than the best somewhere and better nowhere is a whole standard error off or more: one
-recording that goes wrong is never taken for chance.
+The rule is in docs/psr.md#decoding. F1 alone picks late, sure thresholds; with POS and the delay in
+the score, no stream is chosen by other wishes than another. Of a few recordings many settings
+differ by chance, so the one with the best mean is not taken, but the fastest that is hardly worse
+(the rule of Breiman et al., Classification and Regression Trees, 1984, in pairs; theirs is a whole
+standard error, and benchmarks/results/psr-protocols.md has what that costs). Whatever is worse than
+the best somewhere and better nowhere is a whole standard error off or more: one recording that goes
+wrong is never taken for chance.
 
-A stream that reads what stream `asd` reads, and more, is there to do better than it; if all of its
-settings are worse than the chosen one of `asd`, it has the fixed ones.
-
-Each stream says what it is chosen from (`Stream.grid`, `Stream.refinements`). Of sums of
-evidence, floor, gate and weight are chosen without removals, then the thresholds of installations
-and of removals together. The beliefs that a fitted stream has of a recording have to be those of
-weights that have not seen it.
-
-Fewer than MIN_RECORDINGS recordings give no standard error to go by, and without a true positive
-there is no delay: then they are fixed ones (`Stream.fixed_settings`). They are those of the
-paper, but that stream `asd` keeps its sums on frames that show nothing.
+Of sums of evidence, floor, gate and weight are chosen without removals, then the thresholds of
+installations and of removals together. The beliefs that a fitted stream has of a recording have to
+be those of weights that have not seen it. Fewer than MIN_RECORDINGS recordings give no standard
+error to go by, and without a true positive there is no delay: then settings are fixed ones
+(`Stream.fixed_settings`).
 """
 
 import dataclasses

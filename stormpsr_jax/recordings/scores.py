@@ -1,10 +1,9 @@
 """What the networks say of each frame before anything is thrown away, and the files of it.
 
-A prediction file has the top detection of a frame. The learned fusion (`learned_beliefs.py`) reads
-the whole distribution over states, and what the networks say of each part. `scores/<rec>.npz`
-holds that of a recording: members `frames` (int64) and, in float16, of `objectness`, `states`,
-`parts` and `temporal` those there are; without a detector the last one alone. Half precision keeps
-three digits of a logit, which is far more than the networks know.
+The learned fusion (`learned_beliefs.py`) reads the whole distribution over states, and what the
+networks say of each part. `scores/<rec>.npz` holds that of a recording: members `frames` (int64)
+and, in float16, of `objectness`, `states`, `parts` and `temporal` those there are. Half precision
+keeps three digits of a logit, which is far more than the networks know.
 
 Dimension letters: N frames, K components, S catalogued states.
 """
@@ -108,7 +107,7 @@ class Scores:
         return "scores" if self.temporal.shape[1] > self.parts.shape[1] else "csv"
 
     def per_frame(self) -> Iterator[tuple[int, FrameScores]]:
-        """Iterates over (frame, scores of the frame), which `LearnedDecoder.update` takes."""
+        """Iterates over (frame, scores of the frame), which `Observation` takes."""
         for n, frame in enumerate(self.frames.tolist()):
             yield frame, row(self.arrays, n)
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from stormpsr_jax.psr import evidence, learned_beliefs, learned_stream
+from stormpsr_jax.psr.events import Observation
 from stormpsr_jax.psr.evidence import CAP, LOOK, Evidence
 from stormpsr_jax.recordings.scores import FrameScores
 from tests.support import toy
@@ -40,7 +41,8 @@ class Film:
         found = []
         for _ in range(round(seconds * FPS / every)):
             self.frame += every
-            found += self.decoder.update(self.frame, picture(g, present, right), every)
+            seen = Observation(scores=picture(g, present, right))
+            found += self.decoder.observe(self.frame, seen, every)
         reports = [(e.frame / FPS, e.step_id) for e in found if e.kind == "report"]
         self.events += found
         return reports

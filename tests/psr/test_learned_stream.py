@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from stormpsr_jax.psr import evidence, learned_beliefs, learned_stream
+from stormpsr_jax.psr.events import Observation
 from stormpsr_jax.recordings.procedure import Procedure
 from stormpsr_jax.recordings.scores import FrameScores
 from tests.support import toy
@@ -26,7 +27,9 @@ def decoded(recording, settings=SETTINGS, weights=WEIGHTS):
 
 
 def online(decoder, rows):
-    return [event for frame, row in rows for event in decoder.update(frame, row)]
+    return [
+        event for frame, row in rows for event in decoder.observe(frame, Observation(scores=row))
+    ]
 
 
 @pytest.fixture(scope="module")
