@@ -35,6 +35,7 @@ from stormpsr_jax.recordings.predictions import Detections
 from stormpsr_jax.recordings.procedure import Procedure, Variant
 from stormpsr_jax.recordings.steps import Step, steps_to_states
 
+_NAMED = 5  # places of a warning
 _LONG = 2 * 3600  # seconds; times in milliseconds of any video longer than 7 s are beyond
 
 
@@ -128,15 +129,13 @@ def clock(seconds: float) -> str:
     return f"{minutes}:{tenths / 10:04.1f}"
 
 
-def group_warnings(
-    found: Sequence[tuple[str, LabelWarning]], fps: float, shown: int = 5
-) -> list[str]:
-    """Returns a line for each text of (recording, warning), with `shown` places that it is of."""
+def group_warnings(found: Sequence[tuple[str, LabelWarning]], fps: float) -> list[str]:
+    """Returns a line for each text of (recording, warning), with some places that it is of."""
     places: dict[str, list[str]] = {}
     for recording, warning in found:
         places.setdefault(warning.text, []).append(f"{recording} at {clock(warning.frame / fps)}")
     return [
-        f"{text}: {', '.join(at[:shown])}" + (f" and {len(at) - shown} more" * (len(at) > shown))
+        f"{text}: {', '.join(at[:_NAMED])}" + f" and {len(at) - _NAMED} more" * (len(at) > _NAMED)
         for text, at in places.items()
     ]
 

@@ -5,17 +5,16 @@ from typing import Any
 
 import numpy as np
 
-from stormpsr_jax.base import memory
 from stormpsr_jax.psr import headline
 from stormpsr_jax.psr.analysis import Rows, common_delays
+
+SAMPLES = 10000
 
 
 def compare(
     a: Mapping[str, Any],
     b: Mapping[str, Any],
     streams: tuple[str, str] | None = None,
-    *,
-    samples: int = 10000,
 ) -> Rows:
     """Compares two results, recording by recording.
 
@@ -34,10 +33,7 @@ def compare(
 
     Raises:
         ValueError: other recordings, labels or protocols in a than in b, or an absent stream.
-        MemoryError: no memory for so many samples.
     """
-    if samples < 1:
-        raise ValueError(f"samples={samples} is not a positive number")
     of_b = headline.streams(b)
     pairs = [(stream, stream) for stream in headline.streams(a) if stream in of_b]
     if streams is not None:
@@ -48,7 +44,7 @@ def compare(
         {
             "stream": pair[0] if pair[0] == pair[1] else f"{pair[1]} − {pair[0]}",
             "metric": metric,
-            **_row(*of_both, samples),
+            **_row(*of_both),
         }
         for pair in pairs
         for metric, of_both in values(a, b, pair).items()
@@ -92,14 +88,12 @@ def values(
     return found
 
 
-def _row(a: np.ndarray, b: np.ndarray, samples: int) -> dict[str, float | int | None]:
+def _row(a: np.ndarray, b: np.ndarray) -> dict[str, float | int | None]:
     defined = ~(np.isnan(a) | np.isnan(b))
     a, b = a[defined], b[defined]
     if not len(a):
         return dict.fromkeys(("a", "b", "difference", "low", "high")) | {"recordings": 0}
-    memory.check_fits(24 * samples * len(a), f"samples={samples}")
-    rng = np.random.default_rng(0)
-    drawn = rng.integers(0, len(a), (samples, len(a)))
+    drawn = np.random.default_rng(0).integers(0, len(a), (SAMPLES, len(a)))
     means = (b - a)[drawn].mean(axis=1)
     low, high = np.quantile(means, [0.025, 0.975]).tolist()
     return {

@@ -90,13 +90,10 @@ def order_similarity(truth: Iterable[Step], predicted: Iterable[Step]) -> float 
         ValueError: what is no step, is there twice or has its columns exchanged; more steps than
             `check_pairs` allows.
     """
-    return _order_similarity(*arguments.truth_and_predicted(truth, predicted))
-
-
-def _order_similarity(truth: Sequence[Step], predicted: Sequence[Step]) -> float | None:
-    true_order = tuple(step_id for _, step_id in sorted(truth))
-    if not true_order:
+    truth, predicted = arguments.truth_and_predicted(truth, predicted)
+    if not truth:
         return None
+    true_order = tuple(step_id for _, step_id in sorted(truth))
     order = tuple(step_id for _, step_id in sorted(predicted))
     return 1 - min(edit_distance(true_order, order) / len(true_order), 1)
 
@@ -184,8 +181,8 @@ def _match(truth: Iterable[Step], predicted: Iterable[Step]) -> Matching:
         spare = predicted_frames.get(step_id, [])
         matched = match_times(open_truths, spare)
         result.correct.extend((step_id, *pair) for pair in matched)
-        open_truths = _without(open_truths, [true_frame for true_frame, _ in matched])
-        spare = _without(spare, [frame for _, frame in matched])
+        open_truths = without(open_truths, [true_frame for true_frame, _ in matched])
+        spare = without(spare, [frame for _, frame in matched])
         num = min(len(spare), len(open_truths))
         first = len(spare) - num
         for true_frame, frame in zip(open_truths[:num], spare[first:], strict=True):
@@ -195,9 +192,9 @@ def _match(truth: Iterable[Step], predicted: Iterable[Step]) -> Matching:
     return result
 
 
-def _without(frames: Iterable[int], taken: Iterable[int]) -> list[int]:
-    """The frames without as many of each as were taken."""
-    return sorted((collections.Counter(frames) - collections.Counter(taken)).elements())
+def without(values: Iterable[int], taken: Iterable[int]) -> list[int]:
+    """Returns the values, ascending, without as many of each as were taken."""
+    return sorted((collections.Counter(values) - collections.Counter(taken)).elements())
 
 
 def _by_step(steps: Iterable[Step]) -> dict[int, list[int]]:
@@ -284,7 +281,7 @@ def score_recording(
         late = [p - (visible_from.get((t, step)) or t) for step, t, p in matching.correct]
         further["delay_visible_s"] = sum(late) / tp / fps if tp else None
     return {
-        "pos": _order_similarity(truth, predicted),
+        "pos": order_similarity(truth, predicted),
         "f1": f1_score(tp, fp, fn) if truth else None,
         "f1_tolerant": tolerant_f1(truth, predicted, TOLERANCE_S * fps),
         "delay_s": None if delay is None else delay / fps,

@@ -54,29 +54,18 @@ class Monitor:
 
     Args:
         variant: initial state, expected steps and precedence rules.
-        error_seconds: an error state raises an alert once it has been seen for so long altogether
-            before a catalogued state is seen. Frames without a clear view do not count.
-        confidence: a detection at or below it is no clear view.
+        confidence: a detection at or below it is no clear view, and does not count.
 
     Raises:
         ValueError: a number out of its range.
     """
 
-    def __init__(
-        self,
-        procedure: Procedure,
-        variant: Variant,
-        *,
-        error_seconds: float = ERROR_SECONDS,
-        confidence: float = 0.5,
-    ) -> None:
-        if not 0 < error_seconds < float("inf"):
-            raise ValueError(f"error_seconds={error_seconds} is not a positive number")
+    def __init__(self, procedure: Procedure, variant: Variant, *, confidence: float = 0.5) -> None:
         if not 0 <= confidence <= 1:
             raise ValueError(f"confidence={confidence} is not in 0…1")
         self._procedure, self._variant = procedure, variant
         fps = procedure.fps
-        self._error_frames, self._belief_frames = error_seconds * fps, BELIEF_SECONDS * fps
+        self._error_frames, self._belief_frames = ERROR_SECONDS * fps, BELIEF_SECONDS * fps
         self._confidence = confidence
         self._expected = frozenset(variant.expected)
         self._announced = self._expected.union(variant.allowed or ())

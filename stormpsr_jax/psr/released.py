@@ -57,10 +57,9 @@ class _Sums:
         return above
 
     def decay_all_but(self, spared: list[int]) -> None:
-        kept = self.sums[spared] if spared else ()
+        kept = self.sums[spared]
         self.sums *= self.settings.decay
-        if spared:
-            self.sums[spared] = kept
+        self.sums[spared] = kept
 
 
 class _DetectionSums(_Sums):
@@ -137,14 +136,6 @@ def _rounded(confidences: np.ndarray) -> np.ndarray:
     return rounded
 
 
-def _detection_rows(detections: Detections, procedure: Procedure) -> list[_DetectionRow]:
-    """The rows of a recording's detections."""
-    vectors = [[], *procedure.states.tolist(), None]
-    confidences = _rounded(detections.confidences).tolist()
-    rows = zip(detections.frames.tolist(), detections.classes.tolist(), confidences, strict=True)
-    return [(frame, vectors[c], confidence) for frame, c, confidence in rows]
-
-
 def _temporal_rows(temporal: TemporalPredictions) -> _TemporalRows:
     """The first row of each frame."""
     rows: _TemporalRows = {}
@@ -216,7 +207,12 @@ def decode(
     for field in ("removal", "gate", "unseen_decay"):
         if (value := getattr(settings, field)) != getattr(Settings, field):
             raise ValueError(f"{field}={value} needs protocol 'paper'")
-    asd_rows = _detection_rows(detections, procedure) if detects and detections else []
+    asd_rows: list[_DetectionRow] = []
+    if detects and detections is not None:
+        vectors = [[], *procedure.states.tolist(), None]
+        states = [vectors[c] for c in detections.classes.tolist()]
+        columns = detections.frames.tolist(), states, _rounded(detections.confidences).tolist()
+        asd_rows = list(zip(*columns, strict=True))
     temporal_rows = _temporal_rows(temporal) if "windows" in needs and temporal else {}
     initial = list(variant.initial_state)
     if settings.decoder == "naive":

@@ -6,13 +6,13 @@ no two steps share a frame.
 
 import collections
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from stormpsr_jax.psr import arguments
 from stormpsr_jax.psr.arguments import Step
-from stormpsr_jax.psr.metrics import edit_distance
+from stormpsr_jax.psr.metrics import edit_distance, without
 
 MAX_WORK = 60_000  # states of the search, in two or three seconds
 _MATCH, _SWAP = 2, 3  # what a match, and a pair that is the wrong way round, save of the distance
@@ -87,8 +87,8 @@ def _most_saved(steps: Sequence[Set], found: Sequence[Set], least: int) -> int |
         common = collections.Counter(left) & collections.Counter(other)
         saved += _MATCH * common.total()
         best = max(best, saved)
-        left = tuple(i for i in _without(left, common) if i in next_found[h])
-        other = tuple(j for j in _without(other, common) if j in next_steps[g])
+        left = tuple(i for i in without(left, common.elements()) if i in next_found[h])
+        other = tuple(j for j in without(other, common.elements()) if j in next_steps[g])
         further = _MATCH * (hope[g + 1, h + 1] + len(left) + len(other))
         of_place = states.setdefault((g, h), {})
         if saved + further > best and saved > of_place.get((left, other), -1):
@@ -106,7 +106,7 @@ def _most_saved(steps: Sequence[Set], found: Sequence[Set], least: int) -> int |
                 reach(g + 1, h, steps[g + 1], other, saved)
             for i, j in itertools.product(left, other):
                 to_g, to_h = next_steps[g][j], next_found[h][i]
-                rest = _without(steps[to_g], {j: 1}), _without(found[to_h], {i: 1})
+                rest = tuple(without(steps[to_g], [j])), tuple(without(found[to_h], [i]))
                 reach(to_g, to_h, *rest, saved + _SWAP)
     return best
 
@@ -129,7 +129,3 @@ def _hope(steps: Sequence[Set], found: Sequence[Set]) -> np.ndarray:
         a, b = (np.cumsum([0, *of])[::-1] for of in counts)
         total += np.minimum(a[:, None], b)
     return total
-
-
-def _without(ids: Set, taken: Mapping[int, int]) -> Set:
-    return tuple(sorted((collections.Counter(ids) - collections.Counter(taken)).elements()))

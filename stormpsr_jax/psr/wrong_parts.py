@@ -91,26 +91,6 @@ def wrong_installations(
         ValueError: arguments that are no such thing (`arguments`), or a step of no component.
     """
     frames, states, (events,) = _checked(frames, states, events=events)
-    return _wrong_installations(frames, states, events)
-
-
-def _checked(
-    frames: np.ndarray, states: np.ndarray, **steps: Iterable[Step]
-) -> tuple[np.ndarray, np.ndarray, list[list[Step]]]:
-    """Frames, states and each argument that is steps; ValueError as of `wrong_installations`."""
-    at = arguments.frames("frames", frames)
-    of_parts, found = arguments.states("states", states, (len(at), None)), []
-    num = of_parts.shape[1]
-    for name, values in steps.items():
-        found.append(arguments.steps(name, values))
-        if odd := [step_id for _, step_id in found[-1] if step_id >= 3 * num]:
-            raise ValueError(f"{name}: step id {odd[0]} is of no component: states have {num}")
-    return at, of_parts, found
-
-
-def _wrong_installations(
-    frames: np.ndarray, states: np.ndarray, events: Iterable[Step]
-) -> list[WrongInstallation]:
     reports = _standing(events)
     right = spans(frames, states, 1)
     found = []
@@ -130,6 +110,20 @@ def _wrong_installations(
             )
         )
     return found
+
+
+def _checked(
+    frames: np.ndarray, states: np.ndarray, **steps: Iterable[Step]
+) -> tuple[np.ndarray, np.ndarray, list[list[Step]]]:
+    """Frames, states and each argument that is steps; ValueError as of `wrong_installations`."""
+    at = arguments.frames("frames", frames)
+    of_parts, found = arguments.states("states", states, (len(at), None)), []
+    num = of_parts.shape[1]
+    for name, values in steps.items():
+        found.append(arguments.steps(name, values))
+        if odd := [step_id for _, step_id in found[-1] if step_id >= 3 * num]:
+            raise ValueError(f"{name}: step id {odd[0]} is of no component: states have {num}")
+    return at, of_parts, found
 
 
 def early_reports(
@@ -203,7 +197,7 @@ def score_recording(
         return None
     fps = arguments.rate(fps)
     frames, states, (events, unsure) = _checked(frames, states, events=events, unsure=unsure)
-    wrong = _wrong_installations(frames, states, events)
+    wrong = wrong_installations(frames, states, events)
     correct = spans(frames, states, 1)
     right = [span for span in correct if span[1] > frames[0]]
     reports = _standing(events)

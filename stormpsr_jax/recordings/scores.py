@@ -12,15 +12,13 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import tokenize
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 
-from stormpsr_jax.base import files, memory
+from stormpsr_jax.base import files, memory, npy
 from stormpsr_jax.recordings import csvfile
 from stormpsr_jax.recordings.predictions import Detections, TemporalPredictions
 from stormpsr_jax.recordings.procedure import Procedure
@@ -37,12 +35,6 @@ _FREE_BYTES = 2**24  # of arrays that a small file may be packed from
 TOP = 0.9
 ABSENT = -20.0
 _EDGE = 1e-4  # prediction files have four decimals of a probability
-# What zipfile and NumPy raise for a damaged file; RuntimeError: a member is encrypted, or packed in
-# a way that is not known.
-_UNREADABLE = (
-    *(OSError, EOFError, RuntimeError, ValueError, MemoryError),
-    *(zipfile.BadZipFile, zlib.error, tokenize.TokenError),
-)
 
 
 class FrameScores(NamedTuple):
@@ -204,9 +196,8 @@ def read_scores(path: str | os.PathLike, procedure: Procedure) -> Scores:
                 with archive.open(info) as file:
                     arrays[name] = np.lib.format.read_array(file, allow_pickle=False)
         _check(arrays, procedure)
-    except _UNREADABLE as error:
-        text = getattr(error, "strerror", None) or str(error).strip() or type(error).__name__
-        reason = text.splitlines()[0][:200]
+    except npy.UNREADABLE as error:
+        reason = getattr(error, "strerror", None) or npy.reason(error)
         raise ValueError(f"{path}: {reason}; write it again, or leave --scores out") from error
     frames = arrays.pop("frames").astype(np.int64)
     found = {name: array.astype(np.float32) for name, array in arrays.items()}

@@ -92,7 +92,7 @@ def test_monitor_matches_literal_transcription(history, name, split):
 
 
 def test_monitor_golden_error_state_is_told_once_and_survives_hidden_frames():
-    monitor = Monitor(PROCEDURE, PROCEDURE.variants["up"], error_seconds=1.0)
+    monitor = Monitor(PROCEDURE.at(10 / 3), PROCEDURE.variants["up"])  # 10 views in 3 s
     told = []
     for frame in range(100):
         rows = [(ERROR, 0.9), (1, 0.3)]
@@ -106,7 +106,7 @@ def test_monitor_golden_error_state_is_told_once_and_survives_hidden_frames():
             rows = [(0, 0.9)]
         told += monitor.update(frame, (), rows)
     assert [(a.frame, a.kind, a.since) for a in told] == [
-        (31, "error state", 15),  # the tenth view
+        (31, "error state", 15),
         (50, "withdrawn", 15),
         (60, "error state", 51),
     ]

@@ -107,7 +107,7 @@ def test_pos_sets_is_in_results_and_tables_where_labelled_steps_share_a_frame(tm
     assert (stream["pos_sets"], stream["undefined"]["pos_sets"]) == (1, 0)
     assert analysis.summary_table(result)[0]["pos_sets"] == 1
     assert "pos_sets" not in analysis.overview(result)  # which all results have alike
-    assert "pos_sets" in {r["metric"] for r in comparison.compare(result, result, samples=9)}
+    assert "pos_sets" in {r["metric"] for r in comparison.compare(result, result)}
     path = tmp_path / "m.json"
     path.write_text(json.dumps(result))
     assert analysis.load_result(path) == json.loads(json.dumps(result))
