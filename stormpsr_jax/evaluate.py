@@ -35,7 +35,7 @@ from stormpsr_jax.psr.evaluation import (
 from stormpsr_jax.psr.learned_beliefs import Weights, default_weights, read_weights
 from stormpsr_jax.psr.risk import RISK
 from stormpsr_jax.recordings import scores, words
-from stormpsr_jax.recordings.evaluation_set import KINDS, LabelledPredictions, load_recordings
+from stormpsr_jax.recordings.evaluation_set import FLAGS, LabelledPredictions, load_recordings
 from stormpsr_jax.recordings.find import SPLITS
 from stormpsr_jax.recordings.procedure import Procedure, load_procedure
 
@@ -248,7 +248,7 @@ def _absent(args: argparse.Namespace) -> list[tuple[str, str]]:
     """The streams that are absent, and why; fitted ones come only where they are asked for."""
     found = []
     for stream in (s for s in streams.STREAMS if not s.fitted):
-        flags = [KINDS[kind].flag for kind in stream.needs]
+        flags = [FLAGS[kind] for kind in stream.needs]
         if not all(getattr(args, flag) for flag in flags):
             one = f"--{flags[0]} is not given"
             many = f"it needs {' and '.join(f'--{flag}' for flag in flags)}"

@@ -29,7 +29,7 @@ import numpy as np
 
 from stormpsr_jax.psr.accumulation import Settings
 from stormpsr_jax.psr.monitor import Monitor
-from stormpsr_jax.recordings.evaluation_set import KINDS, LabelledPredictions
+from stormpsr_jax.recordings.evaluation_set import FLAGS, LabelledPredictions
 from stormpsr_jax.recordings.labels import Labels
 from stormpsr_jax.recordings.predictions import Detections
 from stormpsr_jax.recordings.procedure import Procedure, Variant
@@ -304,7 +304,7 @@ def check_rates(
     that it recognised, by recording. Returns errors, which are certain, and warnings; both say what
     to do.
     """
-    flag = KINDS[kind].flag
+    flag = FLAGS[kind]
     ratios, errors = list[float](), list[str]()  # of last predicted over last labelled frames
     for name, r in recordings.items():
         frames = r.of_kind(kind).frames

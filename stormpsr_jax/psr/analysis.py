@@ -47,24 +47,6 @@ def matching(recording: Mapping[str, Any]) -> metrics.Matching:
     return metrics.match_steps([tuple(step) for step in recording["truth"]], events)
 
 
-def common_delays(
-    a: Mapping[str, Any], b: Mapping[str, Any], fps: float
-) -> dict[str, list[tuple[float, float]]]:
-    """Returns by recording (delay of a, delay of b), in seconds, of each step that both found.
-
-    `a` and `b` are, by recording, the entries of metrics.json; of the same recordings.
-    """
-    result = {}
-    for name in a:
-        found = [
-            {(step, t): (p - t) / fps for step, t, p in matching(entry[name]).correct}
-            for entry in (a, b)
-        ]
-        both = sorted(found[0].keys() & found[1].keys())
-        result[name] = [(found[0][key], found[1][key]) for key in both]
-    return result
-
-
 def notes(result: Mapping[str, Any]) -> list[str]:
     """Returns the sentences that belong below the table of a result: warnings, and comparisons."""
     sentences = [f"Warning: {warning}" for warning in result.get("warnings", ())]

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from stormpsr_jax.psr import headline
-from stormpsr_jax.psr.analysis import Rows, common_delays
+from stormpsr_jax.psr.analysis import Rows, matching
 
 SAMPLES = 10000
 
@@ -76,10 +76,14 @@ def values(
     for figure in headline.means([*a.values(), *b.values()]):
         x, y = (np.array([r[name][figure.key] for name in names], np.float64) for r in (a, b))
         found[figure.key] = x, y
-    pairs = common_delays(a, b, fps)
-    common = [np.mean(pairs[name], axis=0) if pairs[name] else [np.nan] * 2 for name in names]
-    table = np.array(common, np.float64).reshape(-1, 2)
-    found["common_delay_s"] = (table[:, 0], table[:, 1])
+    common = np.full((len(names), 2), np.nan)
+    for row, name in zip(common, names, strict=True):
+        of_a, of_b = (
+            {(step, t): (p - t) / fps for step, t, p in matching(r[name]).correct} for r in (a, b)
+        )
+        if both := sorted(of_a.keys() & of_b):
+            row[:] = np.mean([(of_a[key], of_b[key]) for key in both], axis=0)
+    found["common_delay_s"] = common[:, 0], common[:, 1]
     for figure in headline.WRONG:
         if figure.better:
             wrong = ([r[name].get("wrong") or {} for name in names] for r in (a, b))

@@ -126,13 +126,7 @@ def _detections(
             x, y, w, h = box.at
             at = x / width, y / height, w / width, h / height
             its.append((frame, box.category, box.score, *at))
-    found = {}
-    for name, its in sorted(rows.items()):
-        table = np.array(its, np.float64).reshape(-1, 7)
-        table = table[np.argsort(table[:, 0], kind="stable")]
-        frames, classes = table[:, :2].astype(np.int64).T
-        found[name] = Detections(frames, classes, table[:, 2], table[:, 3:])
-    return found
+    return {name: Detections.of_rows(its) for name, its in sorted(rows.items())}
 
 
 def _texts(folder: pathlib.Path) -> list[pathlib.Path]:

@@ -177,20 +177,19 @@ def score(
 
 
 def tables_of(result: Mapping[str, Any]) -> list[list[dict[str, Any]]]:
-    """Returns the rows of three tables of a result: the means, the classes, what was confused."""
+    """Returns the rows of three tables of a result: the means, the classes, what was confused.
+
+    The last has a row for each count of the confusion matrix beside its diagonal, largest first.
+    """
     means = {"recordings": len(result["recordings"])}
     means |= {key: result[key] for key in ("boxes", "map", "map_all")}
     classes = [row for row in result["classes"] if row["boxes"]]
-    return [[means], classes, confused(result)]
-
-
-def confused(result: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Returns a row for each count of the confusion matrix beside its diagonal, largest first."""
     names, counts = result["names"], np.array(result["confusion"])
     np.fill_diagonal(counts, 0)
     order = np.argsort(-counts, axis=None, kind="stable")
     pairs = [np.unravel_index(i, counts.shape) for i in order[: np.count_nonzero(counts)]]
-    return [{"true": names[t], "said": names[s], "boxes": int(counts[t, s])} for t, s in pairs]
+    confused = [{"true": names[t], "said": names[s], "boxes": int(counts[t, s])} for t, s in pairs]
+    return [[means], classes, confused]
 
 
 def _joined(

@@ -11,7 +11,7 @@ import collections
 import dataclasses
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -28,8 +28,6 @@ from stormpsr_jax.psr.learned_events import (
 from stormpsr_jax.psr.stream import Look, Stream
 from stormpsr_jax.recordings.evaluation_set import LabelledPredictions
 from stormpsr_jax.recordings.procedure import Procedure, Variant
-
-_T = TypeVar("_T")
 
 # Logits of removals that are not expected. People who rework take parts off, which a high logit
 # finds; where hands hide the product for long, hidden parts look as if they had been taken off.
@@ -150,9 +148,7 @@ class LearnedDecoder:
 
 # Of weights for detections alone, which are fitted to drawn ones (`tools/drawn_detections.py`).
 # Chosen on real detections, by people: benchmarks/results/noise.md.
-_OF_KIND = {
-    "detections": LearnedSettings(install=2.5, rho=None, unexpected=-6.0, hold=5.0),
-}
+_OF_DETECTIONS = LearnedSettings(install=2.5, rho=None, unexpected=-6.0, hold=5.0)
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -161,9 +157,8 @@ class LearnedStream(Stream):
 
     def defaults(self, weights: Weights | None) -> LearnedSettings:
         """Returns the settings that suit the weights' kind."""
-        return (
-            LearnedSettings() if weights is None else _OF_KIND.get(weights.kind, LearnedSettings())
-        )
+        of_detections = weights is not None and weights.kind == "detections"
+        return _OF_DETECTIONS if of_detections else LearnedSettings()
 
     def decoder(
         self,
@@ -182,7 +177,8 @@ class LearnedStream(Stream):
             raise ValueError(
                 "hold is for files of detections (evaluate --fusion=default); leave it out here"
             )
-        weights = _given(weights, "weights")
+        if weights is None:
+            raise ValueError("the learned fusion needs weights")
         return LearnedDecoder(procedure, variant, settings, weights, calibration)
 
     def decode_each(
@@ -199,11 +195,11 @@ class LearnedStream(Stream):
         decoded: dict[LearnedSettings, list[Event]] = {}
         for settings in candidates:
             belief = self.beliefs(procedure, recording, settings, weights)
-            frames = _given(recording.scores, "scores").frames
+            assert recording.scores is not None  # or there were no beliefs
             right, without = reporters_of(settings)
             for one in {right, without} - decoded.keys():
                 reporter = Reporter(procedure, recording.variant, one, calibration)
-                events = reporter.whole(frames, belief)
+                events = reporter.whole(recording.scores.frames, belief)
                 decoded[one] = _in_groups(events, (one.hold or 0.0) * procedure.fps)
             seen = [] if without is right else decoded[without]
             found.append(_with_seen(seen, decoded[right]))
@@ -220,7 +216,9 @@ class LearnedStream(Stream):
 
         The recording keeps them: settings are chosen, and figures drawn, by the same ones.
         """
-        weights, scores = _given(weights, "weights"), _given(recording.scores, "scores")
+        scores = recording.scores
+        if weights is None or scores is None:
+            raise ValueError("the learned fusion needs weights and scores")
         removal = removal_logits(recording.variant, settings)
         by = settings.rho, tuple(removal.tolist()), settings.camera
         of = (procedure, recording.variant, scores, weights, *by)
@@ -287,13 +285,6 @@ def _with_seen(seen: Iterable[Event], events: Iterable[Event]) -> list[Event]:
     """Returns what was seen and what is reported, by frame and step id, of one step seen first."""
     both = [*(event._replace(kind="seen") for event in seen), *events]
     return sorted(both, key=lambda event: (event.frame, event.step_id))
-
-
-def _given(value: _T | None, name: str) -> _T:
-    """What the learned fusion cannot do without; ValueError if it is missing."""
-    if value is None:
-        raise ValueError(f"the learned fusion needs {name}")
-    return value
 
 
 def _describe(settings: LearnedSettings) -> str:

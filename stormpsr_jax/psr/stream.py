@@ -47,7 +47,7 @@ class Stream(abc.ABC):
 
     Attributes:
         name: in files, flags and messages.
-        needs: kinds of predictions, of `evaluation_set.KINDS`.
+        needs: kinds of predictions, of `evaluation_set.FLAGS`.
         settings: class of its settings, a frozen dataclass that refuses wrong values.
         threshold: the field of the settings that --threshold sets; other flags set their own.
         decoders: of `accumulation.DECODERS` those that it has.

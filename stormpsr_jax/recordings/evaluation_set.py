@@ -4,7 +4,7 @@ import dataclasses
 import os
 import pathlib
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -18,21 +18,9 @@ from stormpsr_jax.recordings.recording import LabelPlace
 from stormpsr_jax.recordings.steps import Step
 from stormpsr_jax.recordings.words import Terms
 
-
-class Kind(NamedTuple):
-    """A kind of predictions: the field of `LabelledPredictions`, and the flag that gives it."""
-
-    field: str
-    flag: str
-
-
-# What streams need; "windows" is what the temporal network says of the clip that ends at a frame.
-KINDS = {
-    "detections": Kind("detections", "asd"),
-    "windows": Kind("temporal", "temporal"),
-    "scores": Kind("scores", "scores"),
-}
-
+# By kind of predictions that streams need, the flag that gives it; "windows" is what the temporal
+# network says of the clip that ends at a frame.
+FLAGS = {"detections": "asd", "windows": "temporal", "scores": "scores"}
 _ADVICE = "a file with the header row alone says that nothing was predicted"
 
 
@@ -68,8 +56,8 @@ class LabelledPredictions:
     )
 
     def of_kind(self, kind: str) -> Any:
-        """Returns the predictions of a kind of `KINDS`; None where there are none."""
-        return getattr(self, KINDS[kind].field)
+        """Returns the predictions of a kind of `FLAGS`; None where there are none."""
+        return getattr(self, "temporal" if kind == "windows" else kind)
 
     def states_at(self, frames: np.ndarray) -> np.ndarray:
         """Returns the true states (N, K) at frames (N,); the first also holds before its frame.
@@ -165,11 +153,6 @@ def load_recordings(
     raise_all(errors)
     recordings = {}
     needed = WITH_ERRORS if with_errors else STEPS
-    readers: dict[str, Callable[..., Any]] = {
-        "--asd": predictions.read_detections,
-        "--temporal": predictions.read_temporal,
-        "--scores": lambda path, procedure, _: score_files.read_scores(path, procedure),
-    }
     for name, place in sorted(found.items()):
         own = attempt(name, procedure.variant_for, name, variant)
         r = LabelledPredictions(name, own, [], np.zeros((0, procedure.num_components), np.int8))
@@ -183,11 +166,14 @@ def load_recordings(
             shown = place.path / predictions.VISIBLE_FROM
             if os.path.lexists(shown):
                 r.visible_from = attempt(shown, predictions.read_visible_from, shown, procedure)
+        own_files = {flag: paths[name] for flag, paths in streams.items() if name in paths}
         others = found.keys() - {name}
-        for kind in KINDS.values():
-            flag = f"--{kind.flag}"
-            if (path := streams.get(flag, {}).get(name)) is not None:
-                setattr(r, kind.field, attempt(path, readers[flag], path, procedure, others))
+        if path := own_files.get("--asd"):
+            r.detections = attempt(path, predictions.read_detections, path, procedure, others)
+        if path := own_files.get("--temporal"):
+            r.temporal = attempt(path, predictions.read_temporal, path, procedure, others)
+        if path := own_files.get("--scores"):
+            r.scores = attempt(path, score_files.read_scores, path, procedure)
         if visibility_dir is not None:
             table = pathlib.Path(visibility_dir) / f"{name}.csv"
             if os.path.lexists(table):

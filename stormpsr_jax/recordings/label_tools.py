@@ -199,8 +199,13 @@ def _read_cvat(source: Source) -> list[Item]:
     def parse(node: Node) -> list[Entry]:
         own = node.attributes.get("task_id", "") if several else next(iter(tasks), "")
         task = tasks.get(own, _Task((), None, None, step))
-        read = {"image": _of_image, "track": _of_track, "tag": _of_tag}[node.tag]
-        found = read(node, source, task.step if several else step)
+        if node.tag == "image":
+            found = _of_image(node, source)
+        elif node.tag == "track":
+            found = _of_track(node, source, task.step if several else step)
+        else:
+            at = _frame(node, source)
+            found = [Entry(_label(node, source), at, Unit.PICTURES, node.place)]
         return [placed(entry, task, node) for entry in found]
 
     def placed(entry: Entry, task: _Task, node: Node) -> Entry:
@@ -227,12 +232,7 @@ def _frame(node: Node, source: Source) -> int:
     return source.whole(node.attributes.get("frame"), node.place, "frame")
 
 
-def _of_tag(node: Node, source: Source, step: int) -> list[Entry]:
-    frame = _frame(node, source)
-    return [Entry(_label(node, source), frame, Unit.PICTURES, node.place)]
-
-
-def _of_image(node: Node, source: Source, step: int) -> list[Entry]:
+def _of_image(node: Node, source: Source) -> list[Entry]:
     if not node.children:
         return []
     name = node.attributes.get("name", "").replace("\\", "/")

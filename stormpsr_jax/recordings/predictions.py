@@ -51,6 +51,14 @@ class Detections:
     confidences: np.ndarray
     boxes: np.ndarray
 
+    @classmethod
+    def of_rows(cls, rows: Iterable[Sequence[float]]) -> "Detections":
+        """Makes detections of rows (frame, class, confidence, x, y, w, h), frames in any order."""
+        table = np.array(list(rows), np.float64).reshape(-1, 7)
+        table = table[np.argsort(table[:, 0], kind="stable")]
+        frames, classes = table[:, :2].astype(np.int64).T.copy()
+        return cls(frames, classes, table[:, 2].copy(), table[:, 3:].copy())
+
     def rows(self, name: str, numbers: Iterator[int]) -> Iterator[list]:
         """Iterates over the rows of the file of a recording."""
         numbers_of = np.column_stack([self.confidences, self.boxes]).tolist()
@@ -144,10 +152,7 @@ def read_detections(
     rows = _below_header(path, Detections.HEADER, "frame")
     _check_recording(rows, 0, "name", others)
     found = for_each(rows, lambda line, row: _detection(line, row, procedure))
-    table = np.array([row for row in found if row is not None], np.float64).reshape(-1, 7)
-    table = table[np.argsort(table[:, 0], kind="stable")]
-    frames, classes = table[:, :2].astype(np.int64).T.copy()
-    return Detections(frames, classes, table[:, 2].copy(), table[:, 3:].copy())
+    return Detections.of_rows(row for row in found if row is not None)
 
 
 def _detection(line: csvfile.Line, row: list[str], procedure: Procedure) -> tuple | None:

@@ -27,7 +27,7 @@ from stormpsr_jax.recordings.procedure import Procedure
 
 # By format, the field that says how the networks are kept: as weights, or as programs.
 FORMATS = {3: "weights", 4: "exported"}
-# By kind of predictions (`evaluation_set.KINDS`), the network that it cannot do without, and the
+# By kind of predictions (`evaluation_set.FLAGS`), the network that it cannot do without, and the
 # functions that say it, of those there are. The temporal one looks at what the encoder makes.
 _NEEDS = {
     "detections": ("detector", ("detect",)),

@@ -111,7 +111,7 @@ def test_a_confusion_matrix_counted_by_hand():
     assert result["confusion"] == counts.tolist()
     assert [row["right"] for row in result["classes"]] == [1 / 3, 0, 0]
     assert [row["name"] for row in result["classes"]] == ["10", "11", "error state"]
-    assert detection_scores.confused(result)[0] == {"true": "none", "said": "11", "boxes": 2}
+    assert detection_scores.tables_of(result)[2][0] == {"true": "none", "said": "11", "boxes": 2}
 
 
 def test_detections_where_no_box_is_count_in_all_frames_and_not_in_boxed_ones():
