@@ -91,18 +91,15 @@ def _main_evaluate(argv: Sequence[str]) -> None:
     )
     weights = _fusion(args, procedure, recordings)
     settings = decoding_settings(args, weights)
+    # A threshold without a risk is meant as it is.
+    given = (args.threshold or {}) if args.risk is None else {}
+    risks = {s: r for s, r in risks_of(args.risk, args.protocol).items() if s not in given}
     result = evaluate_recordings(
-        procedure,
-        recordings,
-        settings,
-        weights=weights,
-        protocol=args.protocol,
-        risks=_risks(args),
+        procedure, recordings, settings, weights=weights, protocol=args.protocol, risks=risks
     )
     if args.out is not None:
         files.write_json(args.out, result)
-    for stream, why in _absent(args):
-        tell(f"no {stream} stream", why)
+    _tell_absent(args)
     for kind, key in (("check", "checks"), ("note", "risk_notes"), ("warning", "warnings")):
         for line in result[key]:
             tell(kind, line)
@@ -238,24 +235,15 @@ def _fusion(
     return weights
 
 
-def _risks(args: argparse.Namespace) -> dict[str, float]:
-    """The risk by stream; a threshold without a risk is meant as it is."""
-    given = (args.threshold or {}) if args.risk is None else {}
-    return {s: risk for s, risk in risks_of(args.risk, args.protocol).items() if s not in given}
-
-
-def _absent(args: argparse.Namespace) -> list[tuple[str, str]]:
-    """The streams that are absent, and why; fitted ones come only where they are asked for."""
-    found = []
+def _tell_absent(args: argparse.Namespace) -> None:
+    """Says which streams are absent, and why; fitted ones come only where they are asked for."""
     for stream in (s for s in streams.STREAMS if not s.fitted):
-        flags = [FLAGS[kind] for kind in stream.needs]
-        if not all(getattr(args, flag) for flag in flags):
-            one = f"--{flags[0]} is not given"
-            many = f"it needs {' and '.join(f'--{flag}' for flag in flags)}"
-            found.append((stream.name, one if len(flags) == 1 else many))
+        flags = [f"--{FLAGS[kind]}" for kind in stream.needs]
+        why = f"it needs {' and '.join(flags)}" if len(flags) > 1 else f"{flags[0]} is not given"
+        if not all(getattr(args, FLAGS[kind]) for kind in stream.needs):
+            tell(f"no {stream.name} stream", why)
         elif args.decoder not in stream.decoders:
-            found.append((stream.name, f"the {args.decoder} decoder has no fused one"))
-    return found
+            tell(f"no {stream.name} stream", f"the {args.decoder} decoder has no fused one")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -19,7 +19,6 @@ from stormpsr_jax.recordings.labels import STATES
 from stormpsr_jax.recordings.procedure import Procedure, find_errors, load_procedure, procedure_path
 
 _FILE = "a procedure file, or a packaged procedure's name"
-DRAFTS = "data_prep.draft"  # a command beside the core
 
 
 def check(args: argparse.Namespace) -> None:
@@ -133,7 +132,8 @@ def template(name: str, components: Sequence[str], fps: float) -> dict[str, Any]
 
 def _draft(words: Sequence[str]) -> None:
     """Begins one from meshes; a process of data_prep's, as reading meshes is an extra."""
-    if status := subprocess.run([sys.executable, "-m", DRAFTS, *words], check=False).returncode:
+    command = [sys.executable, "-m", "data_prep.draft", *words]
+    if status := subprocess.run(command, check=False).returncode:
         sys.exit(status)
 
 

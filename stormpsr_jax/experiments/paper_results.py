@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import itertools
+import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -91,7 +92,7 @@ def figures(run: Run, row: Entry, asd: Path | None = None) -> dict[str, float | 
         for entry in result["streams"][row.stream]["recordings"].values()
         if row.errors is None or entry["contains_errors"] == row.errors
     ]
-    found = headline.over_recordings(recordings, headline.exact_mean)
+    found = headline.over_recordings(recordings, statistics.fmean)
     return {key: found[key] for key in result_tables.KEYS}
 
 

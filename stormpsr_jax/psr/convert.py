@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _main_detections(args: argparse.Namespace) -> None:
     """``convert coco`` and ``convert yolo``."""
     procedure = load_procedure(args.procedure)
-    rates = None if args.fps is None else parse_rates(args.fps, procedure)
+    rates = None if args.fps is None else _rates(args.fps, procedure)
     content = files.read_json(args.results) if args.format == "coco" else None
     classes = _classes(args, content, procedure)
     print(classes)
@@ -194,7 +194,7 @@ def _categories(path: str) -> dict[str, str]:
 
 def _main_frames(args: argparse.Namespace) -> None:
     procedure = load_procedure(args.procedure)
-    rates = parse_rates(args.fps, procedure)
+    rates = _rates(args.fps, procedure)
     folder, out = folders.require(args.predictions, "--predictions"), pathlib.Path(args.out)
     paths = sorted(folder.glob(f"*{predictions.SUFFIX}"))
     if not paths:
@@ -289,12 +289,8 @@ def _parser() -> argparse.ArgumentParser:
 # --- Frame rates ----------------------------------------------------------------------------------
 
 
-def parse_rates(text: str, procedure: Procedure) -> tuple[float, float]:
-    """Parses "25:5", or "25" for the procedure's rate as the second.
-
-    Raises:
-        ValueError: not two numbers in files.MIN_FPS…files.MAX_FPS.
-    """
+def _rates(text: str, procedure: Procedure) -> tuple[float, float]:
+    """Two rates of "25:5"; of "25" the second is the procedure's."""
     source, _, target = text.partition(":")
     try:
         rates = float(source), float(target) if target else procedure.fps

@@ -250,7 +250,16 @@ def load(
         try:
             detected = predictions.read_detections(place, procedure, others)
             its = read(known[name], procedure)
-            return detected, _in_unit_of(detected, its, picture, place)
+            shares = len(detected.boxes) and detected.boxes[:, 2:].max() <= _MAX_SHARE
+            if shares and len(its.boxes):
+                if (size := its.size or picture) is None:
+                    raise ValueError(
+                        f"{place}: has boxes in shares of the picture, and the true ones are in "
+                        "pixels; give the size of the pictures with --picture, such as "
+                        "--picture=1280x720"
+                    )
+                its = dataclasses.replace(its, boxes=its.boxes / np.tile(size, 2))
+            return detected, its
         except ValueError as error:
             raise Errors(first_of(error, known[name])) from error
 
@@ -306,19 +315,3 @@ def read(path: pathlib.Path, procedure: Procedure) -> TrueBoxes:
         at[:, :2] += at[:, 2:] / 2
     known = labels > 0
     return TrueBoxes(frames[known], labels[known], at[known], np.unique(frames[~known]), size)
-
-
-def _in_unit_of(
-    found: Detections,
-    true: TrueBoxes,
-    picture: tuple[float, float] | None,
-    path: pathlib.Path,
-) -> TrueBoxes:
-    if not len(found.boxes) or not len(true.boxes) or found.boxes[:, 2:].max() > _MAX_SHARE:
-        return true
-    if (size := true.size or picture) is None:
-        raise ValueError(
-            f"{path}: has boxes in shares of the picture, and the true ones are in pixels; give "
-            "the size of the pictures with --picture, such as --picture=1280x720"
-        )
-    return dataclasses.replace(true, boxes=true.boxes / np.tile(size, 2))

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import os
+import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -185,7 +186,7 @@ def evaluate_recordings(
         entry["wrong"] = wrong_parts.summarise(row["wrong"] for row in rows.values())
         if protocol == "paper" and stream.fitted:
             seen = [row["seen"] for row in rows.values()]
-            entry["seen"] = headline.over_recordings(seen, headline.exact_mean)
+            entry["seen"] = headline.over_recordings(seen, statistics.fmean)
             entry["seen"]["wrong"] = wrong_parts.summarise(row["wrong"] for row in seen)
         if protocol == "paper":
             entry["reliability"] = calibration.reliability(judged)
@@ -210,6 +211,15 @@ def evaluate_recordings(
     raise_all(errors)
     checks, better = agreement.check(procedure, recordings, settings.get(streams.BASELINE.name))
     warnings = warnings or better
+    odd = [
+        name
+        for name, r in recordings.items()
+        if len(r.states) and tuple(r.states[0].tolist()) != r.variant.initial_state
+    ]
+    if odd:  # decoders begin as the variants do
+        what = "begin in another state than their variant: what is installed from the start is "
+        what += "recognised as steps that are not true"
+        warnings = [*warnings, f"the labels of {', '.join(odd)} {what}"]
     return {
         "protocol": protocol,
         "decoder": decoder,
@@ -219,20 +229,8 @@ def evaluate_recordings(
         "streams": results,
         "risk_notes": notes,
         "checks": checks,
-        "warnings": warnings + _check_beginnings(recordings),
+        "warnings": warnings,
     }
-
-
-def _check_beginnings(recordings: Mapping[str, LabelledPredictions]) -> list[str]:
-    """Warns if recordings do not begin as their variants do, which decoders assume."""
-    others = [
-        name
-        for name, r in recordings.items()
-        if len(r.states) and tuple(r.states[0].tolist()) != r.variant.initial_state
-    ]
-    what = "begin in another state than their variant: what is installed from the start is "
-    what += "recognised as steps that are not true"
-    return [f"the labels of {', '.join(others)} {what}"] if others else []
 
 
 def _scores(r: LabelledPredictions, steps: Sequence[Step], fps: float, in_sets: bool) -> Scores:

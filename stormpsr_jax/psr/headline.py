@@ -6,7 +6,6 @@ returns for a recording; protocol `released` leaves it undefined, and all else f
 
 import dataclasses
 import functools
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -178,8 +177,3 @@ def over_recordings(
         else:
             result[figure.key] = sum(defined)
     return result
-
-
-def exact_mean(numbers: Sequence[float]) -> float:
-    """The mean, which does not depend on the order of the numbers, not even in its last bit."""
-    return math.fsum(numbers) / len(numbers)

@@ -9,6 +9,7 @@ import collections
 import dataclasses
 import functools
 import math
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -310,7 +311,7 @@ def summarise(recordings: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         recordings: by name, what `score_recording` returns; means weigh all alike.
     """
     rows = recordings.values()
-    result = headline.over_recordings(rows, headline.exact_mean)
+    result = headline.over_recordings(rows, statistics.fmean)
     undefined = {
         figure.key: sum(row[figure.key] is None for row in rows) for figure in headline.means(rows)
     }

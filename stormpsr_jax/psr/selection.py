@@ -26,7 +26,7 @@ import numpy as np
 from stormpsr_jax.psr import calibration, metrics, risk, streams, wrong_parts
 from stormpsr_jax.psr.accumulation import Settings
 from stormpsr_jax.psr.calibration import Calibration
-from stormpsr_jax.psr.events import Event, reports
+from stormpsr_jax.psr.events import reports
 from stormpsr_jax.psr.learned_beliefs import Weights
 from stormpsr_jax.psr.stream import Stream
 from stormpsr_jax.psr.streams import BASELINE
@@ -151,37 +151,29 @@ def rate(
         known: dict[tuple, dict] = {}  # many settings find the same
         found = stream.decode_each(procedure, r, candidates, (weights or {}).get(name))
         for events, by_name in zip(found, scores, strict=True):
-            key = tuple((event.frame, event.step_id) for event in reports(events))
+            right = reports(events)
+            key = tuple((event.frame, event.step_id) for event in right)
             if key not in known:
-                known[key] = _scores(r, events, procedure.fps)
+                wrong = wrong_parts.score_recording(r.frames, r.states, key, procedure.fps)
+                accepted = 0 if wrong is None else wrong["accepted"]
+                steps = metrics.scored_steps(right, r.with_errors)
+                of_steps = metrics.score_recording(r.truth, steps, procedure.fps)
+                known[key] = of_steps | {"accepted": accepted}
             by_name[name] = known[key]
-    return [
-        _choice(settings, by_name, max(window, 1) / procedure.fps)
-        for settings, by_name in zip(candidates, scores, strict=True)
-    ]
-
-
-def _scores(r: LabelledPredictions, events: Sequence[Event], fps: float) -> dict[str, Any]:
-    """The scores of a recording's events, and their false acceptances."""
-    events = reports(events)
-    wrong = wrong_parts.score_recording(r.frames, r.states, [e[:2] for e in events], fps)
-    accepted = 0 if wrong is None else wrong["accepted"]
-    steps = metrics.scored_steps(events, r.with_errors)
-    return metrics.score_recording(r.truth, steps, fps) | {"accepted": accepted}
-
-
-def _choice(settings: Any, by_name: Mapping[str, dict], window_s: float) -> Choice:
-    """A setting with what `metrics.score_recording` says of each recording."""
-    summary = metrics.summarise(by_name)
-    by_recording = tuple(
-        s["f1"]
-        + s["pos"]
-        - DELAY_PRICE * (s["delay_s"] or 0.0) / window_s
-        - WRONG_PRICE * s["accepted"]
-        for s in by_name.values()
-        if s["f1"] is not None
-    )
-    return Choice(settings, summary["pos"], summary["f1"], summary["delay_s"], by_recording)
+    window_s = max(window, 1) / procedure.fps
+    choices = []
+    for settings, by_name in zip(candidates, scores, strict=True):
+        mean = metrics.summarise(by_name)
+        by_rule = tuple(
+            s["f1"]
+            + s["pos"]
+            - DELAY_PRICE * (s["delay_s"] or 0.0) / window_s
+            - WRONG_PRICE * s["accepted"]
+            for s in by_name.values()
+            if s["f1"] is not None
+        )
+        choices.append(Choice(settings, mean["pos"], mean["f1"], mean["delay_s"], by_rule))
+    return choices
 
 
 def _no_worse(choices: Sequence[Choice], least: Choice | None) -> list[Choice]:

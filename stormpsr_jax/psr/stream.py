@@ -124,8 +124,6 @@ class Stream(abc.ABC):
             found.append([e for at, seen in pictures(recording) for e in decoder.observe(at, seen)])
         return found
 
-    # --- What settings are chosen from ------------------------------------------------------------
-
     @abc.abstractmethod
     def grid(self, base: Settings, chosen: Mapping[str, Any]) -> list[Any]:
         """Returns the settings that the stream is chosen from; only what matters to it varies.

@@ -126,16 +126,10 @@ def _checked(
     return at, of_parts, found
 
 
-def early_reports(
+def _early(
     frames: np.ndarray, states: np.ndarray, events: Iterable[Step], fps: float
 ) -> list[Step]:
-    """Returns the reports (frame, step id) as installed that are early, by component, then frame.
-
-    The arguments are as of `wrong_installations`.
-
-    >>> early_reports([0, 100], [[0, 0], [1, 0]], [(70, 0), (90, 3)], fps=10)
-    [(70, 0), (90, 3)]
-    """
+    """The reports as installed that are early, by component, then frame."""
     there = [*spans(frames, states, 1), *spans(frames, states, -1)]
     found = []
     for k, of_k in sorted(_standing(events).items()):
@@ -230,7 +224,7 @@ def score_recording(
         "unsure": sum(left(w.component, w.start, w.end) for w in wrong),
         "right_unsure": sum(left(*span) for span in right),
         "no_verdict": sum(not has_verdict(*span) for span in right),
-        "early": len(early_reports(frames, states, events, fps)),
+        "early": len(_early(frames, states, events, fps)),
         "installations": [list(w) for w in wrong],
     }
 

@@ -88,7 +88,6 @@ def coco_images(data: Any, path: Path) -> dict[Id, Picture]:
 
 def coco_categories(data: Any, path: Path) -> dict[Id, str]:
     """Returns the names of categories by their ids, '' for what is no text; errors as `coco`."""
-
     names = _by_id(data, "categories", path, lambda _, entry: entry.get("name"))
     return {key: name if isinstance(name, str) else "" for key, name in names.items()}
 

@@ -34,9 +34,8 @@ FORMATS = (TABLE, *(tool.name for tool in TOOLS))
 # their content is.
 CERTAIN = (".csv", ".tsv", ".eaf", ".srt", ".vtt", ".xlsx")
 MAYBE = (".json", ".xml", ".txt")
-ROUNDED = (
-    1e-3  # seconds: tools round times, most of them to milliseconds, as containers of videos do
-)
+# Seconds: tools round times, most of them to milliseconds, as containers of videos do.
+ROUNDED = 1e-3
 # At most nine digits: no recording is as long, and no frame number is too large. Behind a colon are
 # two, as nobody knows whether 5:2 is 5:02 or 5:20.
 _TIME = re.compile(
@@ -73,8 +72,6 @@ class LabelFile(Source):
         """Whether it is a text but no table, such as a README; ValueError if it cannot be read."""
         signs = self.text[:4096].partition("\n")[0]
         return self.path.suffix.lower() == ".txt" and not any(sign in signs for sign in "\t,;")
-
-    # --- What it says -----------------------------------------------------------------------------
 
     @functools.cached_property
     def items(self) -> list[Item]:
@@ -129,8 +126,6 @@ class LabelFile(Source):
         """The names of each recording whose labels it has; () of one without a name."""
         entries = [item.recordings for item in self.items if isinstance(item, Entry)]
         return list(dict.fromkeys([*self.labelled, *entries]))
-
-    # --- The labels of a recording ----------------------------------------------------------------
 
     def timed(
         self, procedure: Procedure, terms: Terms, recording: str, with_pictures: bool = False

@@ -21,13 +21,7 @@ from stormpsr_jax.recordings.xml_tree import Node
 
 
 class Tool(NamedTuple):
-    """A labelling tool.
-
-    Attributes:
-        name: as people call it.
-        recognises: whether a file is of it; ValueError if it seems to be, and cannot be read.
-        read: what such a file says.
-    """
+    """A labelling tool; ValueError where a file seems to be of it, and cannot be read."""
 
     name: str
     recognises: Callable[[Source], bool]
