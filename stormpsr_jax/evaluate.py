@@ -264,10 +264,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--decoder", choices=DECODERS, default=Settings().decoder)
     add("--protocol", choices=PROTOCOLS, default="paper")
     add_decoding_flags(parser)
-    what = (
-        "share of the incorrect installations that may be reported as installed, of all streams; "
-    )
-    what += f"1 is any (otherwise {RISK} of the learned fusion, and any of the others)"
+    what = "share of the incorrect installations that may be reported as installed, of all "
+    what += f"streams; 1 is any (otherwise {RISK} of the learned fusion, and any of the others)"
     add("--risk", type=share, metavar="R", help=what)
     add("--visibility", help="folder with <rec>.csv of the visible fraction per frame")
     add("--with_errors", action="store_true", help="score PSR_labels_with_errors.csv")

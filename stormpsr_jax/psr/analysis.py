@@ -54,19 +54,18 @@ def notes(result: Mapping[str, Any]) -> list[str]:
         sentences.append(f"The model recognises by {said}.")
     sentences += result.get("risk_notes", ())
     if fixed := result.get("paper_settings"):
-        figures = "; ".join(f"{stream} {_in_words(s)}" for stream, s in fixed.items())
-        sentences.append(f"With the settings of the papers: {figures}.")
+        of_streams = []
+        for stream, s in fixed.items():
+            pos, f1 = ("–" if s[key] is None else f"{s[key]:.3f}" for key in ("pos", "f1"))
+            delay = "–" if s["delay_s"] is None else f"{s['delay_s']:.1f} s"
+            said = f"{stream} POS {pos}, F1 {f1}, delay {delay}"
+            if wrong := s.get("wrong"):
+                said += (
+                    f", {wrong['accepted']} of {wrong['shown']} incorrect installations accepted"
+                )
+            of_streams.append(said)
+        sentences.append(f"With the settings of the papers: {'; '.join(of_streams)}.")
     return sentences
-
-
-def _in_words(entry: Mapping[str, Any]) -> str:
-    """POS, F1, delay and accepted incorrect installations of a stream."""
-    pos, f1 = ("–" if entry[key] is None else f"{entry[key]:.3f}" for key in ("pos", "f1"))
-    delay = "–" if entry["delay_s"] is None else f"{entry['delay_s']:.1f} s"
-    text = f"POS {pos}, F1 {f1}, delay {delay}"
-    if (wrong := entry.get("wrong")) is None:
-        return text
-    return f"{text}, {wrong['accepted']} of {wrong['shown']} incorrect installations accepted"
 
 
 def summary_table(result: Mapping[str, Any]) -> Rows:

@@ -42,11 +42,11 @@ def _main_detections(args: argparse.Namespace) -> None:
     """``convert coco`` and ``convert yolo``."""
     procedure = load_procedure(args.procedure)
     rates = None if args.fps is None else _rates(args.fps, procedure)
-    content = files.read_json(args.results) if args.format == "coco" else None
+    of_coco = args.format == "coco"
+    content = files.read_json(args.results) if of_coco else None
     classes = _classes(args, content, procedure)
     print(classes)
-    convert = _from_yolo if args.format == "yolo" else _from_coco
-    found = convert(args, content, classes)
+    found = _from_coco(args, content, classes) if of_coco else _from_yolo(args, classes)
     if args.recording is not None:
         files.check_name(args.recording, "--recording")
     out = pathlib.Path(args.out)
@@ -73,7 +73,7 @@ def _from_coco(args: argparse.Namespace, results: Any, classes: ClassMap) -> dic
     return _detections(args.recording, found)
 
 
-def _from_yolo(args: argparse.Namespace, _: Any, classes: ClassMap) -> dict[str, Detections]:
+def _from_yolo(args: argparse.Namespace, classes: ClassMap) -> dict[str, Detections]:
     """Converts a folder of YOLO text files.
 
     A folder without such files may have a folder for each recording, named after it, with the files

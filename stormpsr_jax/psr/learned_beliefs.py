@@ -312,14 +312,17 @@ class Filter:
         seconds = passed / self._fps
         steps = 1.0 if self._rate is None else seconds * self._rate
         self.hidden, o = step(self._arrays, self.hidden, total / len(self.recent), steps)
-        belief = beliefs_of(o)
+        present, right = o.T
+        log_present = -np.logaddexp(0, -present)
+        is_right = _logit_of_log(log_present - np.logaddexp(0, -right))
+        wrong = _logit_of_log(log_present - np.logaddexp(0, right))
         self.begin = frame if self.begin is None else self.begin
         time = (frame - self.begin) / self._fps
-        own = self.evidence.update(scores, *belief[:3], time, seconds)
-        right = belief.right if self._project is None else self._project(belief.right)
+        own = self.evidence.update(scores, present, is_right, wrong, time, seconds)
+        projected = is_right if self._project is None else self._project(is_right)
         said = LIMIT * self.evidence.said  # a person's word is believed as long as it stands
-        right, wrong = np.where(said, said, right), np.where(said, -said, belief.wrong)
-        return Belief(belief.present, right, wrong, own)
+        right, wrong = np.where(said, said, projected), np.where(said, -said, wrong)
+        return Belief(present, right, wrong, own)
 
 
 def step(
@@ -337,15 +340,6 @@ def step(
     new = np.tanh(a[:, 2 * U :] + reset * b[:, 2 * U :])
     hidden = update * hidden + (1 - update) * new
     return hidden, hidden @ arrays["readout"] + x @ arrays["skip"] + arrays["offset"]
-
-
-def beliefs_of(o: np.ndarray) -> Belief:
-    """Returns the beliefs, without projection, for logits (…, 2) of `step`."""
-    present, right = o[..., 0], o[..., 1]
-    log_present = -np.logaddexp(0, -present)
-    is_right = _logit_of_log(log_present - np.logaddexp(0, -right))
-    wrong = _logit_of_log(log_present - np.logaddexp(0, right))
-    return Belief(present, is_right, wrong, is_right)
 
 
 class Projection:

@@ -100,8 +100,8 @@ class Stream(abc.ABC):
         calibration: Calibration | None = None,
     ) -> list[Event]:
         """Decodes a whole recording: the events that the online decoder gives frame by frame."""
-        how = [settings], weights
-        return self.decode_each(procedure, recording, *how, calibration=calibration)[0]
+        one = self.decode_each(procedure, recording, [settings], weights, calibration=calibration)
+        return one[0]
 
     def decode_each(
         self,

@@ -195,7 +195,6 @@ def score_recording(
     correct = spans(frames, states, 1)
     right = [span for span in correct if span[1] > frames[0]]
     reports = _standing(events)
-    alarms = false_alarms(wrong, events)
     called = [(f, step_id // 3) for f, step_id in events if step_id % 3 == 1]
     delays = [w.found - w.start for w in wrong if w.found is not None]
     said: dict[int, list[tuple[int, bool]]] = {}
@@ -216,7 +215,7 @@ def score_recording(
         "accepted": sum(w.accepted is not None for w in wrong),
         "found": len(delays),
         "delay_s": sum(delays) / len(delays) / fps if delays else None,
-        "false_alarms": len(alarms),
+        "false_alarms": len(false_alarms(wrong, events)),
         "right_called_wrong": sum(
             any(k == of and start <= f < end for f, of in called) for k, start, end in right
         ),
