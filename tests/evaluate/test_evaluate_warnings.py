@@ -46,10 +46,6 @@ def score(tmp_path, capsys):
     return run
 
 
-def test_predictions_at_the_rate_of_the_labels_are_right_without_a_warning(score):
-    assert score() == (1.0, [])
-
-
 def test_labels_that_count_frames_at_another_rate_are_read_with_labels_fps(score):
     rows = "frame,step\n" + "".join(f"{25 * t:.0f},{3 * k}\n" for k, t in enumerate((7, 16, 29)))
     _, (warning,) = score(labels=rows)

@@ -174,38 +174,33 @@ def test_yolo_folders_of_many_recordings_are_converted_in_one_call(folder):
     assert found["rec_y"].frames.tolist() == [11]
 
 
-def test_resample_golden_the_most_confident_frame_and_the_last_clip_are_kept():
+def test_frames_of_both_streams_are_renumbered_into_another_folder(folder, capsys):
+    """The most confident frame and the last clip are kept."""
     frames = np.array([0, 1, 5, 6, 6, 9, 10])
     confidences = np.array([0.5, 0.25, 0.5, 0.75, 0.25, 0.5, 1.0])
-    rows = Detections(frames, np.arange(7), confidences, np.zeros((7, 4)))
-    changed = convert.renumber(rows, 25, 5)
-    # 0 → 0; 1 and 5 → 1; 6, 9 and 10 → 2, of which 10 is the most confident.
-    assert changed.frames.tolist() == [0, 1, 2]
-    assert changed.classes.tolist() == [0, 2, 6]
-    shorter = Detections(frames[:6], rows.classes[:6], confidences[:6], rows.boxes[:6])
-    changed = convert.renumber(shorter, 25, 5)
-    assert changed.frames.tolist() == [0, 1, 2, 2]
-    assert changed.classes.tolist() == [0, 2, 3, 4]  # both rows of frame 6
-    assert convert.renumber(rows, 5, 25).frames.tolist() == (5 * frames).tolist()
-    table = np.arange(10).reshape(5, 2)
-    clips = TemporalPredictions(np.array([0, 4, 5, 8, 11]), table, table, table / 10)
-    changed = convert.renumber(clips, 25, 5)
-    assert changed.frames.tolist() == [0, 1, 2, 3]
-    assert changed.labels[:, 0].tolist() == [0, 4, 6, 8]
-
-
-def test_frames_of_both_streams_are_renumbered_into_another_folder(folder, capsys):
-    ones = np.ones((2, 2), int)
-    clips = TemporalPredictions(np.array([10, 50]), ones, ones, 0.5 * ones)
+    rows = Detections(frames, np.arange(7) % 4, confidences, np.zeros((7, 4)))
+    some = Detections(*(column[:6] for column in vars(rows).values()))
+    table = np.arange(10).reshape(5, 2) % 2
+    clips = TemporalPredictions(np.array([0, 4, 5, 8, 11]), table, table, np.eye(5)[:, :2])
     (folder / "mixed").mkdir()
-    predictions.write_detections(folder / "mixed" / "a_results_pred.csv", "a", ROWS)
-    predictions.write_temporal(folder / "mixed" / "b_results_pred.csv", "b", clips)
-    words = ["frames", "--predictions=mixed", "--procedure=toy.json", "--fps=25"]
-    convert.main([*words, "--out=out"])
-    for name in "ab":
-        path = folder / "out" / f"{name}_results_pred.csv"
-        assert predictions.read_either(path, PROCEDURE).frames.tolist() == [2, 10]
-    assert "converting twice" in refused(capsys, convert.main, [*words, "--out=mixed"])
+    for name, content in (("a", rows), ("b", some), ("c", clips)):
+        predictions.write(folder / "mixed" / f"{name}_results_pred.csv", name, content)
+    words = ["frames", "--predictions=mixed", "--procedure=toy.json"]
+
+    def found(name):
+        return predictions.read_either(folder / f"out/{name}_results_pred.csv", PROCEDURE)
+
+    convert.main([*words, "--fps=25:5", "--out=out"])
+    # 0 → 0; 1 and 5 → 1; 6, 9 and 10 → 2, of which 10 is the most confident.
+    assert found("a").frames.tolist() == [0, 1, 2]
+    assert found("a").classes.tolist() == [0, 2, 2]
+    assert found("b").frames.tolist() == [0, 1, 2, 2]  # both rows of frame 6
+    assert found("b").classes.tolist() == [0, 2, 3, 0]
+    assert found("c").frames.tolist() == [0, 1, 2, 3]
+    assert found("c").confidences[:, 0].tolist() == [1, 0, 0, 0]
+    convert.main([*words, "--fps=5:25", "--out=out"])
+    assert found("a").frames.tolist() == (5 * frames).tolist()
+    assert "converting twice" in refused(capsys, convert.main, [*words, "--fps=25", "--out=mixed"])
 
 
 def test_labels_written_as_folders_say_what_was_read(folder):

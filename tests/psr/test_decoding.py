@@ -11,8 +11,6 @@ from hypothesis import strategies as st
 
 from stormpsr_jax.psr.accumulation import Decoder, Settings, accumulate
 from stormpsr_jax.psr.batch_decoding import decode
-from stormpsr_jax.psr.streams import find
-from stormpsr_jax.recordings.evaluation_set import LabelledPredictions
 from stormpsr_jax.recordings.predictions import Detections, TemporalPredictions
 from stormpsr_jax.recordings.procedure import Procedure
 from tests.support import toy
@@ -29,8 +27,6 @@ POSSIBLE = {"up": range(9), "down": range(9), "mend": [6, 5, 3, 8]}
 CLASSES = range(len(PROCEDURE.states) + 2)
 # Multiples of 1/8 as confidences are exact in binary; thresholds are no sums of decayed ones.
 CONFIDENCE = st.integers(0, 8).map(lambda n: n / 8)
-T = st.integers(0, 24).map(lambda n: n / 8)
-PAIRS = st.lists(st.tuples(T, st.none() | T), max_size=6)
 STREAM, VARIANT = st.sampled_from(["asd", "temporal", "storm"]), st.sampled_from(sorted(POSSIBLE))
 
 
@@ -180,19 +176,6 @@ def test_decoder_online_and_saved_and_batch_agree(data, s, stream, name, split):
             decoder = Decoder(PROCEDURE, variant, stream, s)
             decoder.restore(saved)
     assert online == batch
-
-
-@settings(max_examples=50, deadline=None)
-@given(
-    streams(), all_settings(), st.lists(st.tuples(T, st.none() | T), max_size=6), STREAM, VARIANT
-)
-def test_settings_tried_together_give_what_each_gives(data, s, pairs, stream, name):
-    variant = PROCEDURE.variants[name]
-    predictions = arrays(*data)
-    each = [dataclasses.replace(s, threshold=t, removal=removal) for t, removal in pairs]
-    recording = LabelledPredictions("", variant, [], np.zeros((0, K)), *predictions)
-    together = find(stream).decode_each(PROCEDURE, recording, each)
-    assert together == [decode(PROCEDURE, variant, stream, one, *predictions) for one in each]
 
 
 @settings(max_examples=50, deadline=None)

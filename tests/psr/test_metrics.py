@@ -167,18 +167,3 @@ def test_scored_reports_of_wrong_parts_count_only_with_errors():
     events = [(5, 1, 0.9), (7, 2, 0.9), (9, 0, 0.9), (11, 2, 0.9)]
     assert metrics.scored_steps(events) == [(9, 0), (11, 2)]
     assert metrics.scored_steps(events, with_errors=True) == [(5, 1), (9, 0), (11, 2)]
-
-
-def test_score_golden_early_wrong_missed_and_repeated():
-    truth = [(10, 0), (20, 3), (30, 2), (40, 0), (50, 6)]
-    predicted = [(12, 0), (15, 3), (35, 2), (45, 0), (46, 9)]
-    matching = metrics.match_steps(truth, predicted)
-    assert matching.correct == [(0, 10, 12), (0, 40, 45), (2, 30, 35)]
-    assert matching.early == [(3, 20, 15)]
-    assert matching.wrong == [(46, 9)]
-    assert matching.missed == [(50, 6)]
-    scores = metrics.score_recording(truth, predicted, fps=2)
-    assert (scores["tp"], scores["fp"], scores["fn"]) == (3, 2, 1)
-    assert scores["f1"] == pytest.approx(6 / 9)
-    assert scores["delay_s"] == 2.0
-    assert scores["pos"] == pytest.approx(1 - 2 / 5)

@@ -48,12 +48,6 @@ def test_pos_sets_is_undefined_without_steps_and_where_the_search_would_take_too
     assert step_sets.order_similarity(truth, truth) == 1
 
 
-@given(st.lists(st.integers(0, 6), min_size=1, max_size=12), st.lists(st.integers(0, 6)))
-def test_pos_sets_is_pos_where_no_two_steps_share_a_frame(truth, found):
-    truth, found = list(enumerate(truth, 7)), list(enumerate(found, 7))
-    assert step_sets.order_similarity(truth, found) == metrics.order_similarity(truth, found)
-
-
 REAL = pathlib.Path(__file__).parents[3] / "shared" / "data" / "industreal_real"
 
 

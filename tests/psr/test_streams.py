@@ -2,16 +2,11 @@
 
 import pytest
 
-from stormpsr_jax import evaluate, psr
-from stormpsr_jax.psr import learned_beliefs, streams
-from stormpsr_jax.psr.stream import pictures
-from stormpsr_jax.recordings.evaluation_set import load_recordings
+from stormpsr_jax import evaluate
+from stormpsr_jax.psr import streams
 from tests.support.commands import refused
 from tests.support.evaluate_data import make_scored, run_scored
-from tests.support.simulated_scores import PROCEDURE
 from tests.support.toy_stream import BOTH
-
-NAMES = ("asd", "temporal", "storm", "learned")
 
 
 @pytest.fixture(scope="module")
@@ -19,29 +14,10 @@ def scored(tmp_path_factory):
     return make_scored(tmp_path_factory.mktemp("scored"))
 
 
-@pytest.fixture(scope="module")
-def recordings(scored):
-    kinds = (scored / "labels", scored / "asd", scored / "temporal")
-    return load_recordings(PROCEDURE, *kinds, scores_dir=scored / "scores")
-
-
 @pytest.fixture
 def fifth(monkeypatch):
     """The line."""
     monkeypatch.setattr(streams, "STREAMS", (*streams.STREAMS, BOTH))
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_a_whole_recording_decodes_as_its_pictures_one_by_one_do(recordings, name):
-    stream, weights = streams.find(name), learned_beliefs.default_weights("scores")
-    options = {"window": 64, "threshold": 1.0} if name in psr.STREAMS else {}
-    settings = stream.settings(**options)
-    for r in recordings.values():
-        decoder = stream.decoder(PROCEDURE, r.variant, settings, weights=weights)
-        assert decoder.stream == name
-        online = [e for frame, seen in pictures(r) for e in decoder.observe(frame, seen)]
-        assert stream.decode(PROCEDURE, r, settings, weights) == online
-        assert online
 
 
 def test_a_fifth_stream_is_scored_and_shown_and_changes_no_other(scored, fifth, capsys):

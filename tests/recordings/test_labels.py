@@ -90,13 +90,3 @@ def test_steps_to_states_round_trip_with_errors(timeline):
     back = steps_to_states(steps, states[0], frames[0])
     per_frame = states_per_frame(*back, 0, 70)
     assert (per_frame == states_per_frame(frames, states, 0, 70)).all()
-
-
-@settings(max_examples=40, deadline=None)
-@given(timelines([-1, 0, 1]), st.integers(0, 30), st.integers(1, 50))
-def test_states_per_frame_matches_loop(timeline, first, num):
-    frames, states = timeline
-    rows = states_per_frame(frames, states, first, num)
-    for i in range(num):
-        at = [m for m in range(len(frames)) if frames[m] <= first + i]
-        assert (rows[i] == states[at[-1] if at else 0]).all()
