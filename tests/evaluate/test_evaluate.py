@@ -11,14 +11,7 @@ from stormpsr_jax.psr import detection_scores, evidence, learned_beliefs, learne
 from stormpsr_jax.recordings import labels, predictions
 from tests.support import refusals
 from tests.support.commands import refused
-from tests.support.evaluate_data import (
-    PROCEDURE,
-    command,
-    fails,
-    put_wrong,
-    run,
-    run_scored,
-)
+from tests.support.evaluate_data import PROCEDURE, command, fails, put_wrong, run, run_scored
 
 
 def test_evaluate_contract_of_metrics_json(files, capsys):
@@ -146,7 +139,9 @@ def test_evaluate_golden_wrong_parts(files, capsys, protocol, delay):
     assert (asd["wrong"]["shown"], asd["wrong"]["accepted"], asd["wrong"]["found"]) == (1, 1, 0)
     assert result["streams"]["temporal"]["wrong"]["accepted"] == 0
     assert asd["recordings"]["02_assy_b"]["wrong"]["installations"] == []
-    assert "incorrect installations\n" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert said.index("\nincorrect installations\n") < said.index(" accepted ")
+    assert said.index("\ncorrect installations\n") < said.index(" right_called_wrong ")
     shown = show(capsys, "tables", files / "out.json", "--table=installations", "--format=csv")
     assert f"asd,01_assy_a,{PROCEDURE.components[k]}," in shown
 
@@ -174,11 +169,6 @@ def test_evaluate_a_delay_counts_from_when_a_render_shows_the_step(files, capsys
     one = stream["recordings"]["02_assy_b"]
     assert one["delay_visible_s"] == pytest.approx(one["delay_s"] - 3 / one["tp"])
     assert stream["delay_visible_s"] == pytest.approx(stream["delay_s"] - 1 / one["tp"])
-    path.write_text(f"{never}{true},{step},{true - 1}\n{true},2,\n{true},{step + 1},9\n")
-    said = refused(capsys, evaluate.main, command(files), lines=3)
-    assert f"{path}: line 3: visible_from: '{true - 1}' is not in {true}…1000000000" in said
-    assert f"{path}: line 4: step_id: 2 is no installation" in said
-    assert f"{path}: line 5: step_id: {step + 1} is given twice at this frame" in said
 
 
 # --- The learned fusion --------------------------------------------------------------------------

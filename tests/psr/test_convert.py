@@ -180,8 +180,9 @@ def test_frames_of_both_streams_are_renumbered_into_another_folder(folder, capsy
     confidences = np.array([0.5, 0.25, 0.5, 0.75, 0.25, 0.5, 1.0])
     rows = Detections(frames, np.arange(7) % 4, confidences, np.zeros((7, 4)))
     some = Detections(*(column[:6] for column in vars(rows).values()))
-    table = np.arange(10).reshape(5, 2) % 2
-    clips = TemporalPredictions(np.array([0, 4, 5, 8, 11]), table, table, np.eye(5)[:, :2])
+    shares = np.arange(10).reshape(5, 2) / 10
+    table = np.zeros((5, 2), int)
+    clips = TemporalPredictions(np.array([0, 4, 5, 8, 11]), table, table, shares)
     (folder / "mixed").mkdir()
     for name, content in (("a", rows), ("b", some), ("c", clips)):
         predictions.write(folder / "mixed" / f"{name}_results_pred.csv", name, content)
@@ -197,7 +198,7 @@ def test_frames_of_both_streams_are_renumbered_into_another_folder(folder, capsy
     assert found("b").frames.tolist() == [0, 1, 2, 2]  # both rows of frame 6
     assert found("b").classes.tolist() == [0, 2, 3, 0]
     assert found("c").frames.tolist() == [0, 1, 2, 3]
-    assert found("c").confidences[:, 0].tolist() == [1, 0, 0, 0]
+    assert found("c").confidences[:, 0].tolist() == [0, 0.4, 0.6, 0.8]
     convert.main([*words, "--fps=5:25", "--out=out"])
     assert found("a").frames.tolist() == (5 * frames).tolist()
     assert "converting twice" in refused(capsys, convert.main, [*words, "--fps=25", "--out=mixed"])

@@ -133,6 +133,14 @@ def test_decide_says_where_every_error_was_corrected_before_the_next_step():
         assert ("corrected before the next step" in decision.note("asd")) == (not lasting)
 
 
+def test_each_recording_is_decided_by_what_the_others_say(five_bars, monkeypatch):
+    losses = {f"r{i}": np.full(5, float(i == 0)) for i in range(10)}  # the first is always fooled
+    monkeypatch.setattr(risk, "decode_bars", lambda _, name, *how: risk.BarResults(losses[name]))
+    names = {name: name for name in losses}
+    found = risk.decide_each(PROCEDURE, names, LEARNED, SETTINGS, 0.1, WEIGHTS)
+    assert [found[name].settings.sure for name in ("r0", "r1", "")] == [2.0, 3.0, 3.0]
+
+
 def test_prior_falls_with_the_bar_and_is_never_nothing():
     assert risk.PRIOR.keys() == set(KINDS)
     for kind in KINDS:

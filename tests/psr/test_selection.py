@@ -7,14 +7,7 @@ import statistics
 import numpy as np
 import pytest
 
-from stormpsr_jax.psr import (
-    batch_decoding,
-    learned_stream,
-    metrics,
-    risk,
-    selection,
-    streams,
-)
+from stormpsr_jax.psr import batch_decoding, learned_stream, metrics, risk, selection, streams
 from stormpsr_jax.psr.accumulation import Settings
 from stormpsr_jax.psr.learned_beliefs import default_weights
 from stormpsr_jax.recordings.evaluation_set import LabelledPredictions

@@ -38,11 +38,6 @@ def test_packaged_procedures_golden_facts():
     assert industreal.variant_for("01_assy_0_1").initial_state == (1,) + 10 * (0,)
     assert industreal.variant_for("07_main_3_1").expected == (11, 12, 15, 17, 18, 20, 30, 32)
     assert meccano.variant_for("0005").name == "assembly"
-    assert meccano.step_name(12) == "Install left frame"
-    assert meccano.step_name(13) == "Incorrectly installed left frame"
-    assert meccano.step_name(50) == "Remove drive shaft"
-    with pytest.raises(ValueError, match="51"):
-        meccano.step_name(51)
 
 
 def test_state_class_error_and_uncatalogued():
