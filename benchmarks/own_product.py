@@ -280,7 +280,7 @@ def measured(folder: Path, number: int, procedure: Procedure) -> dict[str, Any]:
         "errors": errors_shown(folder, procedure, "train"),
         "streams": {
             name: {key: stream[key] for key in ("f1", "pos", "delay_s", "wrong")}
-            for name, stream in headline.rows(result)
+            for name, stream in headline.streams(result).items()
         },
     }
 

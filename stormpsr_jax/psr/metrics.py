@@ -301,6 +301,7 @@ def summarise(recordings: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
     The headline figures (`headline.FIGURES`): those that are means, over the recordings in which
     they are defined, of which "undefined" counts the others, and the sums of the counts.
+    "pooled_f1", "pooled_precision" and "pooled_recall" follow from the sums of TP, FP and FN.
 
     >>> found = {"a": [(12, 0)], "b": []}
     >>> scores = summarise({name: score_recording([(10, 0)], found[name], 10) for name in found})
@@ -315,4 +316,12 @@ def summarise(recordings: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     undefined = {
         figure.key: sum(row[figure.key] is None for row in rows) for figure in headline.means(rows)
     }
-    return {**result, "undefined": undefined}
+    tp, fp, fn = (result[key] for key in ("tp", "fp", "fn"))
+    truths = any(row["f1"] is not None for row in rows)
+    return {
+        **result,
+        "pooled_f1": f1_score(tp, fp, fn) if truths else None,
+        "pooled_precision": tp / (tp + fp) if tp + fp else None,
+        "pooled_recall": tp / (tp + fn) if tp + fn else (0.0 if truths else None),
+        "undefined": undefined,
+    }
