@@ -12,6 +12,7 @@ parts: "right" between correct and incorrect ones, "installed" between those tha
 """
 
 import argparse
+import functools
 import math
 import sys
 from pathlib import Path
@@ -213,20 +214,27 @@ def detector(workdir: Path) -> tuple[ConfigDict, Any]:
     return config, lambda rows: np.asarray(detect["detect"](rows)[-1][-1])
 
 
+@functools.cache
+def of_product(product_seed: int | None, seed: int, count: int, camera: str) -> Any:
+    """`pictures` of a run's product, and its name; runs of the same product share them."""
+    of = products.find(product_seed=product_seed, seed=seed)
+    return of.procedure.name, *pictures(of, count, camera)
+
+
 def scored(workdir: Path, count: int) -> list[dict[str, Any]]:
     """A row per camera."""
     config, parts = detector(workdir)
     made = config.data.synthetic
-    of = products.find(product_seed=made.product_seed, seed=made.seed)
     rows = []
     for camera in CAMERAS:
-        shown, states = pictures(of, count, camera)
+        name, shown, states = of_product(made.product_seed, made.seed, count, camera)
         there, right = np.split(parts(shown), 2, axis=1)
-        row = {"run and camera": f"{workdir.name}, {camera}", "product": of.procedure.name}
+        row = {"run and camera": f"{workdir.name}, {camera}", "product": name}
         row |= {"right": area(right, states == 1, states == -1)}
         row |= {"installed": area(there, states != 0, states == 0)}
-        rows.append(row | {"correct": (states == 1).sum(), "incorrect": (states == -1).sum()})
-    return [{key: v.item() if hasattr(v, "item") else v for key, v in row.items()} for row in rows]
+        counts = {"correct": int((states == 1).sum()), "incorrect": int((states == -1).sum())}
+        rows.append(row | counts)
+    return rows
 
 
 def main() -> None:

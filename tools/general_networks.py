@@ -30,12 +30,10 @@ from ml_collections import ConfigDict
 
 from data_prep.products.product import random_product
 from data_prep.rendering import seeds
-from data_prep.rendering.ranges import Range
 from data_prep.synthetic import FIRST_OBJECT_SEED
 from data_prep.worlds import rendered
 from data_prep.worlds.motion import plan_views
 from data_prep.worlds.workplace import Workplace, bodies_of, poses_in_pictures
-from data_prep.worlds.worlds import TOY, WORLDS
 from data_prep.writing import shards
 from stormpsr_jax.configs import synthetic_full
 from stormpsr_jax.data import pipelines
@@ -69,9 +67,8 @@ BATCH: dict[str, Any] = {"encoder": (8, 4, 3), "detector": 64}
 # How they train: fields of section `pretrain`, of which the rest is as in the stage.
 TRAINING = {
     "encoder": {"steps": 3_000, "eval_every": 500, "optimizer.lr": 2e-3},
-    "detector": {"steps": 8_000, "eval_every": 2_000, "optimizer.lr": 3e-3},
+    "detector": {"steps": 4_000, "eval_every": 1_000, "optimizer.lr": 3e-3},
 }
-LIGHT = {"encoder": 0.0, "detector": 0.5}  # augment.light
 
 
 def config_of(network: str) -> ConfigDict:
@@ -79,7 +76,6 @@ def config_of(network: str) -> ConfigDict:
     config = synthetic_full.get_config()
     config.procedure = ""  # the objects'
     config.data.synthetic.seed = FIRST_OBJECT_SEED
-    config.augment.light = LIGHT[network]
     own = {"state_loss": 0.0, "optimizer.warmup_steps": 200, **TRAINING[network]}
     config.pretrain.update_from_flattened_dict(own)
     return config
@@ -123,15 +119,11 @@ def _object(
     product = random_product(int(when.integers(2**62)), COMPONENTS)
     known = related_states(when)
     states = known[when.integers(len(known), size=count)]
-    # The detector is the start of every product's, wherever its camera is: every other object is
-    # of `anywhere`. The encoder's are of the world that runs of the toy start from.
-    world = WORLDS["anywhere"] if turn and int(name[-1]) % 2 else TOY
-    pinhole = dataclasses.replace(world, lens=Range(0, 0))  # poses are of such cameras
-    motion = plan_views(count, how, hands=0.5, turn=turn or None, views=world.cameras)
-    place = functools.partial(Workplace, product, bodies_of(product), looks, pinhole)
+    motion = plan_views(count, how, hands=0.5, turn=turn or None)
+    place = functools.partial(Workplace, product, bodies_of(product), looks)
     pictures = (place().picture(motion, i, states[i], size) for i in range(count))
     poses = poses_in_pictures(product, motion)
-    return rendered.encode(name, 0, pictures, states, procedure, noise, poses=poses, world=world)
+    return rendered.encode(name, 0, pictures, states, procedure, noise, poses=poses)
 
 
 def related_states(rng: np.random.Generator) -> np.ndarray:
