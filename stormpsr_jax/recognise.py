@@ -230,6 +230,7 @@ def _parser() -> OneLineParser:
     what = "of a live source: a page that shows it, on 127.0.0.1:8765 or as said behind ="
     add("--serve", nargs="?", const="", metavar="[HOST:]PORT", help=what)
     add("--token-file", metavar="FILE", help="its line is the token that the page asks for")
+    # Without a type: argparse would print a wrong address, which may hold a password.
     add("--mqtt", metavar="URL", help="sends the lines to mqtt[s]://[USER@]HOST/PREFIX")
     add("--webhook", metavar="URL", help="posts each line to http[s]://[USER@]HOST/PATH")
     return parser
