@@ -140,7 +140,7 @@ def test_evaluate_draws_with_its_libraries_alone_and_names_them_where_they_are_m
     done = run(python, "-m", "stormpsr_jax.evaluate", *words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     text = (tmp_path / "report.html").read_text("utf-8")
-    for title in ("Delay", "F1 by tolerated delay", "Occlusion", "Outcome by step"):
+    for title in ("Delay", "Occlusion", "Outcome by step"):
         assert f"<h3>{title}</h3>" in text
     assert "Timeline of recording 07_main_c" in text
 
