@@ -179,6 +179,7 @@ print("all work")
 """
 
 
+@pytest.mark.system
 def test_each_addition_takes_the_files_that_the_list_names_and_works(rendered, tmp_path):
     listed = additions()
     for name in ("stormpsr_jax", "data_prep"):

@@ -23,6 +23,7 @@ CONFIG = " ".join(["--config=synthetic --size=32", *flags_of(SHAPES)])
 LIVE = f"-m benchmarks.live --frames=16 --windows=1 --rounds=1 --seconds=2 --hours=0.002 {CONFIG}"
 
 
+@pytest.mark.system
 def test_the_benchmark_of_live_recognition_runs_to_its_end():
     words = f"{LIVE} --config.predict.batch=8".split()
     assert "| files / real time" in finish(start([sys.executable, *words]))[0]
@@ -90,6 +91,7 @@ print(sum(parts.values()), *(plan.side_by_side(one, places) for places in (1, 8)
 """
 
 
+@pytest.mark.system
 def test_the_cost_of_all_tables_counts_each_kind_of_step_once_and_every_training_of_the_plan():
     """A window or a network of its own is another step; seeds, sampling and t_f are not."""
     path = os.pathsep.join(map(str, (ROOT, ROOT / "benchmarks")))

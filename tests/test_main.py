@@ -197,6 +197,7 @@ def test_a_stage_that_was_stopped_and_starved_comes_to_the_same_bytes(finished, 
     assert (run / best).read_bytes() == (finished / best).read_bytes()
 
 
+@pytest.mark.system
 def test_sigterm_a_stage_without_steps_ends_at_once_and_is_to_be_run_again(tmp_path):
     words, env = command(tmp_path / "run", {"stages": ("data",)})
     process = start(words, env=env)

@@ -146,6 +146,7 @@ def check_results(run, name, said):
     assert "arrays from vit_small_patch16_224.safetensors" in said
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("name", CONFIGS)
 def test_page_its_commands_lead_from_downloads_to_the_report(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -157,6 +158,7 @@ def test_page_its_commands_lead_from_downloads_to_the_report(name, tmp_path, mon
     check_results(tmp_path / "runs" / name, name, said)
 
 
+@pytest.mark.system
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CONFIGS)
 def test_the_command_for_the_tables_makes_every_one_of_them(name, tmp_path, monkeypatch):
@@ -169,6 +171,7 @@ def test_the_command_for_the_tables_makes_every_one_of_them(name, tmp_path, monk
     check_tables(follow_tables(tmp_path, name, DRY, tables), name, tables)
 
 
+@pytest.mark.system
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CONFIGS)
 def test_page_its_commands_work_at_full_size(name, tmp_path, monkeypatch):

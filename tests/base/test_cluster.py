@@ -107,6 +107,7 @@ def test_recognise_gives_the_same_results(head, tmp_path, capsys):
 # --- Without a cluster ----------------------------------------------------------------------------
 
 
+@pytest.mark.system
 def test_without_a_cluster_an_error_is_a_line(tmp_path, capsys, monkeypatch):
     pytest.importorskip("ray", reason="needs the extra ray")
     own_data.make_data(tmp_path)

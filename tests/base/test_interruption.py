@@ -6,8 +6,12 @@ import subprocess
 import sys
 import time
 
+import pytest
+
 from stormpsr_jax.base.processes import deaf_to_ctrl_c
 from tests.support.processes import finish, start
+
+pytestmark = pytest.mark.system
 
 
 def test_main_ctrl_c_while_it_imports_is_one_line(tmp_path):

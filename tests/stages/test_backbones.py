@@ -47,6 +47,7 @@ def test_starting_point_is_the_published_backbone_at_the_size_of_the_pictures(ca
         np.testing.assert_allclose(features, arrays[f"y{i}"], atol=1e-4)
 
 
+@pytest.mark.system
 @pytest.mark.slow
 def test_run_a_backbone_goes_through_every_stage_on_a_mesh(tmp_path):
     """Frozen in pretrain, then fine-tuned in bfloat16 with remat, over two devices; recognised."""

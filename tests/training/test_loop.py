@@ -185,6 +185,7 @@ def may_mount():
         return False
 
 
+@pytest.mark.system
 @pytest.mark.skipif(not may_mount(), reason="needs to mount a small disk")
 def test_train_really_full_disk_is_one_line_and_training_goes_on(tmp_path):
     train = f"{sys.executable} {__file__} {tmp_path}/disk/toy disk"
@@ -236,6 +237,7 @@ def send(number):
         time.sleep(0.001)
 
 
+@pytest.mark.system
 @pytest.mark.parametrize(
     ("where", "number", "status"),
     [("saving", signal.SIGTERM, 75), ("computing", signal.SIGINT, 130)],

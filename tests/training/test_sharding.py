@@ -18,6 +18,7 @@ from stormpsr_jax.training.sharding import batch_sharding, make_mesh, put, state
 from tests.support.processes import environment, finish, start
 
 
+@pytest.mark.system
 def test_sharding_on_eight_devices():
     (said,) = finish(start([sys.executable, __file__], env=environment(8)))
     assert said.strip().endswith("all checked")
