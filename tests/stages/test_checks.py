@@ -157,23 +157,6 @@ def test_run_errors_come_before_anything_is_made(rendered, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize(
-    ("field", "value", "message"),
-    [
-        ("detector.background", 1.5, "expected float <= 1.0"),
-        ("temporal.steps", 0, "expected int >= 1"),
-        ("temporal.steps", True, "expected int, got bool"),
-        ("temporal.steps", "many", "expected int, got str"),
-        ("temporal.delta", float("nan"), "expected float >= 0.0"),
-        ("encoder.stem", (3, 0), "expected int >= 1 at [1]"),
-        ("temporal.sampling", "any", "is not one of kcas, gaussian, uniform"),
-        ("pretrain.background_frames", (), "expected array of length 2, got 0"),
-    ],
-)
-def test_a_value_out_of_range_is_named(field, value, message):
-    assert config_flag.wrong_with(field, value) == [message]
-
-
 def test_choices_are_those_that_the_code_knows():
     known = {
         "data.synthetic.world": worlds.WORLDS,
