@@ -176,14 +176,3 @@ def test_rows_with_detections_from_elsewhere(made, finished, tmp_path, capsys):
     path.unlink()
     paper_says(asked)
     assert f"no {path.name} for the recording" in capsys.readouterr().err
-
-
-def test_without_a_detector_all_rows_are_of_detections_from_elsewhere():
-    config = meccano.get_config()
-    config.stages = tuple(stage for stage in config.stages if stage != "detector")
-    table = paper_plan.TABLES["main"]
-    assert paper_plan.missing_stages(table, config) == ["detector"]
-    assert paper_plan.missing_stages(table, config, given=True) == []
-    rows = paper_plan.rows_of(table, config, "meccano", given=True)
-    assert all(row.given == row.detects for row in rows)
-    assert {row.stream for row in rows} == {"asd", "temporal", "storm"}

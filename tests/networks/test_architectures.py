@@ -53,28 +53,6 @@ def test_build_gives_the_described_network_back(role, module, shape):
     assert bool(left) == (role == "encoder")
 
 
-@pytest.mark.parametrize(
-    ("role", "module", "field", "bad"),
-    [("temporal", c[1], "outputs", (0, 4, "1")) for c in CASES if c[0] == "temporal"]
-    + [("temporal", c[1], "context_frames", (-1, 4_097, 1.0)) for c in CASES if c[0] == "temporal"]
-    + [("temporal", TemporalMLP(3, depth=1, width=4), "activation", ("relu", 1))]
-    + [("detector", c[1], "num_components", (-1, 10_001)) for c in CASES if c[0] == "detector"]
-    + [("detector", c[1], "upright", (0, "yes")) for c in CASES if c[0] == "detector"],
-)
-def test_build_fields_have_bounds_and_none_may_be_absent(role, module, field, bad):
-    described = architectures.describe(module)
-    for value in bad:
-        with pytest.raises(ValueError, match=f"x: {field}: "):
-            architectures.build(role, described | {field: value}, "x")
-    for name in described:
-        without = {n: value for n, value in described.items() if n != name}
-        if name == "corrections":  # model folders of before do not have it
-            assert architectures.build(role, without, "x").corrections == 0
-            continue
-        with pytest.raises(ValueError, match=f"x: {name}: is missing"):
-            architectures.build(role, without, "x")
-
-
 @pytest.mark.parametrize(("role", "module", "shape"), [CASES[i] for i in (0, 1, 2, 6, 7)])
 def test_cost_matches_the_compiler(role, module, shape):
     """Which counts other operations too, and none of padding."""

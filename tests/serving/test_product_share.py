@@ -9,10 +9,10 @@ from stormpsr_jax.serving.product_share import ProductShare
 RATE = 5.0
 
 
-def pictures(shown, confidence=0.9):
+def pictures(shown):
     """Frames whose pictures are of the product where `shown` (N,) says so."""
     for i, there in enumerate(shown):
-        found = np.array([0, 3 * there]), np.array([0, confidence * there])
+        found = np.array([0, 3 * there]), np.array([0, 0.9 * there])
         yield Frame(i, Detected(np.zeros((2, 4)), *found))
 
 
