@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import kinds
 from tests.support.made_once import made_once
 
 # Most of their time would be XLA optimising code that runs for milliseconds.
@@ -53,9 +52,6 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-kinds.install()
-
-
 def pytest_configure(config):
     config.option.loadscopereorder = False  # of xdist, which goes by the order below
 
@@ -63,7 +59,7 @@ def pytest_configure(config):
 @pytest.hookimpl(wrapper=True, tryfirst=True)  # before what is not asked for is left out
 def pytest_collection_modifyitems(items):
     for item in items:
-        if kinds.is_system(item):
+        if "system" in item.fixturenames:
             item.add_marker("system")
     yield
     # Files with few tests have the longest ones: no process is to wait for one of them at the end.
@@ -71,18 +67,9 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: count[item.path])
 
 
-def pytest_runtest_setup():
-    kinds.begin()
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_runtest_call(item):
-    kinds.check(item)
-
-
 @pytest.fixture(scope="session")
 def system():
-    """What a test or a fixture asks for that starts processes or listens, or is very costly."""
+    """What a fixture asks for that starts processes or listens, so that its tests are marked."""
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,6 @@ import simplejpeg
 
 from stormpsr_jax import load_model, main, recognise
 from stormpsr_jax.base.files import read_json
-from stormpsr_jax.networks import architectures
 from stormpsr_jax.stages import checks, config_flag, remaking
 from stormpsr_jax.training.metrics import read_metrics
 from stormpsr_jax.training.sharding import make_mesh
@@ -179,6 +178,7 @@ print("all work")
 """
 
 
+@pytest.mark.system
 def test_each_addition_takes_the_files_that_the_list_names_and_works(rendered, tmp_path):
     listed = additions()
     for name in ("stormpsr_jax", "data_prep"):
@@ -340,21 +340,6 @@ def test_an_error_in_a_users_own_code_is_a_line_that_names_the_field(
     assert line.startswith(f"--config.{field}") or line.startswith("--config.temporal_model")
     assert message in line
     assert line.isprintable()
-
-
-@pytest.mark.parametrize("modules", [(), ["os"], ["ow"], "own.net", ["own.Net"]])
-@pytest.mark.parametrize("path", ["os:system", "own:Net", "posix:system", ":system", "own"])
-def test_a_file_that_names_code_does_not_have_it_imported(own, capfd, path, modules):
-    """What is imported prints, and what is called would make a file."""
-    fields = {"num_components": 3, "outputs": 1, "width": 4, "command": "touch made"}
-    data = {"architecture": path, "dtype": "float32", **fields}
-    for role in architectures.ROLES:
-        with pytest.raises(ValueError, match=r"^x: architecture[:=]") as caught:
-            architectures.build(role, data, "x", modules)
-        assert str(caught.value).isprintable()
-    assert capfd.readouterr() == ("", "")
-    assert "own" not in sys.modules
-    assert [path.name for path in own.iterdir()] == ["own.py"]
 
 
 @pytest.mark.parametrize(("path", "modules"), [("os:system", ()), ("own:Net", ["os"])])

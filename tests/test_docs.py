@@ -108,40 +108,12 @@ def missing_imports(text):
     return sorted({name for name in named if not exists(name)})
 
 
-def missing_names(text, words):
-    """The names between backquotes of which a part is none of these words, nor in the text."""
-    here = words | set(re.findall(r"\w+", re.sub(r"`[^`\n]*`", "", text)))
-    names = re.findall(r"`([A-Za-z_]\w*(?:\.\w+)*)(?:\([^`\n]*\))?`", text)
-    return [name for name in names if not set(name.split(".")) <= here]
-
-
-def test_what_docstrings_and_comments_name_exists():
-    wrong, words = [], set()
-    for text in SOURCES.values():
-        words.update(re.findall(r"\w+", re.sub(r"`[^`\n]*`", "", text)))
-    for page, text in SOURCES.items():
-        if not page.startswith("tests/"):
-            names = missing_names(text, words) + missing_imports(text) + missing_files(page, text)
-            wrong += [f"{page}: {name}" for name in names]
-    assert wrong == []
-
-
 @pytest.mark.parametrize("page", PAGES + PROOFS + NOTEBOOKS)
 def test_what_a_page_names_exists(page):
     text = read(page)
     assert missing_modules(text) + missing_imports(text) == []
     if page not in NOTEBOOKS:
         assert missing_files(page, text) == []
-
-
-def test_what_does_not_exist_is_found():
-    text = "`stormpsr_jax/none.py` `tests/test_docs.py::no_test` `none.py` `data/a/`"
-    assert len(missing_files("docs/start.md", text)) == 3
-    assert len(missing_modules("python -m stormpsr_jax.none; `stormpsr none`")) == 2
-    assert missing_imports("from stormpsr_jax.psr import none, streams") == [
-        "stormpsr_jax.psr.none"
-    ]
-    assert missing_names("`a.b` b `c()` `d`", {"a", "c"}) == ["d"]
 
 
 def flags_of(parser):
@@ -184,15 +156,6 @@ def test_limits_stand_where_the_page_says():
         for name in re.findall(r"`(\w+)`", names):
             definition = rf"^(?:def |class |\w+, )?{name}\b"
             assert re.search(definition, read(path), re.MULTILINE), f"{path}: {name}"
-
-
-def test_every_module_that_can_be_run_is_listed():
-    """In docs/start.md those of the product, in CONTRIBUTING.md those of tools/."""
-    pages = read("docs/start.md") + read("CONTRIBUTING.md")
-    for path, text in SOURCES.items():
-        folder, _, stem = path.removesuffix(".py").replace("/", ".").partition(".")
-        if folder in ("stormpsr_jax", "data_prep", "tools") and '__name__ == "__main__"' in text:
-            assert stem == "__main__" or re.search(rf"[` ]{folder}\.{stem}`", pages), path
 
 
 def test_contributing_lists_every_room_and_the_files_that_each_addition_touches():

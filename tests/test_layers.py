@@ -17,6 +17,7 @@ def test_the_core_imports_nothing_of_what_prepares_data_by_its_name():
             assert "importlib" not in path.read_text("utf-8")
 
 
+@pytest.mark.system
 def test_rooms_import_downwards_only():
     pytest.importorskip("importlinter", reason="needs the extra dev")
     command = "from importlinter.cli import lint_imports_command; lint_imports_command()"
@@ -24,6 +25,7 @@ def test_rooms_import_downwards_only():
     assert "0 broken" in output
 
 
+@pytest.mark.system
 def test_the_product_passes_the_type_checker(tmp_path):
     pytest.importorskip("mypy", reason="needs the extra dev")
     (output,) = finish(start([sys.executable, "-m", "mypy", f"--cache-dir={tmp_path}"]))

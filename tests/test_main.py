@@ -197,16 +197,6 @@ def test_a_stage_that_was_stopped_and_starved_comes_to_the_same_bytes(finished, 
     assert (run / best).read_bytes() == (finished / best).read_bytes()
 
 
-def test_sigterm_a_stage_without_steps_ends_at_once_and_is_to_be_run_again(tmp_path):
-    words, env = command(tmp_path / "run", {"stages": ("data",)})
-    process = start(words, env=env)
-    assert process.stdout.readline() == "data …\n"
-    process.send_signal(signal.SIGTERM)
-    (output,) = finish(process, code=75, timeout=60)
-    assert "Traceback" not in output
-    main.run(tiny(stages=("data",)), tmp_path / "run")
-
-
 def test_cad_folder_is_used_and_must_fit(finished, tmp_path):
     """Clean renders of another folder train the encoder as those beside the recordings do."""
     without = tmp_path / "without"
@@ -228,26 +218,14 @@ def test_cad_folder_is_used_and_must_fit(finished, tmp_path):
         main.run(tiny(**changes, **{"data.cad_dir": str(finished / "data")}), tmp_path / "c")
 
 
-@pytest.mark.parametrize(
-    ("field", "before"),
-    [
-        ("finetune.batch", ("pretrain", "temporal")),
-        ("predict.batch", ("pretrain", "embed", "temporal", "finetune", "detector")),
-    ],
-)
-def test_errors_no_memory_for_the_batch_names_the_field_to_lower(
-    finished, tmp_path, field, before, monkeypatch
-):
-    # Networks so small never compute a whole batch at once.
+def test_errors_no_memory_for_the_batch_names_the_field_to_lower(finished, tmp_path, monkeypatch):
+    # Networks so small never compute a whole batch at once, and the field allows no large one.
     monkeypatch.setattr(functions, "SMALL", 0)
-    stage = field.partition(".")[0]
+    large = lambda *given: functions.functions(*given[:-1], 2**42)  # noqa: E731
+    monkeypatch.setattr(predict, "functions", large)
+    before = ("pretrain", "embed", "temporal", "finetune", "detector")
     for name in before:
         shutil.copytree(finished / name, tmp_path / name)
-    changes = {field: 2**28, "data.dir": str(finished / "data")}
-    if stage == "predict":  # whose field allows no such batch
-        changes[field] = 64
-        large = lambda *given: functions.functions(*given[:-1], 2**42)  # noqa: E731
-        monkeypatch.setattr(predict, "functions", large)
-    stages = (*before, stage) if stage == "predict" else (stage,)
-    with pytest.raises(MemoryError, match=rf"stage '{stage}'.*lower --config\.{field}"):
-        main.run(tiny(**changes, stages=stages), tmp_path)
+    changes = {"stages": (*before, "predict"), "data.dir": str(finished / "data")}
+    with pytest.raises(MemoryError, match=r"stage 'predict'.*lower --config\.predict\.batch"):
+        main.run(tiny(**changes, **{"predict.batch": 64}), tmp_path)

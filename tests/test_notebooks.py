@@ -2,7 +2,6 @@ import importlib.util
 import json
 import re
 import sys
-from pathlib import Path
 
 import nbformat
 import pytest
@@ -134,44 +133,6 @@ def test_meccano_learns_from_embeddings_of_another_encoder(unpacked, tmp_path):
     assert all(f'"{name}":' in logged for name in re.findall(r'"(\S+)": "', plotted))
     settings = json.loads((workdir / "config.json").read_text())["evaluate"]
     assert settings["threshold"] == 1.0
-
-
-# Frames of MECCANO: 32,600 of them validation's, eleven of twenty recordings training's.
-MECCANO_ROWS = {"train": 164_657, "val": 32_600, "test": 102_119}
-
-
-def computed(device):
-    names = {"device": device, "rows": MECCANO_ROWS, "ready": False, "MINUTES": 50}
-    exec(source_of("meccano", "time"), names)
-    return names
-
-
-@pytest.mark.parametrize(
-    ("device", "dtype", "steps", "step_s"),
-    [
-        ("Tesla T4", "float32", 2_400, 0.64),
-        ("NVIDIA L4", "bfloat16", 62_500, 0.043),
-        ("NVIDIA A100-SXM4-40GB", "bfloat16", 62_500, 0.02),
-        ("some GPU", "float32", 2_400, 0.64),
-    ],
-)
-def test_meccano_is_computed_to_fit_into_an_hour(device, dtype, steps, step_s):
-    names = computed(device)
-    assert names["dtype"] == dtype
-    assert names["steps"] == pytest.approx(steps, rel=0.02)
-    assert names["step"] * 60 == pytest.approx(step_s, rel=0.01)
-    assert sum(names["minutes"].values()) <= 50.001
-
-
-def test_meccano_says_what_is_missing(tmp_path):
-    with pytest.raises(RuntimeError, match="min without training: give more MINUTES"):
-        computed("CPU")
-    names = {"DATA": str(tmp_path), "ENCODER": "none.safetensors", "EMBEDDINGS": "", "Path": Path}
-    with pytest.raises(FileNotFoundError, match="is no finished folder"):
-        exec(source_of("meccano", "data"), names)
-    (tmp_path / "dataset_info.json").touch()
-    with pytest.raises(FileNotFoundError, match=r"none.safetensors is missing"):
-        exec(source_of("meccano", "data"), names)
 
 
 class Shell:

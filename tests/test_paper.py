@@ -1,9 +1,4 @@
-"""docs/research.md: its commands lead from downloads to a report; what it says of configs holds.
-
-Small here; at full size, two steps a stage, with
-
-    python -m pytest -m slow tests/test_paper.py
-"""
+"""docs/research.md: its commands lead from downloads to a report; what it says of configs holds."""
 
 import ast
 import importlib
@@ -20,7 +15,6 @@ import numpy as np
 import pytest
 
 from stormpsr_jax.configs import industreal, meccano
-from stormpsr_jax.experiments.paper_plan import TABLES
 from stormpsr_jax.stages.config_flag import flat
 from stormpsr_jax.training.optimizer import MOMENTUM
 from tests.support import downloads
@@ -30,26 +24,11 @@ from tests.support.tiny import TRAINED, flags_of
 PAGE = (ROOT / "docs/research.md").read_text("utf-8")
 ELEMENTS = (ROOT / "benchmarks/results/research-elements.md").read_text("utf-8")
 CONFIGS = {"meccano": meccano, "industreal": industreal}
-TWO_STEPS = {
-    "data.workers": 0,
-    "detector.batch": 4,
-    "finetune.batch": 1,
-    "predict.batch": 8,
-    "pretrain.backgrounds": 2,
-    "pretrain.n_per_state": 2,
-    "temporal.batch": 16,
-    **{f"{stage}.steps": 2 for stage in TRAINED},
-    **{f"{stage}.eval_every": 2 for stage in TRAINED},
-    "checkpoint_every": 2,
-    "log_every": 1,
-}
 # Weights in place of random ones, and pictures of any size.
 DRY = {"init_from": "vit_small_patch16_224.safetensors"}
 DRY = flags_of(DRY | {"encoder.image_size": 0, "detector.image_size": 0})
 # `unzip -q FILE [-d DIR]`.
 UNZIP = '#!/bin/sh\nexec {python} -m zipfile -e "$2" "${{4:-.}}"\n'
-FULL = TWO_STEPS | {"pretrain.n_per_state": 1}
-FULL_RENDERS = {"meccano": {}, "industreal": {"pretrain.cad_per_state": 1}}
 
 
 def unpack(folder, name):
@@ -94,37 +73,6 @@ def follow(folder, name, main_flags, shard_flags=(), **variables):
     return said
 
 
-def follow_tables(folder, name, flags, tables, **variables):
-    """Gives the page's command for the tables of a set, of which only some are made, one seed."""
-    ((module, words),) = commands(f"{name} tables", flags)
-    assert module == "stormpsr_jax.paper"
-    assert words[0] == "all"
-    root = folder / next(w.partition("=")[2] for w in words if w.startswith("--workdir="))
-    words = [sys.executable, "-m", module, *tables, *words[1:], "--seeds=1", *flags]
-    finish(start(words, cwd=folder, env=environment(**variables)), timeout=7200)
-    return root
-
-
-def check_tables(root, name, tables):
-    """Every row of every table has a figure of a run that went to its end."""
-    for table in tables:
-        content = json.loads((root / "tables" / f"{table}.json").read_text())
-        assert (content["procedure"], content["rendered"]) == (name, False)
-        assert (root / "tables" / f"{table}.md").is_file()
-        assert [row["seeds"] for row in content["rows"]] == [1] * len(content["rows"]), table
-        figures = [row["mean"][content["columns"][0]] for row in content["rows"]]
-        # The stand-ins have no errors to score recordings with errors by.
-        texts = [row["text"] for row in content["rows"]]
-        assert all(
-            f is not None or "errors" in text for f, text in zip(figures, texts, strict=True)
-        )
-    run = root / "seed_0" / "base"
-    log = run.with_suffix(".log").read_text()
-    for stage in TRAINED:
-        assert f"\n{stage} …" in log
-        assert len(list(root.glob(f"seed_0/*/{stage}/best.safetensors"))) > 1
-
-
 def check_results(run, name, said):
     for stage in TRAINED:
         rows = [json.loads(row) for row in (run / stage / "metrics.jsonl").open()]
@@ -146,6 +94,7 @@ def check_results(run, name, said):
     assert "arrays from vit_small_patch16_224.safetensors" in said
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("name", CONFIGS)
 def test_page_its_commands_lead_from_downloads_to_the_report(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -154,35 +103,6 @@ def test_page_its_commands_lead_from_downloads_to_the_report(name, tmp_path, mon
     sizes = {"width": 32, "depth": 1, "num_heads": 2}
     downloads.make_vit(tmp_path / "model.safetensors", **sizes)
     said = follow(tmp_path, name, DRY, ["--size=32", "--workers=1"])
-    check_results(tmp_path / "runs" / name, name, said)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", CONFIGS)
-def test_the_command_for_the_tables_makes_every_one_of_them(name, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    getattr(downloads, f"make_{name}")(tmp_path, (36, 64))
-    unpack(tmp_path, name)
-    downloads.make_vit(tmp_path / "model.safetensors", width=32, depth=1, num_heads=2)
-    follow(tmp_path, name, DRY, ["--size=32", "--workers=1"])
-    tables = list(TABLES)
-    check_tables(follow_tables(tmp_path, name, DRY, tables), name, tables)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", CONFIGS)
-def test_page_its_commands_work_at_full_size(name, tmp_path, monkeypatch):
-    """1080p pictures, ViT-S/16 at 224, clips of 65 pictures, the detector at 640: as configured.
-
-    Only steps, batches and recordings are small. The paper's batches, up to 520 pictures through
-    the ViT and 32 of 640 pixels through the detector, need more memory than a test may take.
-    """
-    monkeypatch.chdir(tmp_path)
-    getattr(downloads, f"make_{name}")(tmp_path, (1080, 1920))
-    unpack(tmp_path, name)
-    downloads.make_vit(tmp_path / "model.safetensors")
-    # Optimised by XLA, other than the code of small tests.
-    said = follow(tmp_path, name, flags_of(FULL | FULL_RENDERS[name]), [], XLA_FLAGS="")
     check_results(tmp_path / "runs" / name, name, said)
 
 

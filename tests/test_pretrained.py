@@ -15,7 +15,6 @@ from stormpsr_jax.stages.stage import packaged_or_path
 from stormpsr_jax.weights.parameters import initialise_from
 from tests.support.drawn import random_variables
 from tests.support.tiny import opened
-from tools import general_networks as tool
 
 FILE = Path(stormpsr_jax.__file__).parent / "pretrained" / "general_encoder.safetensors"
 
@@ -79,31 +78,3 @@ def test_pretrained_detector_has_what_finds_a_product(tmp_path):
     config.detector.width = 16
     with pytest.raises(ValueError, match=r"general_detector.safetensors: .* has shape"):
         detector.started(path, fresh_detector(config, tmp_path, 64))
-
-
-TINY = {
-    "detector": {"detector.width": 8, "detector.grid": 4},
-    "encoder": {"encoder.width": 16, "encoder.depth": 1, "encoder.num_heads": 2},
-}
-
-
-@pytest.mark.usefixtures("system")
-@pytest.mark.parametrize("network", TINY)
-def test_general_networks_their_files_are_starting_points(tmp_path, monkeypatch, network):
-    monkeypatch.setitem(tool.DATA, network, ({"train": 3, "val": 1}, 30, 0.0))
-    monkeypatch.setitem(tool.BATCH, network, (2, 2, 2) if network == "encoder" else 4)
-    config = tool.config_of(network)
-    steps = {"pretrain.steps": 2, "pretrain.eval_every": 2, "log_every": 1}
-    small = {"data.synthetic.size": 32, "encoder.stem": (8,)}
-    config.update_from_flattened_dict(small | steps | TINY[network])
-    path = tool.train(network, config, tmp_path)
-    with safe_open(path, "numpy") as file:
-        about = {key: json.loads(file.metadata()[key]) for key in ("data_seed", "objects", "steps")}
-        names = set(file.keys())
-    assert about == {"data_seed": 1_000_000_000, "objects": 4, "steps": 2}
-    if network == "detector":
-        assert detector.started(path, fresh_detector(config, tmp_path, 32))
-        return
-    variables = fresh_encoder(config, tmp_path, 32)
-    _, _, number = initialise_from(path, variables["params"], variables["batch_stats"])
-    assert number == len(names)

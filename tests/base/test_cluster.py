@@ -1,6 +1,5 @@
 """Recordings on a Ray cluster of one machine, this one."""
 
-import functools
 import signal
 import sys
 from pathlib import Path
@@ -39,21 +38,6 @@ def test_own_makes_the_same_bytes_on_a_cluster(head, tmp_path, monkeypatch):
     for out, flag in (("here", "--workers=1"), ("there", f"--ray={head}")):
         assert own.main(own_data.words(Path(), Path(out), "--size=32", flag)) == 0
     assert digests(tmp_path / "there") == digests(tmp_path / "here")
-
-
-@pytest.mark.parametrize(
-    ("fail", "error", "says"),
-    [
-        ("value,b", ValueError, "recording train/b: no b here"),
-        ("die,b", ChildProcessError, "a task died .*; run the same command again"),
-    ],
-)
-def test_what_fails_is_named_and_nothing_is_left(head, tmp_path, fail, error, says):
-    make = functools.partial(shards_data.make, sleep=0.1, fail=fail)
-    with pytest.raises(error, match=says):
-        shards_data.build(tmp_path / "out", make=make, workers=head)
-    assert not (tmp_path / "out/unfinished").exists()
-    assert not (tmp_path / "out/dataset_info.json").exists()
 
 
 INTERRUPTED = """
@@ -107,6 +91,7 @@ def test_recognise_gives_the_same_results(head, tmp_path, capsys):
 # --- Without a cluster ----------------------------------------------------------------------------
 
 
+@pytest.mark.system
 def test_without_a_cluster_an_error_is_a_line(tmp_path, capsys, monkeypatch):
     pytest.importorskip("ray", reason="needs the extra ray")
     own_data.make_data(tmp_path)

@@ -31,6 +31,7 @@ def test_no_text_forges_a_line_of_a_command(capsys):
     assert str(error.value) == f"x: {SHOWN} forged\ny: z"
 
 
+@pytest.mark.system
 def test_who_tells_goes_on_where_stderr_is_gone():
     """As where the program that kept the lines of a station has died."""
     code = """
@@ -46,6 +47,7 @@ print("goes on")
     assert done.stdout == b"goes on\n"
 
 
+@pytest.mark.system
 def test_an_output_that_nobody_reads_any_more_is_no_error():
     """As of `… | head -1`; 9 MB fit into no pipe."""
     code = """

@@ -9,21 +9,6 @@ from stormpsr_jax.base import files
 from stormpsr_jax.base.errors import first_of, lines_of, raise_all
 
 
-def test_replacing_the_old_content_stays_until_the_new_is_whole(tmp_path):
-    path = tmp_path / "a.json"
-    files.write_json(path, {"x": 1})
-
-    def fail_halfway():
-        with files.replacing(path) as part:
-            part.write_text("{half")
-            raise RuntimeError
-
-    with pytest.raises(RuntimeError):
-        fail_halfway()
-    assert files.read_json(path) == {"x": 1}
-    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
-
-
 def test_open_locked_one_has_it_and_links_are_refused(tmp_path):
     path = tmp_path / "lock"
     path.write_text("kept")

@@ -1,6 +1,5 @@
 import collections
 import io
-import pickle
 from unittest import mock
 
 import numpy as np
@@ -158,16 +157,6 @@ def test_frames_reads_a_record_once_and_decodes_only_what_is_asked(folder, monke
     for frame in range(1, 24):  # one by one in order: still each record once
         source.frames("b", [frame])
     assert read == dict.fromkeys(range(6), 1)
-
-
-def test_clip_source_pickled_copy_reads_the_same(folder):
-    source = ClipSource(folder, "train", toy_procedure())
-    before = source.frames("c", [100, 120])
-    copy = pickle.loads(pickle.dumps(source))
-    assert source._readers
-    assert not copy._readers
-    np.testing.assert_array_equal(copy.frames("c", [100, 120]), before)
-    np.testing.assert_array_equal(copy.recordings["b"].boxes, source.recordings["b"].boxes)
 
 
 @pytest.mark.parametrize(

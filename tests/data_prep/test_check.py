@@ -97,20 +97,6 @@ def test_check_labels_that_are_doubtful_are_a_warning(tmp_path, capsys, then, sa
     assert said in line
 
 
-def test_check_sheet_does_not_grow_with_the_data(tmp_path):
-    def one(split, name):
-        data = make(split, "a")
-        states = np.zeros_like(data.states)
-        states[:, 0] = np.arange(len(states)) % 2  # completed again and again
-        nothing = {"boxes": np.full_like(data.boxes, np.nan), "classes": 0 * data.classes - 1}
-        return dataclasses.replace(data, name=name, states=states, **nothing)
-
-    build(tmp_path, splits={"train": [f"r{i}" for i in range(9)]}, make=one)
-    assert check.main([str(tmp_path)]) == 0
-    with Image.open(tmp_path / "check.jpg") as sheet:
-        assert sheet.size == (2 * 488, contact_sheet.COMPLETIONS // 2 * 200)
-
-
 SIZE = (40, 60)
 
 

@@ -73,6 +73,7 @@ def run(words, check):
     return SimpleNamespace(returncode=draft.main(words[3:]))
 
 
+@pytest.mark.system
 def test_a_page_shows_states_wrong_fittings_and_warnings(meshes, tmp_path, capsys, monkeypatch):
     """A draft that somebody has put in order, with another foot that looks the same."""
     PARTS["foot"].copy().apply_translation([-50, 0, 0]).export(meshes / "foot 2.obj")

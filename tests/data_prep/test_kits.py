@@ -1,20 +1,17 @@
 """Recordings of a user's product, whose parts are meshes, through the code of the toy's."""
 
 import dataclasses
-import itertools
 
 import numpy as np
 import pytest
-import trimesh
 
 from data_prep import synthetic
 from data_prep.products import products, wrong_poses
-from data_prep.worlds import hiding, motion, rendered, timelines
+from data_prep.worlds import rendered
 from stormpsr_jax.configs import cad
 from stormpsr_jax.data.clips import ClipSource, list_splits
 from stormpsr_jax.recordings.procedure import Procedure, load_procedure
 from tests.support import lantern
-from tests.support.boxes import box, product
 
 LANTERN = Procedure.from_json(lantern.CONTENT)
 FEW = ("--size=16", "--fps=1", "--workers=1", "--train=2", "--val=1", "--test=1")
@@ -90,40 +87,3 @@ def test_known_wrong_poses_are_the_only_ones_where_they_are_given(tmp_path):
     assert all((parts[4].wrong[:3, :3] == np.eye(3)).all() for parts in drawn)
     boxes = np.array([parts[3].wrong for parts in drawn])
     assert len(np.unique(np.round(boxes, 9), axis=0)) == 20  # of other parts they are drawn
-
-
-def _kit():
-    """Two blocks side by side, a small one that could be in the place of either."""
-
-    blocks = box((-1.05, -0.45, 0), (-0.15, 0.45, 0.9)), box((0.15, -0.45, 0), (1.05, 0.45, 0.9))
-    cone = trimesh.creation.cone(0.25, 0.5)
-    return product(*blocks, cone, colours=0.9 * np.eye(3), kit=True)
-
-
-def _carried(kit, states):
-    """The parts in the hand in turn, where states follow each other."""
-    frames = np.arange(len(states)) * 50
-    timeline = timelines.Timeline(0, int(frames[-1]) + 50, frames, states)
-    hidden, rng = hiding.OCCLUSIONS["default"], np.random.default_rng(0)
-    places = np.zeros((states.shape[1], 2))
-    planned = motion.plan_recording(timeline, places, 5, hidden, rng, stand_ins=kit.stand_ins)
-    return [k for k, _ in itertools.groupby(planned.carried.tolist()) if k >= 0]
-
-
-def test_what_stands_in_is_carried_shown_and_no_longer_on_the_table(monkeypatch):
-    monkeypatch.setattr(wrong_poses, "MIXED_UP", 1.0)
-    states = np.array([[0, 0, 0], [-1, 0, 0], [1, 0, 0]], np.int8)
-    kit = wrong_poses.with_wrong_poses(_kit(), np.random.default_rng(1), states)
-    j = kit.parts[0].stand_in
-    assert j is not None
-    assert kit.loose(states[1]) == [k for k in (0, 1, 2) if k != j]
-    mesh = kit.mesh(states[1])
-    shown = kit.parts[j].mesh
-    assert len(mesh.faces) == len(kit.board.faces) + len(shown.faces)
-    assert np.ptp(mesh.vertices[-len(shown.vertices) :], axis=0) == pytest.approx(
-        kit.parts[j].extent
-    )
-    assert mesh.vertices[-len(shown.vertices) :, 2].min() == pytest.approx(0)  # on the table
-    assert _carried(kit, states) == [j, 0, j]  # the right one is brought, and the other taken away
-    states = np.array([[0, 0, 0], [-1, 0, 0], [0, 0, 0]], np.int8)
-    assert _carried(kit, states) == [j, j]

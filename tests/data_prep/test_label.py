@@ -1,21 +1,15 @@
-import asyncio
 import gc
 import json
 import random
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from data_prep import matching
 from data_prep.label import frames
 from data_prep.label.boxes import Box, BoxFolder
 from data_prep.label.labels import LabelFolder
-from data_prep.label.models import TrainingOptions, training
-from data_prep.label.runner import CommandRunner
 from data_prep.label.store import State, open_store
 from stormpsr_jax.media import video
-from stormpsr_jax.recordings.recording import LabelPlace, Recording
 from stormpsr_jax.recordings.words import Terms
 from tests.data_prep.test_own_formats import cvat_project
 from tests.support import videos
@@ -44,17 +38,13 @@ def write_film(path, codec="libx264", *, num=150, variable=False, turned=False, 
 
 
 FILMS = {
-    "constant.mp4": {},
-    "variable.mp4": {"variable": True},
     "variable.mkv": {"variable": True},
     "open.mp4": {"x264-params": "open-gop=1"},
     "turned.mp4": {"turned": True},
     "refreshed.mp4": {"x264-params": "intra-refresh=1"},
-    "cut.mp4": {"start": 40},
     "cut.ts": {"start": 31},
     "hevc.mp4": {"codec": "libx265", "x265-params": "keyint=30:log-level=none"},
     "part2.avi": {"codec": "mpeg4"},
-    "dvd.mpg": {"codec": "mpeg2video"},
     "vp9.webm": {"codec": "libvpx-vp9"},
 }
 
@@ -105,29 +95,6 @@ def write(labels, name, film, steps, **state):
     return labels.write(name, film, labels.read(name, film), steps, State(**state))
 
 
-@pytest.mark.parametrize(
-    ("name", "fps"),
-    [
-        *[("constant.mp4", 12.0), ("constant.mp4", 29.97), ("variable.mkv", 7.3)],
-        *[("variable.mkv", 29.97), ("cut.mp4", 5.0), ("cut.mp4", 7.3)],
-    ],
-)
-def test_own_reads_labels_at_the_frames_at_which_they_were_set(tmp_path, name, fps):
-    place = write_film(tmp_path / name, **FILMS[name])
-    film, procedure, draw = frames.Film(place, fps), PROCEDURE.at(fps), random.Random(name)
-    pictures = video.open_resampled(place, fps)
-    with open_store(tmp_path / "labels") as kept:
-        for _ in range(20):
-            at = sorted(draw.sample(range(1, film.num_frames), 6))
-            steps = list(zip(at, (0, 4, 2, 3, 6, 1), strict=True))
-            assert write(labels_in(kept, fps), "bench", film, steps).steps == steps
-            labelled = LabelPlace(tmp_path / "labels/bench.csv")
-            read = Recording("bench", pictures, labelled, None, procedure).labels
-            assert read.frames.tolist() == [0, *at]
-            changed = read.states[np.arange(1, 7), [step // 3 for _, step in steps]]
-            assert changed.tolist() == [(1, -1, 0)[step % 3] for _, step in steps]
-
-
 def test_labels_of_others_stay_as_they_are_until_they_are_changed(film, kept):
     root = kept.folder
     (root / "repair1").mkdir()
@@ -162,21 +129,6 @@ def test_labels_of_others_stay_as_they_are_until_they_are_changed(film, kept):
     assert not (root / "bench1.csv").exists()
     write(labels, "bench1", film, [], done=True)
     assert (root / "bench1.csv").read_text() == "time,step\n"
-
-
-def test_what_own_does_not_take_is_saved_and_told(film, kept):
-    labels = labels_in(kept)
-    steps = [(0, 0), (4, 0), (9, 5)]
-    assert write(labels, "bench", film, steps).steps == steps
-    told = labels.warnings("bench", steps)
-    assert [frame for frame, _ in told] == [4, 9]
-    assert "changes nothing: it is installed since frame 0" in told[0][1]
-    quick = [(0, 0), (3, 3), (5, 6), (7, 7), (9, 6)]  # a rework within a clip is right
-    assert labels.warnings("bench", quick) == []
-    for wrong in ([(25, 0)], [(-1, 0)], [(1, 9)], [(1, 0), (1, 0)]):
-        with pytest.raises(ValueError, match=r"is not a whole number in|given twice"):
-            write(labels, "bench", film, wrong)
-    assert labels.read("bench", film).steps == steps
 
 
 def test_a_kill_between_two_files_leaves_one_of_them(film, tmp_path, monkeypatch):
@@ -226,34 +178,6 @@ def test_nothing_is_written_through_a_link_out_of_the_folder(film, tmp_path):
     assert (elsewhere / "bench.csv").read_text() == "time,step\n1,0\n"
 
 
-def test_boxes_are_carried_between_drawn_ones_as_own_reads_them(film, kept):
-    drawn = [Box(2, 10, 10, 20, 10), Box(6, 20, 14, 20, 10), Box(8, 0, 0, 0, 0)]
-    boxes = BoxFolder(kept, 5.0)
-    boxes.write("bench", film, [*reversed(drawn)])
-    assert boxes.read("bench", film)[0] == drawn
-    assert kept.folder.joinpath("boxes/bench.json").stat().st_size < 3000
-    found = matching.find_boxes(kept.folder / "boxes", ["bench"])["bench"]
-    read = found()
-    assert read.frames.tolist() == [2, 3, 4, 5, 6]
-    assert read.empty.tolist() == [8]
-    assert read.boxes[2].tolist() == [(15 + 10) / 64, (12 + 5) / 48, 20 / 64, 10 / 48]
-    assert labels_in(kept).errors == {}  # the folder of boxes is that of no recording
-    far = [Box(0, 1, 1, 9, 9), Box(24, 30, 30, 9, 9)]
-    BoxFolder(kept, 1.0).write("bench", film, far)  # 24 seconds apart
-    assert found().frames.tolist() == [0, 24]
-    # Those of others are all drawn, and kept.
-    data = json.loads((kept.folder / "boxes/bench.json").read_text())
-    del data["drawn"]
-    (kept.folder / "boxes/bench.json").write_text(json.dumps(data))
-    assert boxes.read("bench", film)[0] == far
-    boxes.write("bench", film, [])
-    assert not (kept.folder / "boxes/bench.json").exists()
-    assert (kept.own / "before/bench/1/bench.json").exists()
-    for wrong in (Box(25, 1, 1, 9, 9), Box(1, 100, 1, 9, 9), Box(1, 1, 1, 0, 9)):
-        with pytest.raises(ValueError, match="frame"):
-            boxes.write("bench", film, [wrong])
-
-
 def test_boxes_of_yolo_are_shown_and_kept_when_the_page_changes_them(film, kept):
     boxes, yolo = BoxFolder(kept, 5.0), kept.folder / "boxes/bench"
     yolo.mkdir(parents=True)
@@ -265,56 +189,3 @@ def test_boxes_of_yolo_are_shown_and_kept_when_the_page_changes_them(film, kept)
     assert boxes.read("bench", film)[0] == drawn[:1]
     assert len([*kept.own.glob("before/bench/1/*.txt")]) == 2
     assert not [*yolo.iterdir()]
-
-
-def test_each_set_of_videos_trains_in_folders_of_its_own():
-    def folders(videos, labels, **wanted):
-        told = training(videos, Path(labels), None, "pump.json", TrainingOptions(**wanted))
-        return tuple(map(str, told[1:3]))
-
-    assert folders("a/videos", "a/labels") == ("a/data", "a/runs/pump")
-    assert folders("a/lamps", "a/labels") == ("a/data_lamps", "a/runs/pump_lamps")
-    assert folders("a/videos", "a/new", aspect="pad") == ("a/data_new_pad", "a/runs/pump_new_pad")
-
-
-def test_a_training_starts_from_the_weights_of_the_last_one_that_has_ended(tmp_path):
-    def make(*names):
-        for name in names:
-            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-            (tmp_path / name).touch()
-
-    def flags():
-        given = f"{tmp_path}/videos", tmp_path / "labels", tmp_path / "labels/boxes", "pump.json"
-        (_, main), _, workdir, before = training(*given, TrainingOptions())
-        assert main[:2] == ["stormpsr_jax.main", "--config=own:boxes"]
-        return (workdir.name, before and before.name), [f.replace(f"{runs}/", "") for f in main[4:]]
-
-    runs = tmp_path / "runs"
-    assert flags() == (("pump_boxes", None), [])
-    make("runs/pump_boxes/config.json")  # it was interrupted, and labels may be others since
-    assert flags() == (("pump_boxes", None), ["--remake"])
-    weights = [f"runs/pump_boxes/{stage}/best.safetensors" for stage in ("pretrain", "detector")]
-    make("runs/pump_boxes/model/model.json", *weights)
-    starts = [
-        "--config.init_from=pump_boxes/pretrain/best.safetensors",
-        "--config.detector.init_from=pump_boxes/detector/best.safetensors",
-    ]
-    assert flags() == (("pump_boxes_2", "pump_boxes"), starts)
-    make("runs/pump_boxes_2/model/model.json")
-    assert flags() == (("pump_boxes_3", "pump_boxes_2"), [])
-
-
-def test_commands_tell_how_far_they_are_and_can_be_stopped(system):
-    async def act():
-        running = CommandRunner()
-        assert await running.run([["timeit", "-n1", "-r1", "pass"]])
-        assert running.state == "done"
-        assert "1 loop" in running.line
-        assert not await running.run([["json.tool", "/nowhere"], ["timeit", "pass"]])
-        assert running.state == "failed"
-        assert "/nowhere" in running.line
-        asyncio.get_running_loop().call_later(2, running.stop)
-        await running.run([["timeit", "-s", "import time", "time.sleep(60)"]])
-        assert running.state == "idle"
-
-    asyncio.run(act())

@@ -4,7 +4,6 @@ import base64
 import csv
 import io
 import json
-import random
 import re
 import shutil
 
@@ -345,48 +344,3 @@ def test_proposals_are_accepted_rejected_and_answered_by_their_step(tab, tmp_pat
         assert count < before
         tab.reload()
         playwright.expect(ghosts).to_have_count(count)
-
-
-ACTIONS_OF_A_KILL = 200
-RANDOM_KEYS = [
-    *"123456789ab", *("ArrowRight", "ArrowLeft", "Shift+ArrowRight", "Shift+ArrowLeft") * 4,
-    *("Shift+W", "Shift+R", "Backspace", "Control+z", "Control+y", "Home", "End", "Escape") * 2,
-    *("ArrowUp", "ArrowDown", "Shift+J", "Shift+K", "Shift+D", "Enter", "Delete", "+", "Space"),
-]  # fmt: skip
-
-
-def is_whole(server, tab):
-    saved(tab)
-    shown = tab.locator("#rows .label > button").evaluate_all(
-        "buttons => buttons.map((b) => [Number(b.dataset.at), b.children[1].textContent])"
-    )
-    path = server.folder / "labels/part2.csv"
-    found = labels(server, "part2") if path.exists() else []
-    assert [(frame, IDS[step]) for frame, step in shown] == found
-
-
-@pytest.mark.parametrize("kills", [1, pytest.param(50, marks=pytest.mark.slow)])
-def test_random_keys_clicks_reloads_and_kills(tab, tmp_path, kills):
-    tab.set_default_timeout(120_000)
-    rng, server = random.Random(kills), serving(tmp_path, "part2")
-    try:
-        opened(tab, server, "part2")
-        for i in range(1, kills * ACTIONS_OF_A_KILL + 1):
-            chance = rng.random()
-            if i % ACTIONS_OF_A_KILL == 0:
-                server.kill()  # whatever is under way
-                server = serving(tmp_path, flags=[f"--port={server.port}"])
-                is_whole(server, tab)
-            elif chance < 0.01:
-                saved(tab)
-                tab.reload()
-                tab.wait_for_selector("body.is-open")
-                is_whole(server, tab)
-            elif chance < 0.1:
-                tab.locator("[data-step]").nth(rng.randrange(33)).click(force=True)  # grey ones too
-            else:
-                press(tab, rng.choice(RANDOM_KEYS))
-            if i % 25 == 0:
-                is_whole(server, tab)
-    finally:
-        server.kill()

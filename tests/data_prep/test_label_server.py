@@ -12,7 +12,7 @@ import pytest
 from tests.data_prep.test_label import write_film
 from tests.support.label_page import TOKEN, LabelPage, command
 from tests.support.own_data import PROCEDURE
-from tests.support.processes import finish, start
+from tests.support.processes import finish, start, wait_until
 
 pytest.importorskip("sse_starlette", reason="needs the extra live")
 pytest.importorskip("uvicorn", reason="needs the extra live")
@@ -150,3 +150,5 @@ def test_two_clicks_start_one_training(product):
             asked = [pool.submit(page.ask, "/api/train", "POST", {"aspect": ""}) for _ in range(2)]
         assert sorted(one.result()[0] for one in asked) == [202, 409]
         assert page.ask("/api/train")[2]["state"] == "running"
+        assert page.ask("/api/train/stop", "POST", {})[0] == 202
+        wait_until(lambda: page.ask("/api/train")[2]["state"] == "idle")

@@ -11,41 +11,6 @@ from tests.support import lantern, toy
 LANTERN = Procedure.from_json(lantern.CONTENT)
 
 
-def test_every_order_that_precedence_allows_comes_up_and_no_other():
-    variant, rng = LANTERN.variants["assembly"], np.random.default_rng(0)
-    allowed = {
-        order
-        for order in itertools.permutations(range(0, 15, 3))
-        if all(order.index(a) < order.index(b) for a, b in variant.precedence)
-    }
-    assert 2 < len(allowed) < 20
-    assert {tuple(orders.draw_order(LANTERN, variant, rng)) for _ in range(200)} == allowed
-
-
-def test_what_was_left_out_goes_in_once_what_covers_it_has_come_off(monkeypatch):
-    monkeypatch.setattr(timelines, "UNDONE", 0.0)
-    monkeypatch.setattr(timelines, "FORGOTTEN", 1.0)
-    pairs = [(a // 3, b // 3) for a, b in LANTERN.variants["assembly"].precedence]
-    after = np.zeros((5, 5), bool)
-    for a, b in pairs:
-        after[a, b] = True
-    for _ in range(3):
-        after |= after @ after  # whatever is on top, and on top of that
-    forgotten = made_up_for = came_off = 0
-    for seed in range(150):
-        timeline = timelines.draw_timeline(
-            LANTERN, np.random.default_rng(seed), wrong=0.0, covers=True
-        )
-        shown = timeline.states
-        missing = (shown[:, None, :] * after[None] > shown[:, :, None]).any()  # (M, below, above)
-        forgotten += missing
-        made_up_for += missing and shown[-1].all()
-        came_off += (np.diff(shown.astype(int), axis=0) < 0).any()
-    assert made_up_for > 30
-    assert forgotten - made_up_for > 15  # left out and covered for good
-    assert came_off > 30
-
-
 def test_nothing_changes_under_a_part_that_stays_on():
     """Steps may be done together, wrong, undone and forgotten."""
     for product, seed in itertools.product(range(6), range(40)):

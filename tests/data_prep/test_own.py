@@ -26,7 +26,6 @@ from tests.support.own_data import (
     opened,
     rotate,
     words,
-    write_pictures,
     write_video,
 )
 
@@ -62,23 +61,6 @@ def test_a_portrait_video_among_others_is_padded(tmp_path, caplog):
     assert "recording bench2: its pictures, of 48x64, have another shape" in caplog.text
     for name, at in (("bench1", (2, 16)), ("bench2", (16, 2))):
         assert opened(tmp_path / "out")[name][1].frames(name, [9])[0][at].max() < 20
-
-
-def test_what_the_labelling_page_keeps_is_no_label(tmp_path):
-    data = make_pictures(tmp_path, ["bench1", "bench2"])
-    (data / "labels/bench2.csv").unlink()
-    for folder in (".label/state", "boxes"):
-        (data / "labels" / folder).mkdir(parents=True)
-        (data / "labels" / folder / "bench2.json").write_text('{"done": false}')
-    found = own.find_recordings(data / "videos", data / "labels", PROCEDURE, splits="100/0/0")
-    assert [recording.name for recording in found] == ["bench1"]
-
-
-def test_what_may_be_labels_and_is_not_read_is_told(tmp_path, caplog):
-    data = make_pictures(tmp_path, ["bench1", "bench2"])
-    (data / "labels/bench2.csv").rename(data / "labels/project.zip")
-    own.find_recordings(data / "videos", data / "labels", PROCEDURE, splits="100/0/0")
-    assert f"{data}/labels/project.zip is of no label format that is read" in caplog.text
 
 
 def test_forms_of_labels_are_one_and_each_file_and_index_is_read_once(tmp_path, monkeypatch):
@@ -133,17 +115,6 @@ def test_initial_state_errors_and_removals(tmp_path):
     assert one[:, 2].tolist() == [1] * 5 + [0] * 5 + [-1] * 5 + [0] * 4 + [1]
     two = found["repair2"][0].states
     assert two[:, 2].tolist() == [1] * 4 + [0] * 2 + [-1] * 3 + [1] * 11
-
-
-def test_folders_of_images_keep_their_numbers(tmp_path):
-    data = make_pictures(tmp_path / "data", ("bench1", "bench2"))
-    write_pictures(data / "videos/bench3", first=101)
-    (data / "labels/bench3.csv").write_text(STEPS)
-    make(data, tmp_path / "out")
-    recording, source = opened(tmp_path / "out")["bench3"]
-    assert (recording.first_frame, recording.num_frames) == (101, 20)
-    assert recording.states[:, 0].tolist() == [0] * 5 + [1] * 15
-    assert source.frames("bench3", [107]).mean() == pytest.approx(grey(6), abs=2)
 
 
 def test_names_in_both_normal_forms_are_one_name(tmp_path):

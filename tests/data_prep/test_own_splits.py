@@ -1,4 +1,3 @@
-import random
 import shutil
 
 import pytest
@@ -18,30 +17,6 @@ def test_draws_have_the_shares_whatever_the_order(count, expected):
     assert any(other != drawn for other in others)
     assert {*split_choice.draw_splits(names, (1, 50, 49), 0, {}, {}).values()} == {*SPLITS}
     assert {*split_choice.draw_splits(names, (50, 50, 0), 0, {}, {}).values()} == {"train", "val"}
-
-
-def test_draws_spread_incorrect_installations_and_variants():
-    rng = random.Random(0)
-    for _ in range(300):
-        names = [f"r{i}" for i in range(rng.randint(3, 50))]
-        wrong = rng.sample(names, rng.randint(0, len(names) // 2))
-        kinds = {name: (name in wrong, rng.choice("abc")) for name in names}
-        old = rng.sample(names, rng.randint(0, 2))
-        before = {name: rng.choice(SPLITS) for name in old}
-        drawn = split_choice.draw_splits(names, (70, 15, 15), 0, before, kinds)
-        alike = split_choice.draw_splits(names, (70, 15, 15), 0, before, {})
-        assert sorted(drawn.values()) == sorted(alike.values())  # so many each, as without kinds
-        assert drawn == split_choice.draw_splits(names[::-1], (70, 15, 15), 0, before, kinds)
-        assert drawn.items() >= before.items()
-        if not old:
-            there = {drawn[name] for name in wrong}
-            assert there == {*SPLITS[: min(len(wrong), 3)]} or there == {*SPLITS}
-        alone = {name: (False, kind) for name, (_, kind) in kinds.items()}
-        drawn = split_choice.draw_splits(names, (70, 15, 15), 0, {}, alone)
-        if len(names) > 9:  # val and test have four or more
-            for variant in "abc":
-                its = [drawn[name] for name in names if kinds[name][1] == variant]
-                assert len(its) < 2 or len({*its}) > 1
 
 
 def test_labels_say_which_recordings_have_incorrect_installations(tmp_path):

@@ -50,18 +50,6 @@ def test_objects_of_a_file_become_meshes_in_their_places(tmp_path, capsys):
     assert "is there already" in refused(capsys, parts.main, arguments)
 
 
-def test_an_object_of_many_colours_keeps_them(tmp_path):
-    ball = trimesh.creation.icosphere(subdivisions=1)
-    shown = np.random.default_rng(0).integers(0, 256, (len(ball.faces), 3)).astype(np.uint8)
-    ball.visual.face_colors = shown
-    ball.export(tmp_path / "ball.ply")
-    parts.split(model=tmp_path / "ball.ply", out=tmp_path / "meshes")
-    (path,) = (tmp_path / "meshes").iterdir()
-    mesh = mesh_files.read(path)[0].mesh
-    np.testing.assert_allclose(mesh.vertices[mesh.faces], ball.triangles, atol=1e-5)
-    np.testing.assert_allclose(mesh.colours, shown / 255, atol=1e-5)
-
-
 @pytest.mark.parametrize("key", ["o", "g"])
 def test_objects_of_an_obj_file_keep_their_names_and_colours(tmp_path, key):
     """As programs export an assembly: each with a material; of groups one is gone back to."""

@@ -69,6 +69,7 @@ print(peak_mebibytes(), len(jpeg))
 """
 
 
+@pytest.mark.system
 def test_build_memory_is_flat_in_recording_length(tmp_path):
     peaks = []
     for num_frames in (200, 2000):
@@ -165,6 +166,7 @@ def test_build_only_the_glob_is_made_and_the_longest_first(built, tmp_path, caps
         build(tmp_path / "other", recordings="x*")
 
 
+@pytest.mark.system
 def test_build_errors_a_second_run_is_told_who_has_the_folder(built, tmp_path):
     out, begun, go_on = tmp_path / "out", threading.Event(), threading.Event()
 
@@ -196,6 +198,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT])
 def test_build_interrupted_and_run_again_gives_the_same_bytes(built, tmp_path, sent):
     script, out, log = tmp_path / "script.py", tmp_path / "out", tmp_path / "log"

@@ -40,26 +40,6 @@ def anew(tmp_path_factory) -> dict[str, str]:
     return digests(out)
 
 
-def inodes(out: Path, splits) -> dict[str, set[int]]:
-    """The inodes of the files of each recording: one that was written again has another."""
-    found = {}
-    for split, names in splits.items():
-        for i, name in enumerate(names):
-            shard = out / f"clips-{split}.array_record-{i:05d}-of-{len(names):05d}"
-            arrays = out / "labels" / split / name / "frames.npz"
-            found[name] = {shard.stat().st_ino, arrays.stat().st_ino}
-    return found
-
-
-def test_changes_make_what_is_new_or_corrected_and_rename_the_rest(old, anew, tmp_path):
-    before = inodes(old, OLD)
-    build(old, log=tmp_path / "log", b="second")
-    assert sorted((tmp_path / "log").read_text().split()) == ["b", "e", "f"]
-    after = inodes(old, NEW)
-    assert {name for name in before if before[name] == after.get(name)} == {"c", "d"}
-    assert digests(old) == anew
-
-
 def stopping_at(patch: pytest.MonkeyPatch, number: int) -> None:
     """Ctrl-C at one of the operations that change a folder, counted from 0."""
     calls = []

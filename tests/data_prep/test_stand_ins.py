@@ -7,17 +7,14 @@ import functools
 import importlib.util
 import json
 import shutil
-import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from data_prep import industreal, industreal_cad, matching
+from data_prep import industreal
 from stormpsr_jax.data.clips import ClipSource
-from stormpsr_jax.recordings import predictions
 from stormpsr_jax.recordings.procedure import load_procedure
-from tests.support.guide import block
 
 SCRIPT = Path(__file__).parents[2] / "../shared/make_stand_ins.py"
 pytestmark = pytest.mark.skipif(not SCRIPT.exists(), reason="needs ../shared/make_stand_ins.py")
@@ -71,22 +68,3 @@ def test_every_box_of_industreal_has_the_expected_class(stand_ins, tmp_path, lay
             agreeing += len(classes) + (name == "03_assy_0_1")  # which has two in a frame
     assert found == expected
     assert f"{agreeing} of {agreeing} boxes agree with the step labels" in caplog.messages
-
-
-@pytest.mark.usefixtures("system")
-@pytest.mark.skipif(shutil.which("unzip") is None, reason="needs unzip")
-@pytest.mark.parametrize("name", ["meccano", "industreal"])
-def test_the_lines_of_the_page_unpack_the_downloads(stand_ins, tmp_path, name):
-    source = stand_ins / {"meccano": "meccano", "industreal": "industreal_all"}[name]
-    for path in source.glob("*.zip*"):
-        shutil.copy(path, tmp_path)
-    subprocess.run(["bash", "-ec", block("unpack", name, "docs/research.md")], cwd=tmp_path)
-    if name == "meccano":
-        assert (tmp_path / "RGB_frames/Train/0001/00001.jpg").is_file()
-        for flag, find in (("PSR", "PSR_labels_raw.csv"), ("ASD", "*_GT.csv")):
-            assert list((tmp_path / f"MECCANO_{flag}_Annotations").rglob(find))
-        return
-    found = matching.find_labels(tmp_path / "IndustReal", "--data")
-    assert found.keys() == json.loads((stand_ins / "expected.json").read_text()).keys()
-    assert industreal_cad.read_renders(tmp_path / "synth")
-    assert predictions.find(tmp_path / "ASD", "--asd").keys() == {"03_assy_0_1", "08_main_0_1"}

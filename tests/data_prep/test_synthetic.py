@@ -82,22 +82,6 @@ def test_annotations_fit_what_is_visible_and_pictures_are_rendered_when_asked_fo
     assert data.poses is None
 
 
-def test_clean_renders_show_each_state_wholly():
-    pictures = []
-    for number in (1, 21):
-        data = recipe().make("cad", f"cad_{number:02d}")
-        pictures.append([simplejpeg.decode_jpeg(jpeg) for jpeg in data.jpegs])
-        assert data.visible.tolist() == [1, 1]
-        assert data.classes.tolist() == [number] * 2
-        assert (data.states == SYNTHETIC.states[number - 1]).all()
-        assert not np.isnan(data.boxes).any()
-    for picture in np.concatenate(pictures).astype(int):  # nothing but the plain background
-        corners = picture[[0, 0, -1, -1], [0, -1, 0, -1]]
-        assert np.ptp(corners, axis=0).max() < 30
-    colourful = [np.ptp(np.array(p), axis=-1).mean() for p in pictures]
-    assert colourful[1] > 1.5 * colourful[0]
-
-
 def test_renders_show_the_parts_of_their_state_where_their_poses_say(tmp_path):
     """The green part is on the left of the product, the blue one on the right, in every view."""
     product = cad_files.product(cad_files.write(tmp_path / "meshes"))

@@ -6,7 +6,6 @@ import trimesh
 
 from data_prep import synthetic
 from data_prep.products import products
-from data_prep.products.shapes import SHAPES
 from data_prep.products.warnings import warnings
 from tests.support import cad_files, toy
 from tests.support.boxes import box, product, shell
@@ -52,45 +51,6 @@ def test_a_part_that_few_cameras_see_is_told(slot, lines):
     peg, built = box((1.2, 0.6, 0), (2.8, 2.8, 2.5)), toy.procedure("cup, peg, lid", "100 111")
     found = told(cup, peg, LID, procedure=built)
     assert len([line for line in found if "hardly a camera sees it" in line]) == lines
-
-
-def moved(shape, rng):
-    """As it is exported, in single precision."""
-    turn = trimesh.transformations.random_rotation_matrix(rng.uniform(0, 1, 3))
-    turn[:3, 3] = rng.uniform(-9, 9, 3)
-    order = rng.permutation(len(shape.vertices))
-    vertices = trimesh.transform_points(shape.vertices[order], turn)
-    faces = np.argsort(order)[shape.faces[::-1]]
-    return trimesh.Trimesh(np.float32(vertices), faces, process=False)
-
-
-def test_parts_of_one_mesh_and_colour_are_told_and_no_others():
-    """However they lie and are numbered. Arms of three lengths have a mirror image, a ball none."""
-    rng = np.random.default_rng(0)
-    arms = [box((0, 0, 0), size) for size in ((4, 1, 1), (1, 3, 1), (1, 1, 2))]
-    meshes, colours, groups = {}, {}, []
-    for number, name in enumerate(["arms", *sorted(SHAPES)]):
-        shape = SHAPES[name]() if name in SHAPES else trimesh.util.concatenate(arms)
-        parts = {
-            name: shape,
-            f"{name} again": moved(shape, rng),
-            f"long {name}": moved(shape.copy().apply_scale([1.03, 1, 1]), rng),
-        }
-        colours |= dict.fromkeys(parts, np.array([number % 5, number // 5, 2]) / 5)
-        groups.append([name, f"{name} again"])
-        if name in ("arms", "sphere"):
-            parts[f"{name} mirrored"] = shape.copy().apply_scale([-1, 1, 1])
-            colours[f"{name} mirrored"] = colours[name]
-            groups[-1] += [f"{name} mirrored"] * (name == "sphere")
-        meshes |= parts
-    meshes |= {f"{tone} ring": moved(SHAPES["ring"](), rng) for tone in ("near", "far")}
-    colours |= {"near ring": colours["ring"] + 0.03, "far ring": colours["ring"] + 0.1}
-    next(group for group in groups if "ring" in group).append("near ring")
-    made = product(*meshes.values(), colours=[colours[name] ** 2 for name in meshes])
-    none = toy.procedure(", ".join(meshes), "0" * len(meshes))
-    told = [line for line in warnings(made, none) if " look the same; " in line]
-    expected = [f"{', '.join(g[:-1])} and {g[-1]} look the same" for g in groups]
-    assert [line.partition(";")[0] for line in told] == expected
 
 
 @pytest.fixture

@@ -62,19 +62,3 @@ def test_the_finished_product_is_looked_at_last_and_nothing_else_is_other_than_w
     assert all(2 <= s <= 30 for s in seconds)
     assert count == 1 or np.ptp(seconds) > 5
     assert recipe().timeline("train", "rehearsal_001").last_look == 0
-
-
-def test_anywhere_half_of_its_recordings_are_those_of_toy():
-    def first(world, name):
-        return next(iter(recording(world, name).jpegs))
-
-    names = [f"train_{i:03d}" for i in range(6)]
-    same = [first(worlds.ANYWHERE, name) == first(worlds.TOY, name) for name in names]
-    assert 0 < sum(same) < 6
-
-
-def test_settings_tell_a_world_and_a_change_of_it():
-    assert worlds.TOY.unlike_toy() == {}
-    assert worlds.BENCH.unlike_toy()["world"] == "bench"
-    brighter = dataclasses.replace(worlds.BENCH, exposure=worlds.ANYWHERE.exposure)
-    assert brighter.unlike_toy() != worlds.BENCH.unlike_toy()

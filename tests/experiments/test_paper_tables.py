@@ -16,13 +16,10 @@ from stormpsr_jax.configs import industreal, meccano
 from stormpsr_jax.experiments import (
     command,
     paper_plan,
-    paper_results,
 )
-from stormpsr_jax.experiments.result_tables import KEYS
-from stormpsr_jax.experiments.runs import Run
 from stormpsr_jax.stages import checks
 from stormpsr_jax.stages.config_flag import flat
-from tests.support.tiny import TINY, flags_of, tiny
+from tests.support.tiny import TINY, flags_of
 
 ALL = list(paper_plan.TABLES)
 
@@ -179,32 +176,3 @@ def test_rows_with_detections_from_elsewhere(made, finished, tmp_path, capsys):
     path.unlink()
     paper_says(asked)
     assert f"no {path.name} for the recording" in capsys.readouterr().err
-
-
-def test_without_a_detector_all_rows_are_of_detections_from_elsewhere():
-    config = meccano.get_config()
-    config.stages = tuple(stage for stage in config.stages if stage != "detector")
-    table = paper_plan.TABLES["main"]
-    assert paper_plan.missing_stages(table, config) == ["detector"]
-    assert paper_plan.missing_stages(table, config, given=True) == []
-    rows = paper_plan.rows_of(table, config, "meccano", given=True)
-    assert all(row.given == row.detects for row in rows)
-    assert {row.stream for row in rows} == {"asd", "temporal", "storm"}
-
-
-def test_detections_from_elsewhere_are_alike_for_all_seeds_and_have_no_spread(monkeypatch):
-    monkeypatch.setattr(paper_results, "figures", lambda run, *_: dict.fromkeys(KEYS, float(run)))
-    runs = {("base", seed): seed for seed in range(3)}
-    rows = [paper_plan.Entry("x", stream=stream, given=True) for stream in ("asd", "storm")]
-    found = [paper_results._row(row, runs, range(3), "toy", None) for row in rows]
-    assert [(row["seeds"], row["std"]["f1"]) for row in found] == [(1, None), (3, 1.0)]
-
-
-def test_rows_that_are_decoded_anew_go_by_the_threshold_of_the_run(finished):
-    def threshold(**changes):
-        config = tiny(**{"data.dir": str(finished / "data")} | changes)
-        found = paper_results._decoded(Run("x", config, finished, finished / "stages"), "naive")
-        return found["streams"]["temporal"]["settings"]["threshold"]
-
-    usual = threshold()
-    assert threshold(**{"evaluate.threshold": usual + 3}) == usual + 3

@@ -7,12 +7,11 @@ import sys
 
 import pytest
 
-from stormpsr_jax import main, sweep
+from stormpsr_jax import sweep
 from stormpsr_jax.base import files
 from stormpsr_jax.experiments import command, execute, runs, sweep_plan
 from stormpsr_jax.experiments.result_tables import markdown, spread
 from stormpsr_jax.experiments.runs import Run
-from stormpsr_jax.stages import config_flag
 from tests.support.processes import environment, finish, start, wait_until
 from tests.support.tiny import TINY, flags_of, tiny
 
@@ -34,15 +33,6 @@ def test_what_runs_share_is_missing_first_and_what_is_finished_is_not(tmp_path, 
     # What others than `temporal` have made is there, the recordings too.
     shutil.copytree(finished, base.folder)
     assert runs.missing(found.values()) == [[last]]
-
-
-def test_a_command_makes_the_config_of_its_run(tmp_path):
-    (run, _) = planned(tmp_path).values()
-    module, *words = run.command[1:]
-    assert (run.command[0], module) == ("-m", "stormpsr_jax.main")
-    args = config_flag.parse(main._parser(), words)
-    assert args.config == run.config
-    assert args.workdir == run.folder
 
 
 def test_a_row_has_mean_and_standard_deviation_over_seeds():

@@ -1,5 +1,4 @@
 import contextlib
-import itertools
 import re
 import threading
 import time
@@ -54,22 +53,6 @@ def taken_from(source, count, fps=FPS, depth=100, **options):
 def _short_pauses(monkeypatch):
     monkeypatch.setattr(capture, "FIRST_PAUSE", 0.05)
     monkeypatch.setattr(capture, "LAST_PAUSE", 0.2)
-
-
-def test_capture_a_lost_source_is_opened_again_with_growing_pauses():
-    session = [(i / FPS, i) for i in range(4)]
-    source = Fake(session, None, None, None, None, session, pause=0.1)
-    got, one = taken_from(source, 6)
-    assert one.reconnections >= 5  # the last session has an end, too
-    pauses = np.diff(source.opened)[1:5]
-    assert (pauses > [0.09, 0.19, 0.19, 0.19]).all()
-    # The first picture of a session only tells when its second one is taken.
-    assert [taken.picture for taken in got] == [1, 2, 3, 1, 2, 3]
-    frames = [frame_at(taken.time) for taken in got]
-    assert frames == sorted(set(frames))
-    lost = got[3].at - got[2].at  # time goes on in between
-    assert frames[3] - frames[2] == pytest.approx(lost * FPS, abs=1.6)
-    assert [b - a for a, b in itertools.pairwise(frames) if b - a < 3] == [1, 1, 1, 1]
 
 
 def test_capture_errors_a_source_that_never_was_there_ends_it():

@@ -1,14 +1,10 @@
 """The server of the page at the work station, by real HTTP on loopback."""
 
 import contextlib
-import json
 import os
 import re
 import signal
 import socket
-import subprocess
-import sys
-import threading
 import time
 import urllib.parse
 from pathlib import Path
@@ -170,36 +166,6 @@ def test_events_come_once_each_and_are_caught_up(system, capsys):
     assert not capsys.readouterr().err
 
 
-def test_a_watcher_gets_the_next_picture_with_its_box(system, monkeypatch):
-    box = {"x0": 0.1, "y0": 0.2, "x1": 0.5, "y1": 0.6, "label": "Gehäuse\r\nX: y", "error": False}
-    with serving(TITLE) as page:
-        assert page.wants_picture, "so that who comes later sees something at once"
-        page.frame(JPEG, {**VIEW, "box": box})
-        monkeypatch.setattr(serve, "_UNSEEN", 1e9)
-        status, headers, body = ask(page.port, "/picture?after=")
-        assert (status, body, headers["content-type"]) == (200, JPEG, "image/jpeg")
-        assert json.loads(headers["box"]) == box
-        assert ask(page.port, "/picture?after=01234567-99")[0] == 200, (
-            "of a server before a restart"
-        )
-        assert ask(page.port, "/picture?after=x")[0] == 400
-        got, last = [], headers["picture"]
-        asking = threading.Thread(
-            target=lambda: got.append(ask(page.port, f"/picture?after={last}"))
-        )
-        asking.start()
-        wait_until(lambda: page.wants_picture)
-        page.frame(None, {**VIEW, "time_s": 1})
-        assert not got, "there is no new one yet"
-        page.frame(JPEG + b"2", {**VIEW, "box": None})
-        page.frame(None, {**VIEW, "time_s": 2})  # takes the picture's place nowhere
-        asking.join(5)
-        assert got[0][2] == JPEG + b"2"
-        assert got[0][1]["box"] == "null"
-        monkeypatch.setattr(serve, "_UNSEEN", 0)
-        assert page.wants_picture
-
-
 def test_a_page_whose_process_dies_comes_back_with_what_it_had(system, capfd):
     with serving(TITLE) as page:
         page.frame(JPEG, {"source": "live", "time_s": 1})
@@ -220,23 +186,6 @@ def test_a_page_whose_process_dies_comes_back_with_what_it_had(system, capfd):
     )
 
 
-def test_a_page_that_hears_nothing_any_more_costs_recognition_nothing(system):
-    with serving(TITLE) as page:
-        os.kill(process_of(page), signal.SIGSTOP)
-        longest = 0.0
-        for i in range(2000):
-            start = time.thread_time()
-            page.frame(bytes(100_000), {"time_s": i})
-            page.send({"type": "event", "step": "x" * 1000})
-            longest = max(longest, time.thread_time() - start)
-        assert longest < 0.02
-        assert len(page._records) == serve.MAX_RECORDS
-        start = time.monotonic()
-        page.close(0.5)
-        assert time.monotonic() - start < 3
-        assert not Path(f"/proc/{process_of(page)}").exists()
-
-
 def test_recognition_goes_on_and_the_page_comes_back_after_a_flood(system):
     """More connections than are served, which ask for nothing: 503 until they are gone."""
     with serving(TITLE) as page, contextlib.ExitStack() as stack:
@@ -254,25 +203,6 @@ def test_recognition_goes_on_and_the_page_comes_back_after_a_flood(system):
         stack.close()
         wait_until(lambda: ask(page.port)[0] == 200)
         assert ask(page.port, "/picture")[2] == JPEG
-
-
-OWNER = """
-import time
-from stormpsr_jax.live import serve
-from stormpsr_jax.pages import access
-from tests.support.played import Events, ask, serving
-page = serve.Page(access.Address("127.0.0.1", 0), title="x", on_reset=print, on_confirm=print)
-print(page.url, page._process.pid, flush=True)
-time.sleep(60)
-"""
-
-
-def test_a_page_ends_with_the_process_that_has_it_and_its_address_is_free(system):
-    with subprocess.Popen([sys.executable, "-c", OWNER], stdout=subprocess.PIPE) as owner:
-        url, process = owner.stdout.readline().decode().split()
-        owner.kill()
-    with serving(TITLE, port=urllib.parse.urlsplit(url).port):
-        wait_until(lambda: not Path(f"/proc/{process}").exists())
 
 
 def test_errors_one_line(system, monkeypatch):

@@ -357,6 +357,7 @@ def lengths(text):
     return say
 
 
+@pytest.mark.system
 @pytest.mark.parametrize(
     "say",
     [

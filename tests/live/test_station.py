@@ -279,9 +279,7 @@ CUT = """() => {
 @pytest.mark.parametrize(
     ("scheme", "width", "height"),
     [
-        ("light", 1440, 900),
         ("light", 1280, 800),
-        ("dark", 1280, 800),
         ("dark", 1024, 768),
         ("light", 390, 844),
     ],

@@ -151,6 +151,7 @@ class Watching:
         return self.lines()
 
 
+@pytest.mark.system
 def test_recognise_enter_ends_a_unit_and_sigterm_leaves_the_next_one_to_go_on(
     trained, even, tmp_path
 ):
@@ -182,6 +183,7 @@ def view_of(port):
         return view
 
 
+@pytest.mark.system
 @needs_live
 def test_recognise_killed_and_started_again_tells_each_event_once_with_page_and_webhook(
     trained, even, expected, tmp_path

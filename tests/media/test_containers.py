@@ -45,6 +45,7 @@ print(max(peak_mebibytes(), resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxr
 """
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_container_that_unfolds_ends_in_a_line_in_time_and_memory(tmp_path, name):
     content, text = HOSTILE[name]

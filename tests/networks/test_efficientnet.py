@@ -1,13 +1,7 @@
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from stormpsr_jax.configs import default
-from stormpsr_jax.networks.efficientnet import EfficientNet
-from stormpsr_jax.networks.spatial import SpatialEncoder
 from stormpsr_jax.stages.stage import packaged_or_path
-from stormpsr_jax.training.optimizer import layer_lr_scale, make_optimizer
 from stormpsr_jax.weights import torch_files
 from tests.support.weights_data import command
 
@@ -110,30 +104,3 @@ def test_import_says_which_norm_does_not_fit(tmp_path, capsys):
         == 2
     )
     assert "_blocks.3._bn1.* does not fit _blocks.3._depthwise_conv" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("scale", [0.0, 0.5])
-def test_a_step_trains_the_network_or_its_head_alone(scale):
-    model = SpatialEncoder(EfficientNet(width=4, depths=(1,) * 7, remat="dots"), hidden=8)
-    images = np.float32(np.random.default_rng(0).normal(size=(4, 64, 64, 3)))
-    variables = jax.jit(model.init)(jax.random.key(0), images)
-    params, stats = variables["params"], variables["batch_stats"]
-    config = default.get_config().pretrain.optimizer
-    config.update(lr=0.01, warmup_steps=0)
-    rates = layer_lr_scale("encoder", model.encoder.layers, scale, 0.75)
-    rule = make_optimizer(config, 1, params, rates)
-
-    @jax.jit
-    def step(params):
-        def loss(params):
-            variables = {"params": params, "batch_stats": stats}
-            outputs, _ = model.apply(variables, images, train=True, mutable=["batch_stats"])
-            return jnp.square(outputs["projection"] - 1).mean()
-
-        updates, _ = rule.update(jax.grad(loss)(params), rule.init(params), params)
-        return updates
-
-    updates = step(params)
-    assert np.any(updates["first_head"]["dense"]["kernel"])
-    moved = {bool(np.any(leaf)) for leaf in jax.tree.leaves(updates["encoder"])}
-    assert moved == {scale > 0}

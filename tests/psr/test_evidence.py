@@ -199,14 +199,3 @@ def test_the_first_second_calls_nothing_right_and_a_hidden_beginning_does_not_fo
     film = Film()
     film.show(5, HIDDEN, 0, 0)
     assert film.until_right() is not None
-
-
-@pytest.mark.parametrize("every", [5, 10])
-def test_evidence_counts_seconds_and_not_pictures(every):
-    times = []
-    for one in (1, every):
-        film = Film()
-        film.show(4, CLEAR, -6, -6, one)
-        film.show(30, CLEAR, 5, 5, one)
-        times += [e.time_s for e in film.events if e.kind == "report"]
-    assert times[1] == pytest.approx(times[0], abs=every / FPS + 0.5)

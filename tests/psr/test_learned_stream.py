@@ -8,7 +8,7 @@ import json
 import numpy as np
 import pytest
 
-from stormpsr_jax.psr import evidence, learned_beliefs, learned_stream
+from stormpsr_jax.psr import learned_beliefs, learned_stream
 from stormpsr_jax.psr.events import Observation
 from stormpsr_jax.recordings.procedure import Procedure
 from stormpsr_jax.recordings.scores import FrameScores
@@ -89,26 +89,6 @@ def test_projection_matches_all_assemblies_written_out(rho):
         expected = np.log(np.maximum(ones / total, 1e-12))
         expected -= np.log(np.maximum(1 - ones / total, 1e-12))
         np.testing.assert_allclose(got, expected, rtol=1e-6, atol=1e-6)
-
-
-def test_filter_counts_seconds_and_not_pictures():
-    """At twice the rate, of the same pictures twice each, beliefs are nearly the same."""
-    r = simulate(1)
-    fast = dataclasses.replace(PROCEDURE, fps=2 * PROCEDURE.fps)
-    weights = dataclasses.replace(WEIGHTS, rate=PROCEDURE.fps)
-    one = learned_beliefs.Filter(PROCEDURE, VARIANT, weights, None, OFF)
-    two = learned_beliefs.Filter(fast, VARIANT, weights, None, OFF)
-    plain = learned_beliefs.Filter(
-        PROCEDURE, VARIANT, dataclasses.replace(weights, rate=None), None, OFF
-    )
-    away = []
-    for frame, row in list(r.scores.per_frame())[:300]:
-        expected = one.update(frame, row)
-        assert (plain.update(frame, row).right == expected.right).all()
-        two.update(2 * frame, row)
-        got = two.update(2 * frame + 1, row)
-        away.append(np.abs(evidence.sigmoid(got.right) - evidence.sigmoid(expected.right)))
-    assert np.mean(away) < 0.01
 
 
 # --- Beliefs and events ---------------------------------------------------------------------------

@@ -158,13 +158,6 @@ def test_score_recording_reordering_worked_by_hand():
         assert scores["pos"] == pytest.approx(pos)
 
 
-def test_rounding_matches_round_halves():
-    values = np.arange(0, 10_000) / 10_000
-    expected = [round(value, 3) for value in values.tolist()]
-    assert released._rounded(values).tolist() == expected
-    assert np.round(values, 3).tolist() != expected  # why there is a function for it
-
-
 def test_means_of_recordings_count_every_recording():
     entry = {"f1": 0.5, "f1_tolerant": None, "delay_s": 0.0, "tp": 1, "fn": 2}
     rows = {str(i): {**entry, "pos": p, "fp": i} for i, p in enumerate((0.25, 1.0))}

@@ -52,26 +52,6 @@ def test_temporal_round_trip(folder, frames, seed):
         assert (getattr(read, field) == getattr(written, field)).all()
 
 
-@settings(max_examples=25, deadline=None)
-@given(st.lists(st.floats(0, 1, width=32), max_size=20), st.booleans())
-def test_as_written_matches_what_is_read_from_the_files(folder, values, exact):
-    values += [0.00005, 0.00015, 0.5, 0.1234565, 2**-14, 3 * 2**-20] if exact else []
-    n = len(values)
-    values = np.array(values, np.float32).astype(float)
-    frames, none = np.arange(n), np.zeros((n, 2), int)
-    found = predictions.Detections(frames, none[:, 0], values, np.zeros((n, 4)))
-    predictions.write_detections(folder / "asd.csv", "rec", found)
-    read = predictions.read_detections(folder / "asd.csv", PROCEDURE)
-    rounded = predictions.as_written(values.tolist(), predictions.DETECTION_DECIMALS)
-    assert read.confidences.tolist() == rounded
-    both = np.stack([values, values[::-1]], axis=1)
-    clips = predictions.TemporalPredictions(frames, none, none, both)
-    predictions.write_temporal(folder / "temporal.csv", "rec", clips)
-    read = predictions.read_temporal(folder / "temporal.csv", PROCEDURE)
-    rounded = predictions.as_written(values.tolist(), predictions.TEMPORAL_DECIMALS)
-    assert read.confidences[:, 0].tolist() == rounded
-
-
 @pytest.mark.parametrize("name", ["=cmd|' /C calc'!A0", "-2", "+1", "@x"])
 def test_the_name_of_a_recording_is_no_formula_in_its_prediction_files(folder, name):
     found = predictions.Detections(*(np.ones(shape) for shape in (1, 1, 1, (1, 4))))

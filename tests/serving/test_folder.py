@@ -156,36 +156,28 @@ def test_read_model_errors_arrays_that_do_not_fit(folder):
         (["format"], 2, "is of format 2, this version .* knows 3 and 4; make the model again"),
         (["format"], del_, "format: is missing"),
         (["fps"], "10", "fps: expected float, got str"),
-        (["fps"], 1e999, "Infinity is not a number that JSON allows"),
         (["a\nb"], 1, r"'a\\nb': is no field that is known"),
         (["exported"], {}, "exported: is no field of format 3"),
         (["procedure", "variants", "x\ny"], {}, r"procedure: variants: 'x\\ny' has control char"),
-        (["pictures"], None, "pictures: expected object, got null"),
         (["embedding"], 6, "is a model on embeddings, which takes no pictures and is no longer r"),
         (["pictures", "detector_size"], [30, 32], "networks.detector: the fields .*multiples of 4"),
-        (["pictures", "size"], [33, 32], "networks.encoder: the fields do not fit .*33x32 is not"),
         (["pictures", "aspect"], "zoom", "pictures: .*zoom is not one of stretch, pad"),
         (["window", "frames"], 40_000, "window: a clip has over 4,096 rows"),
         (["window", "frames"], 13, "window: frames: 13 is no multiple of 4"),
-        (["window", "frame_step"], 2, "window: 'frame_step': unknown key"),
         (["networks", "encoder"], del_, "networks: 'detector' is needed, or"),
         (["networks", "encoder", "architecture"], "os.system", "'os.system' is not one of Spat"),
         (["networks", "encoder", "depth"], 10**6, "networks.encoder: depth: expected int <= 64"),
         (["networks", "temporal", "num_frames"], 3, "networks.temporal: .*clip of 4 frames"),
         (["networks", "temporal", "num_components"], 4, "num_components: 4, the procedure has 3"),
         (["streams"], {}, "streams: there is none"),
-        (["streams", "best"], {}, "streams: 'best': unknown key"),
         (["streams", "storm", "settings", "decoder"], "naive", "settings: .*has no stream storm"),
         (["streams", "asd", "settings", "decay"], 2, "settings: .*decay=2.0 is not in 0…1"),
         (["product_share"], 1.5, "product_share: expected float <= 1.0"),
-        (["streams", "asd", "settings", "gate"], del_, "settings: gate: is missing"),
         (["streams", "asd", "calibration"], CALIBRATION | {"high": 1}, "low 0.1 and high 1.0 are"),
-        (["streams", "asd", "test", "f1"], "high", "streams.asd: test: expected float"),
         (["weights", "sha256"], "../x", "weights: sha256: expected str matching"),
         (["weights", "file"], "../../etc/passwd", "weights: 'file': is no field"),
         (["fusion"], None, "fusion: is there exactly if streams has 'learned'"),
         (["fusion", "arrays", "bias"], [], "fusion: arrays: bias: "),
-        (["streams", "learned", "settings", "remove"], del_, "settings: remove: is missing"),
     ],
 )
 def test_read_model_errors_fields(folder, path, value, message):
@@ -197,6 +189,7 @@ def test_read_model_errors_fields(folder, path, value, message):
 def test_read_model_of_before_knows_no_share_of_its_product(folder):
     change(folder, "product_share", value=del_)
     change(folder, "fits", value={"thresholds": {"detector": 0.1}, "space": None})
+    change(folder, "networks", "detector", "corrections", value=del_)
     assert read_model(folder).product_share is None
 
 

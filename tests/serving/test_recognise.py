@@ -167,6 +167,7 @@ def test_recognise_errors_all_errors_before_anything_starts(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.system
 def test_recognise_interrupted_leaves_no_half_results(trained, tmp_path, made, clip):
     source = write_video(
         tmp_path / "a_up.mp4",

@@ -171,17 +171,6 @@ def test_the_units_of_today_have_pictures_and_stay_over_a_restart(tmp_path, monk
     assert [unit["unit"] for unit in again.units] == [2, 3], "those of another day are left out"
 
 
-def test_an_all_clear_is_no_alert_of_a_unit():
-    units, line = (
-        unit_history.UnitHistory(),
-        {"type": "alert", "time_s": 1.0, "frame": 5, "wall_time": "x"},
-    )
-    units.add(line | {"alert": "wrong part", "message": "look"})
-    units.add(line | {"alert": "withdrawn", "message": "all clear"})
-    (now,) = units.until({})
-    assert [alert["message"] for alert in now["alerts"]] == ["look"]
-
-
 def test_state_goes_on_after_any_frame(tmp_path):
     """Ended before each frame and started again: what is told together is told in one go."""
     runs = [(ONLY_COVER, 5), (COVER, 5), (SCREW, 5), (NOTHING, 40), *WHOLE, (NOTHING, 40)]

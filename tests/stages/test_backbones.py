@@ -1,13 +1,10 @@
-import subprocess
-
 import numpy as np
 import pytest
 
 import stormpsr_jax
 from stormpsr_jax import main
 from stormpsr_jax.base import files
-from stormpsr_jax.weights import parameters
-from tests.support.tiny import command, tiny, tiny_run
+from tests.support.tiny import tiny, tiny_run
 from tests.support.weights_data import command as weights
 from tests.support.weights_data import published
 
@@ -45,29 +42,6 @@ def test_starting_point_is_the_published_backbone_at_the_size_of_the_pictures(ca
             .apply({"params": params, "batch_stats": stats}, x, method=lambda m, x: m.encoder(x))
         )
         np.testing.assert_allclose(features, arrays[f"y{i}"], atol=1e-4)
-
-
-@pytest.mark.slow
-def test_run_a_backbone_goes_through_every_stage_on_a_mesh(tmp_path):
-    """Frozen in pretrain, then fine-tuned in bfloat16 with remat, over two devices; recognised."""
-    path, _ = published("transformers_dinov3", tmp_path)
-    changes = SMALL | {
-        "encoder.backbone": "facebook/dinov3-vits16-pretrain-lvd1689m",
-        "init_from": str(path),
-        "encoder.remat": "dots",
-        "pretrain.encoder_lr_scale": 0.0,
-        "dtype": "bfloat16",
-        "mesh.fsdp": 2,
-    }
-    words, environment = command(tmp_path / "run", changes, devices=2)
-    subprocess.run(words, env=environment, check=True)
-    first, _ = parameters.load_params(tmp_path / "run" / "pretrain" / "best.safetensors")
-    second, _ = parameters.load_params(tmp_path / "run" / "finetune" / "best.safetensors")
-    start, _, _ = parameters.load_any(path, "vit")
-    np.testing.assert_array_equal(first["encoder"]["registers"], start["registers"])
-    assert "registers" in second["spatial"]["encoder"]
-    model = stormpsr_jax.load_model(tmp_path / "run" / "model")
-    assert list(model.recognise(np.zeros((3, 40, 40, 3), np.uint8), stream="temporal")) == []
 
 
 EFFICIENTNET = {

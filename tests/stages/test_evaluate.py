@@ -9,33 +9,10 @@ import pytest
 import simplejpeg
 
 from stormpsr_jax.data.annotation import NOT_ANNOTATED, LabelledFrames
-from stormpsr_jax.psr.selection import Choice
 from stormpsr_jax.recordings.predictions import Detections
 from stormpsr_jax.serving.content import Window
-from stormpsr_jax.stages import evaluate, part_pictures, validation
+from stormpsr_jax.stages import part_pictures, validation
 from tests.support.tiny import tiny_run
-
-
-def test_fixed_thresholds_are_said_without_a_word_on_the_bar_which_has_its_own():
-    own = Choice(None, 0.5, 0.5, 1.0, ())
-    chosen = {"asd": own, "learned": Choice(None, 0.5, 0.5, 1.0, (), fixed=True)}
-    assert evaluate._notes(chosen, None) == [
-        "Thresholds, confidence floor, gate and fusion weight of asd were chosen on the validation "
-        "split by one rule.",
-        "The thresholds of learned are fixed ones.",
-    ]
-
-
-def test_a_run_warns_of_its_labels_and_names_no_flag_of_evaluate(monkeypatch, tmp_path):
-    """Its detections and labels are of the same pictures: neither counts other frames."""
-    of_labels = "the labels of a begin in another state than their variant"
-    of_files = "3 of 9 frames in which --asd shows a state agree with the labels"
-    result = {"warnings": [of_files, of_labels]}
-    monkeypatch.setattr(evaluate, "_procedure", lambda run: None)
-    monkeypatch.setattr(evaluate, "evaluate_recordings", lambda *_, **__: dict(result))
-    run, stages = tiny_run(tmp_path)
-    assert stages["evaluate"].scored(run, {}, {})["warnings"] == [of_labels]
-
 
 BOX = (0.5, 0.5, 0.4, 0.4)
 # By frame: what is annotated (-1 empty, -2 not looked at), what is detected, and how surely.
@@ -131,14 +108,6 @@ def test_a_model_knows_how_often_validation_recordings_show_its_product(
         sure = Detections(frames, np.full(len(frames), 2), np.full(len(frames), 0.9), None)
         val[name] = types.SimpleNamespace(detections=sure)
     assert stages["evaluate"]._product_share(run, val) == (share and pytest.approx(share, abs=0.02))
-
-
-def test_a_run_warns_of_a_product_that_is_small_in_its_pictures(rendered, monkeypatch):
-    run, stages = tiny_run(rendered)
-    (said,) = stages["evaluate"]._too_small(run)
-    assert said.startswith("the product is 27 pixels across in the pictures that the networks ")
-    monkeypatch.setattr(evaluate, "ENOUGH", 20)
-    assert stages["evaluate"]._too_small(run) == []
 
 
 def test_each_part_is_cut_out_of_the_best_frame_in_which_it_was_put_on_last(rendered):

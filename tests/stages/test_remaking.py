@@ -5,7 +5,6 @@ import io
 import json
 import shutil
 
-import jax
 import numpy as np
 import pytest
 
@@ -13,7 +12,6 @@ from stormpsr_jax import main
 from stormpsr_jax.base import results
 from stormpsr_jax.stages import remaking
 from stormpsr_jax.training.checkpoint import BEST, save_best
-from stormpsr_jax.weights.parameters import load_params
 from tests.support import shards_data
 from tests.support.arrays import rewrite
 from tests.support.tiny import opened, tiny
@@ -201,34 +199,6 @@ def test_damage_is_named_and_made_again_as_it_was(folder, finished, name, stage)
     assert set(made) == {stage}
 
 
-@pytest.mark.parametrize(
-    ("stage", "name"),
-    [
-        ("embed", "embed/val/val_000.npy"),
-        ("predict", "predict/completed/test/test_000/record.json"),
-        ("temporal", "temporal/best.safetensors"),
-    ],
-)
-@pytest.mark.filterwarnings("default:checkpoint")
-def test_an_interrupted_stage_keeps_what_is_sound(folder, finished, stage, name, recwarn):
-    record = results.read(folder / stage)
-    record.results = None
-    results.write(folder / stage, record)
-    path = folder / name
-    before = {p: p.stat().st_mtime_ns for p in path.parent.iterdir() if p.is_file()}
-    flip(path)
-    made, text = run(folder)
-    assert list(made) == [stage]
-    warned = "".join(str(warning.message) for warning in recwarn)
-    assert name in text + warned or "it is made again" in text
-    for file in before:
-        if stage != "temporal":
-            assert file.read_bytes() == (finished / file.relative_to(folder)).read_bytes()
-            assert (file.stat().st_mtime_ns == before[file]) == (file != path)
-    best = folder / "temporal" / "best.safetensors"
-    assert best.read_bytes() == (finished / "temporal" / "best.safetensors").read_bytes()
-
-
 def test_a_field_that_is_newer_than_a_run_loses_nothing_of_it_at_its_default(folder):
     record = folder / "temporal/record.json"
     content = json.loads(record.read_text())
@@ -277,20 +247,6 @@ def test_a_new_recording_and_one_that_is_gone_are_named(folder):
     labels("train", states=corrected)(folder)
     with pytest.raises(ValueError, match=r"new in .*: train_000; gone in .*: bench_01"):
         run(folder)
-
-
-def test_a_run_starts_from_the_encoder_and_the_detector_of_another(finished, tmp_path):
-    starts = {name: finished / name / BEST for name in ("pretrain", "detector")}
-    fields = {"init_from": str(starts["pretrain"]), "detector.init_from": str(starts["detector"])}
-    fields |= {f"{name}.{every}": 1 for name in starts for every in ("steps", "eval_every")}
-    fields |= {f"{name}.optimizer.lr": 0.0 for name in starts}
-    _, text = run(tmp_path, stages=(*starts,), **{"data.dir": str(finished / "data")}, **fields)
-    assert f"detector: starts from {starts['detector']}" in text
-    for name, start in starts.items():
-        old, new = load_params(start)[0], load_params(tmp_path / name / BEST)[0]
-        assert jax.tree.all(jax.tree.map(np.array_equal, old, new)), name
-        first, own = results.read(tmp_path / name).trained
-        assert (first.steps, own.steps) == (results.read(finished / name).trained[0].steps, 1)
 
 
 def test_weights_do_not_start_from_what_saw_recordings_that_choose_or_are_scored(tmp_path):

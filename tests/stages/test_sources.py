@@ -8,7 +8,6 @@ from PIL import Image
 
 from stormpsr_jax.base import results
 from stormpsr_jax.configs import cad
-from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.recordings import predictions
 from stormpsr_jax.recordings.procedure import load_procedure
 from stormpsr_jax.serving import functions
@@ -133,51 +132,6 @@ LEARNING = ("pretrain", "embed", "temporal", "detector", "predict", "evaluate")
 def with_real(rendered, real, **changes):
     fields = {"data.dir": str(rendered / "data"), "stages": LEARNING, "data.extra": str(real)}
     return fields | changes
-
-
-@pytest.fixture
-def real(tmp_path):
-    return real_data.write(tmp_path / "real", TOY, ENOUGH)
-
-
-def test_real_recordings_are_trained_on_beside_the_rendered_ones(rendered, real, tmp_path):
-    made, stages = tiny_run(tmp_path, **with_real(rendered, real))
-    plain = ClipSource(rendered / "data", "train", made.procedure)
-    own = ClipSource(real, "train", made.procedure)
-    train = made.data.source("train")
-    assert list(train.recordings) == sorted([*plain.recordings, *own.recordings])
-    for source in (plain, own):
-        for name in source.recordings:
-            np.testing.assert_array_equal(train.rows(name, [3, 0]), source.rows(name, [3, 0]))
-            assert train.path(name) == source.path(name)
-    assert made.data.detector_source("train") is train is made.data.source("train")
-    fields = with_real(rendered, real, **{"encoder.image_size": 24})
-    small = tiny_run(tmp_path, **fields)[0].data.source("train")
-    assert small.rows("bench_000", [0]).shape == (1, 24, 24, 3)
-    batches = stages["pretrain"].build(made).data(0)
-    pictures = np.concatenate([next(batches)["image"] for _ in range(8)])
-    batches.close()
-    flat = (pictures.std(axis=(1, 2, 3)) < 1).mean()
-    assert 0.1 < flat < 0.9
-
-
-def test_enough_real_recordings_choose_and_are_scored_instead_of_rendered_ones(
-    rendered, real, tmp_path
-):
-    made, stages = tiny_run(tmp_path, **with_real(rendered, real))
-    data = made.data
-    assert list(data.source("val").recordings) == [f"bench_00{i}" for i in (3, 4, 5, 6)]
-    assert list(data.source("test").recordings) == ["bench_007"]
-    assert data.folder("val") == data.folder("test") == real
-    assert errors(tmp_path, with_real(rendered, real)) == []
-    assert stages["evaluate"]._data(made) == {
-        "rendered": False,
-        "recordings": {"train": 6, "val": 4, "test": 1},
-    }
-    assert str(data.extra) == (
-        f"{real}: real recordings: 3 to train on, beside rendered ones; 4 for validation, which "
-        "choose thresholds and confidences; 1 for testing: real ones are scored"
-    )
 
 
 def test_more_real_recordings_make_again_what_is_learnt_and_nothing_is_rendered(rendered, tmp_path):

@@ -1,7 +1,5 @@
-import collections
 import json
 import shutil
-from itertools import combinations, islice
 
 import jax
 import jax.numpy as jnp
@@ -11,19 +9,16 @@ from flax import traverse_util
 
 import stormpsr_jax
 from stormpsr_jax import load_model, main
-from stormpsr_jax.data import augment
 from stormpsr_jax.data.annotation import EMPTY, NOT_ANNOTATED
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.psr.learned_stream import LEARNED
 from stormpsr_jax.recordings import predictions, scores
 from stormpsr_jax.recordings.evaluation_set import LabelledPredictions
 from stormpsr_jax.recordings.procedure import load_procedure
-from stormpsr_jax.serving import functions
-from stormpsr_jax.stages import temporal
 from stormpsr_jax.training import losses
 from stormpsr_jax.training.checkpoint import load_best
 from stormpsr_jax.weights import parameters
-from tests.support.tiny import TRAINED, tiny, tiny_run
+from tests.support.tiny import tiny, tiny_run
 
 
 def test_a_run_says_that_it_starts_from_random_weights(tmp_path, capsys):
@@ -65,32 +60,6 @@ def test_a_run_without_kfs_goes_on_with_the_weights_that_it_starts_from(finished
     main.run(config, run)
     assert "pretrain: done before" in capsys.readouterr().out
     assert (run / "pretrain" / "record.json").stat().st_mtime_ns == before
-
-
-def test_no_limbs_are_computed_where_renders_get_none(rendered, tmp_path, monkeypatch):
-    fields = {"augment.occluders": 0.0, "data.dir": str(rendered / "data")}
-    run, stages = tiny_run(tmp_path, **fields)
-    definition = stages["pretrain"].build(run)
-    data = definition.data(0)
-    arguments = *definition.init(), next(data), jax.random.key(0)
-    data.close()
-    monkeypatch.delattr(augment, "_limbs")
-    jax.eval_shape(definition.loss_fn, *arguments)
-
-
-def test_finetune_draws_other_clips_than_temporal(finished):
-    """By labels and last states of the first clips."""
-    draws = []
-    for seed in (0, 1):
-        fields = {"finetune.batch": 8, "temporal.batch": 8}
-        run, stages = tiny_run(finished, seed=seed, **fields)
-        for name in ("temporal", "finetune"):
-            batches = stages[name].build(run).data(0)
-            first = [np.concatenate([b["label"], b["state"]], 1) for b in islice(batches, 5)]
-            batches.close()
-            draws.append(np.concatenate(first))
-    for one, other in combinations(draws, 2):
-        assert (one == other).all(axis=1).mean() < 0.6
 
 
 @pytest.mark.parametrize("batch_norm", ["train", "frozen"])
@@ -210,50 +179,3 @@ def test_a_run_without_a_detector_says_right_wrong_and_not_sure_live_as_in_files
         recording.scores = scores.read_scores(path, model.procedure)
         found = LEARNED.beliefs(model.procedure.at(model.fps), recording, at, weights)
         np.testing.assert_array_equal(live.decoder.belief.right, found.right[-1])
-
-
-TIMES = {"steps": 4, "eval_every": 2}
-# What else is compiled once a stage: random weights, the first state.
-# Not counted is the arithmetic of learning rates and random keys, on single numbers.
-FEW = {"init", "new_state"}
-NUMBERS = {"_threefry_fold_in", "_threefry_seed", "convert_element_type", "stage"}
-NUMBERS |= {"minimum", "maximum", "true_divide", "multiply", "cos", "add", "subtract", "_where"}
-
-
-@pytest.fixture
-def compiled():
-    """The names of programs that JAX has made ready since, from scratch or from a store."""
-    found = []
-
-    def listen(event, _, **facts):
-        if event == "/jax/core/compile/backend_compile_duration":
-            found.append(facts["fun_name"].removeprefix("jit(").removesuffix(")"))
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    yield found
-    jax.monitoring.unregister_event_duration_listener(listen)
-
-
-@pytest.mark.usefixtures("system")  # networks that learn
-def test_every_stage_compiles_a_step_and_what_judges_it_and_later_stages_find_it(
-    rendered, tmp_path, compiled
-):
-    steps = {f"{stage}.{field}": n for stage in TRAINED for field, n in TIMES.items()}
-    every = {"checkpoint_every": 2, "log_every": 1}
-    run, stages = tiny_run(tmp_path, **steps, **every, **{"data.dir": str(rendered / "data")})
-    for cached in (functions._jitted, temporal._clip_logits):
-        cached.cache_clear()  # of other tests
-    large = {}
-    for name in ("pretrain", "embed", "temporal", "finetune", "detector"):
-        compiled.clear()
-        stages[name].make(run)
-        counts = collections.Counter(compiled)
-        assert set(counts.values()) <= {1}, counts
-        large[name] = set(counts) - FEW - NUMBERS
-    assert large == {
-        "pretrain": {"step", "encode"},
-        "embed": set(),
-        "temporal": {"steps", "clip_logits"},
-        "finetune": {"step"},  # judged by the two functions that are there already
-        "detector": {"step", "detect"},
-    }

@@ -3,7 +3,7 @@
 import pickle
 import struct
 
-MARK, TUPLE, EMPTY_TUPLE, REDUCE, PERSISTENT, BUILD, STOP = b"(", b"t", b")", b"R", b"Q", b"b", b"."
+MARK, TUPLE, REDUCE, PERSISTENT, BUILD, STOP = b"(", b"t", b"R", b"Q", b"b", b"."
 
 
 def text(value: str) -> bytes:

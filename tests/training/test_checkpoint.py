@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from stormpsr_jax.training.checkpoint import Checkpoints, load_best, save_best
+from stormpsr_jax.training.checkpoint import Checkpoints
 
 
 def state(value):
@@ -70,14 +70,3 @@ def test_checkpoints_other_architecture_is_an_error_and_nothing_is_moved(saved):
     with pytest.raises(ValueError, match=r"step: \(\) saved, absent wanted"):
         restore(saved, {"w": jax.ShapeDtypeStruct((64, 64), "float32")})
     assert restore(saved)[0] == 3
-
-
-def test_save_best_round_trip_and_replacement(tmp_path):
-    with pytest.raises(ValueError, match="run stage"):
-        load_best(tmp_path)
-    params = {"dense": {"kernel": jnp.arange(6.0).reshape(2, 3).T, "bias": jnp.zeros(3)}}
-    save_best(tmp_path, jax.tree.map(jnp.zeros_like, params), {"norm": {"mean": jnp.ones(3)}})
-    save_best(tmp_path, params, {})
-    restored, stats = load_best(tmp_path)
-    assert stats == {}
-    jax.tree.map(np.testing.assert_array_equal, restored, params)

@@ -18,6 +18,8 @@ from stormpsr_jax.training import sharding
 from tests.support.processes import ROOT, environment, finish, start
 from tests.support.tiny import TRAINED, tiny
 
+pytestmark = pytest.mark.system
+
 DEVICES = 8
 # A window of 9 frames, and heads as wide as cuDNN wants them.
 CHANGES = {"dtype": "bfloat16", "window.frames": 32, "window.stride": 4, "finetune.batch": 24}

@@ -6,9 +6,12 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from stormpsr_jax.training import hosts
 from tests.support.processes import ROOT, environment, free_address, free_port, start
+
+pytestmark = pytest.mark.system
 
 CONFIG = {"temporal.steps": 12, "seed": 0}
 

@@ -137,28 +137,6 @@ def test_train_a_dispatch_says_in_which_step_the_loss_was_not_finite(tmp_path, u
     assert_same(tmp_path / "toy", undisturbed)
 
 
-def test_train_arrays_that_are_held_on_the_devices_are_in_every_batch(tmp_path, undisturbed):
-    """Here the pictures themselves, of which a batch has the rows alone."""
-    seen = []
-    run(tmp_path / "seen", data=acting(lambda step, batch: seen.append(batch["x"])))
-
-    def rows(step, batch):
-        batch = dict(batch)
-        return {"rows": 16 * (step - 1) + np.arange(16, dtype=np.int32), "label": batch["label"]}
-
-    def picks(params, batch_stats, batch, rng):
-        return loss_fn(params, batch_stats, batch | {"x": batch["all"][batch["rows"]]}, rng)
-
-    run(
-        tmp_path / "toy",
-        data=acting(rows),
-        loss_fn=picks,
-        held=lambda: {"all": np.concatenate(seen)},
-        steps_per_dispatch=4,
-    )
-    assert_same(tmp_path / "toy", undisturbed)
-
-
 def test_train_out_of_memory_names_stage_and_field(tmp_path):
     def exhaust(step, batch):
         raise MemoryError("Unable to allocate 9 TiB")
@@ -185,6 +163,7 @@ def may_mount():
         return False
 
 
+@pytest.mark.system
 @pytest.mark.skipif(not may_mount(), reason="needs to mount a small disk")
 def test_train_really_full_disk_is_one_line_and_training_goes_on(tmp_path):
     train = f"{sys.executable} {__file__} {tmp_path}/disk/toy disk"
@@ -236,6 +215,7 @@ def send(number):
         time.sleep(0.001)
 
 
+@pytest.mark.system
 @pytest.mark.parametrize(
     ("where", "number", "status"),
     [("saving", signal.SIGTERM, 75), ("computing", signal.SIGINT, 130)],

@@ -1,13 +1,10 @@
 import json
 import struct
-import types
 
-import numpy as np
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 
-from stormpsr_jax.training import metrics
-from stormpsr_jax.training.metrics import MetricWriter, Pace, read_metrics
+from stormpsr_jax.training.metrics import MetricWriter, read_metrics
 from tests.support.loop_toy import BATCH, run
 
 
@@ -67,31 +64,6 @@ def test_read_metrics_errors_name_the_line(tmp_path, line):
         read_metrics(path)
     path.write_text('{"step": 0}\n{"step": 1, "lo')  # a crash while it was written
     assert read_metrics(path) == [{"step": 0}]
-
-
-def test_pace_rates_are_those_of_the_time_that_steps_take(monkeypatch):
-    clock = types.SimpleNamespace(now=100.0, monotonic=lambda: clock.now)
-    monkeypatch.setattr(metrics, "time", clock)
-    device = types.SimpleNamespace(device_kind="NVIDIA H100 80GB HBM3")
-    mesh = types.SimpleNamespace(devices=np.array([device] * 8), size=8)
-    found = Pace(10, mesh, "bfloat16", "clips")
-    found.rows, found.operations = 256, 989 * 10**12
-    with found.spent("apart"):
-        clock.now += 50  # compilation
-    with found.spent("waiting"):
-        clock.now += 1
-    clock.now += 3
-    assert found.lap(18) == {
-        "steps_per_second": 2.0,
-        "clips_per_second": 512.0,
-        "data_wait_share": 0.25,
-        "flops_per_second": 2 * 989e12,
-        "peak_share": 2 / 8,
-    }
-    with found.spent("apart"):
-        clock.now += 9  # evaluation
-    clock.now += 2
-    assert found.lap(20)["steps_per_second"] == 1.0
 
 
 def test_every_row_of_training_has_its_pace_and_every_evaluation_its_seconds(tmp_path):

@@ -1,14 +1,9 @@
 """Labels of every format come back in the frame that they were written for."""
 
-import bisect
 import random
 
-import numpy as np
 import pytest
 
-from stormpsr_jax.media import video
-from stormpsr_jax.recordings import label_times
-from stormpsr_jax.recordings.label_file import LabelFile
 from stormpsr_jax.recordings.recording import LabelPlace
 from stormpsr_jax.recordings.steps import states_to_steps, steps_to_states
 from stormpsr_jax.recordings.words import Terms
@@ -57,37 +52,3 @@ def test_labels_by_hand_are_exact_to_the_frame(tmp_path, name):
                 read(path, PROCEDURE, fps)
             terms = Terms(fps=fps)
         assert read(path, PROCEDURE, fps, terms) == kept(steps)
-
-
-@pytest.mark.parametrize("name", [*label_formats.TIMED, *label_formats.PICTURED])
-def test_labels_of_a_variable_rate_count_from_the_first_frame_that_shows_the_picture(
-    tmp_path, name
-):
-    """The truth is found frame by frame, as the video is resampled."""
-    exact = name not in ("times.csv", "tabs.txt", "intervals.csv")
-    write = (label_formats.TIMED | label_formats.PICTURED)[name]
-    rng = np.random.default_rng(36)
-    for _ in range(40):
-        fps = float(rng.choice([5, 10, 12.5, 24, 29.97]))
-        times = np.cumsum(
-            rng.choice([0.02, 1 / 30, 1 / 24, 0.1, 0.7], 60) * rng.uniform(0.9, 1.1, 60)
-        )
-        times -= times[0]
-        grid = np.arange(int((times[-1] + 1e-3) * fps) + 1) / fps
-        shows = [bisect.bisect_right(times, t + video.TIME_TOLERANCE) - 1 for t in grid]
-        pictures = np.unique(rng.choice(np.arange(1, len(times)), 5))
-        ids = [3 * int(k) for k in rng.permutation(5)[: len(pictures)]]
-        steps = []
-        for m, step_id in zip(pictures.tolist(), ids, strict=True):
-            if exact:
-                later = [n for n, shown in enumerate(shows) if shown >= m]
-            else:  # times of people count as they stand
-                later = [n for n, t in enumerate(grid) if t >= times[m] - 1e-8]
-            steps.append((later[0] if later else len(grid) - 1, step_id, m))
-        events = [(times[m], m, PROCEDURE.step_name(step_id)) for _, step_id, m in steps]
-        write(tmp_path / name, events, fps)
-        timed = LabelFile(tmp_path / name).timed(PROCEDURE, Terms(), "a", with_pictures=True)
-        shown = video.Video(tmp_path, len(grid), times, fps=fps)
-        given = timed, UP.initial_state, PROCEDURE.at(fps)
-        _, found = label_times.to_frames(tmp_path / name, *given, shown)
-        assert found == [(frame, step_id) for frame, step_id, _ in steps if frame > 0]

@@ -63,6 +63,7 @@ def run(python: Path, *words, cwd: Path) -> subprocess.CompletedProcess:
     )
 
 
+@pytest.mark.system
 def test_recognition_in_onnx_needs_no_more_than_its_packages(tmp_path):
     check_extra("video", ["av"], "this test")
     pytest.importorskip("jax2onnx")
@@ -90,6 +91,7 @@ def test_recognition_in_onnx_needs_no_more_than_its_packages(tmp_path):
     assert line.endswith(f"needs 'jax': {extra('')}")
 
 
+@pytest.mark.system
 def test_decoding_and_scoring_need_numpy_alone_and_others_say_what_to_install(tmp_path):
     python = bare(tmp_path / "bare", "decode")
     code = (
@@ -124,6 +126,7 @@ def test_decoding_and_scoring_need_numpy_alone_and_others_say_what_to_install(tm
     assert done.stderr.splitlines()[-1].endswith(f"and this needs it: {extra('')}")
 
 
+@pytest.mark.system
 def test_evaluate_draws_with_its_libraries_alone_and_names_them_where_they_are_missing(tmp_path):
     python = bare(tmp_path / "bare", "decode")
     files = make_files(tmp_path / "files")

@@ -1,8 +1,6 @@
 import av
 import numpy as np
-import pytest
 
-from stormpsr_jax.psr.learned_beliefs import Belief
 from stormpsr_jax.serving.files import overlay
 from stormpsr_jax.serving.files.thumbnails import reduced
 from stormpsr_jax.serving.frames import Detected, Frame
@@ -37,31 +35,3 @@ def test_large_pictures_become_smaller_in_a_video(tmp_path):
     (drawn,) = decoded(tmp_path / "x.mp4").astype(int)
     edge = np.abs(drawn[540] - overlay._BOX).sum(1) < 60
     assert abs(np.flatnonzero(edge)[[0, -1]] - (480, 1439)).max() <= 4
-
-
-def test_bars_show_what_sits_right_and_wrong():
-    """Three components: right, wrong, half right and a quarter wrong."""
-    drawer = overlay._Drawer(PROCEDURE, PICTURES.framing_of("encoder").place(480, 480), 480, 480)
-    right, wrong = np.array([1, 0, 0.5]), np.array([0, 1, 0.25])
-    belief = Belief(right, right, wrong, right)
-    frame = Frame(0, changed=np.full(3, 0.7), belief=belief)
-    shown = overlay.Shown(0, [(0, "next")], frame, 0)
-    drawn = drawer.draw(np.full((480, 480, 3), 90, np.uint8), shown)
-    green, red, orange = (
-        (drawn == colour).all(2) for colour in (overlay._RIGHT, overlay._ERROR, overlay._BAR)
-    )
-    columns = np.flatnonzero(green.any(0))
-    bars = slice(columns[0], columns[-1] + 1)
-    rows = np.flatnonzero(green[:, bars].any(1) | red[:, bars].any(1))
-    first, second, third = np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1)
-    width = len(columns)
-    for of_row, filled in ((first, (1, 0)), (second, (0, 1)), (third, (0.5, 0.25))):
-        shares = [colour[of_row, bars].mean() for colour in (green, red)]
-        assert shares == pytest.approx(filled, abs=3 / width)
-    assert red[second, : columns[0]].any()  # the name of the wrong part
-    assert not red[first, : columns[0]].any()
-    assert not orange.any()
-    changed = drawer.draw(
-        np.full((480, 480, 3), 90, np.uint8), shown._replace(frame=frame._replace(belief=None))
-    )
-    assert (changed == overlay._BAR).all(2).any()
