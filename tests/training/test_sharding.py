@@ -1,12 +1,19 @@
 """Mesh, shardings and batches on eight virtual devices; run as a script it is that process."""
 
+import functools
+import math
+import re
 import sys
 
 import jax
 import numpy as np
+import optax
 import pytest
 from jax.sharding import AxisType, PartitionSpec
 
+from stormpsr_jax.networks.spatial import SpatialEncoder
+from stormpsr_jax.networks.vit import ViT
+from stormpsr_jax.training import step
 from stormpsr_jax.training.sharding import batch_sharding, make_mesh, put, state_shardings
 from tests.support.processes import environment, finish, start
 
@@ -61,7 +68,45 @@ def _check():
     assert batch["x"].sharding.is_equivalent_to(batch_sharding(mesh), 2)
     assert {shard.data.shape for shard in batch["y"].addressable_shards} == {(2,)}
 
+    for mesh in (make_mesh(1, 8), make_mesh(2, 4)):
+        _check_step_moves_no_activations(mesh)
     print("all checked")
+
+
+def _check_step_moves_no_activations(mesh):
+    """All that devices gather of each other, or exchange, are parameters."""
+    model = SpatialEncoder(ViT(patch_size=8, width=128, depth=1, num_heads=2))
+
+    def loss_fn(params, batch_stats, batch, rng):
+        variables = {"params": params, "batch_stats": batch_stats}
+        outputs, updates = model.apply(variables, batch["image"], True, mutable="batch_stats")
+        loss = (outputs["projection"][:, 0] * batch["label"]).mean()  # of each row by itself
+        return loss, ({}, updates["batch_stats"])
+
+    batch = {
+        "image": jax.ShapeDtypeStruct((40, 16, 16, 3), "float32"),
+        "label": jax.ShapeDtypeStruct((40,), "int32"),
+    }
+    variables = jax.eval_shape(model.init, jax.random.key(0), batch["image"])
+    optimizer = optax.sgd(0.1, momentum=0.9)
+    start = variables["params"], variables["batch_stats"], jax.ShapeDtypeStruct((2,), "uint32")
+    state = jax.eval_shape(functools.partial(step.new_state, optimizer), *start)
+    jitted = step.jit_step(loss_fn, optimizer, state_shardings(state, mesh), mesh)
+    sums = {name: jax.ShapeDtypeStruct((), "float32") for name in ("count", "loss", "grad_norm")}
+    compiled = jitted.lower(state, sums, batch).compile()
+    parts = zip(jax.tree.leaves(state), jax.tree.leaves(state_shardings(state, mesh)), strict=True)
+    state_bytes = sum(4 * math.prod(s.shard_shape(leaf.shape)) for leaf, s in parts)
+    assert compiled.memory_analysis().alias_size_in_bytes >= state_bytes  # updated in place
+    moved = re.findall(r" = (.*) (?:all-gather|all-to-all)(?:-start)?\(", compiled.as_text())
+    shapes = [
+        tuple(sorted(map(int, text.split(","))))
+        for result in moved
+        for text in re.findall(r"\w\[([\d,]+)\]", result)
+    ]
+    of_params = (jax.tree.leaves(t) for t in (state.params, state_shardings(state.params, mesh)))
+    split = [tuple(sorted(leaf.shape)) for leaf, s in zip(*of_params, strict=True) if s.spec]
+    assert split
+    assert sorted(shapes) == sorted(split)
 
 
 if __name__ == "__main__":
