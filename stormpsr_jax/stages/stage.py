@@ -253,7 +253,6 @@ class Training(Stage):
             rng=run.key(f"{self.name}/steps"),
             log_every=run.log_every,
             checkpoint_every=run.checkpoint_every,
-            dtype=run.dtype,
             profile_steps=run.profile_steps,
         )
 

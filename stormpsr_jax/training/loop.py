@@ -50,7 +50,6 @@ def train(
     rng: jax.Array,
     log_every: int,
     checkpoint_every: int,
-    dtype: str = "float32",
     profile_steps: tuple[int, int] | None = None,
 ) -> dict[str, Any]:
     """Trains one stage, or continues it where its newest checkpoint is.
@@ -66,7 +65,6 @@ def train(
             log row `checkpoint.SECONDS` after the last.
         mesh: of `make_mesh`.
         rng: key of the stage; step i uses fold_in(rng, i).
-        dtype: of activations, for the log.
         profile_steps: (a, b) records steps a … b, counted from 1, for TensorBoard's profiler and
             Perfetto, under WORKDIR/profile.
 
@@ -94,7 +92,7 @@ def train(
         begun = time.monotonic()
         step, state, sums, found, jitted = _begin(definition, mesh, rng, checkpoints)
         feed = Feed(definition, parts.enter_context(closing(definition.data(step))), mesh)
-        pace = Pace(step, mesh, dtype, definition.unit)
+        pace = Pace(step, definition.unit)
         writer = parts.enter_context(closing(MetricWriter(workdir, step)))
         losses, best = Losses(name, checkpoints), Best(workdir, definition.best, writer, found)
         if evaluate and definition.evaluate_start and step == 0:

@@ -58,16 +58,9 @@ def test_main_folder_that_is_not_shared_is_an_error(tmp_path):
 
 
 def test_hosts_another_config_and_other_code_are_named_on_every_process():
-    (code0, first), (code1, second), (code2, third) = together(
-        "agree", "other config", "other code"
-    )
-    assert (code0, code1, code2) == (1, 1, 1)
-    assert (
-        "process 1 has another config or code than process 0 (temporal.steps: 12 there, 13 here)"
-        in (second)
-    )
-    assert "process 2 has another config or code than process 0 (code: " in third
-    assert "processes [1, 2] run another config or other code than process 0" in first
+    for code, text in together("agree", "other config", "other code"):
+        assert code == 1
+        assert "processes [1, 2] run another config or other code than process 0" in text
 
 
 def test_hosts_dead_process_ends_the_others():
@@ -77,42 +70,6 @@ def test_hosts_dead_process_ends_the_others():
     assert "another task died" in first, "by JAX, which process 0 hears of no broken connection"
     assert code2 == 1
     assert "error: process 2 lost the connection to another process, which says why" in third
-
-
-def test_hosts_checkpoint_that_one_process_cannot_read_is_left_by_all(tmp_path):
-    (code0, first), (code1, second) = together("checkpoints", "checkpoints", cwd=tmp_path)
-    assert (code0, code1) == (0, 0), first + second
-    assert "2 is damaged (another process cannot read it); moved to 2.damaged" in first
-    assert "2 is damaged (" in second
-    assert "another process" not in second
-    for text in (first, second):
-        assert "restored [1, 2]" in text.splitlines()
-
-
-def damage_and_restore(mesh) -> list[int]:
-    """Steps restored in ./checkpoints after process 1's part of 2 of 2 was cut, and saved again."""
-    import jax
-
-    from stormpsr_jax.training.checkpoint import Checkpoints
-
-    split = jax.NamedSharding(mesh, jax.P("fsdp"))
-    state = {"w": jax.device_put(np.arange(2**16, dtype=np.float32), split)}
-    checkpoints = Checkpoints(Path())
-    for step in (1, 2):
-        checkpoints.save(step, state, {})
-    checkpoints.close()
-    if jax.process_index() == 1:
-        for path in Path("checkpoints/2/state/ocdbt.process_1/d").iterdir():
-            os.truncate(path, 1000)
-    hosts.wait_for_all("damaged")
-    steps = []
-    abstract = {"w": jax.ShapeDtypeStruct((2**16,), np.float32, sharding=split)}
-    for _ in range(2):
-        checkpoints = Checkpoints(Path())
-        steps.append(checkpoints.restore(abstract)[0])
-        checkpoints.save(2, state, {})
-        checkpoints.close()
-    return steps
 
 
 def run_main(address: str, count: str, index: str) -> None:
@@ -160,9 +117,6 @@ def main(address: str, count: str, index: str, action: str, timeout: str) -> Non
             hosts.fail(error, with_traceback=True)
         if action == "die":
             os.kill(os.getpid(), signal.SIGKILL)
-    if action == "checkpoints":
-        print("restored", damage_and_restore(make_mesh(1, 4)), flush=True)
-        return
     value = float(total(x)) / 2
     flag = bool(hosts.of_process_0(index == "0"))
     print(f"{jax.device_count()} devices, flag {flag}, sum {value:.0f}", flush=True)
