@@ -112,7 +112,7 @@ def open_locked(path: Path) -> BinaryIO | None:
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            file = open(path, "ab+", opener=without_links)  # closed by the caller
+            file = open(path, "ab+", opener=_without_links)  # closed by the caller
         except FileNotFoundError:
             continue  # another process has just removed the empty folder
         try:
@@ -128,8 +128,7 @@ def open_locked(path: Path) -> BinaryIO | None:
         file.close()
 
 
-def without_links(path: str, flags: int) -> int:
-    """Opens a file that is no link, for `open`; waits for no other end of a pipe."""
+def _without_links(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
 
 

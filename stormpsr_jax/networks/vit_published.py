@@ -119,18 +119,18 @@ def _place_class(state: dict[str, np.ndarray]) -> None:
     if positions is None or registers is None or positions.ndim != 3 or registers.ndim != 3:
         return
     rows, R = positions.shape[1], registers.shape[1]
-    if _is_square(rows - 1):
+
+    def are_patches(n: int) -> bool:
+        return n > 0 and math.isqrt(n) ** 2 == n
+
+    if are_patches(rows - 1):
         return
-    if _is_square(rows):
+    if are_patches(rows):
         zero = np.zeros_like(positions[:, :1])
         state["pos_embed"] = np.concatenate([zero, positions], axis=1)
-    elif _is_square(rows - 1 - R) and positions.shape[2] == registers.shape[2]:
+    elif are_patches(rows - 1 - R) and positions.shape[2] == registers.shape[2]:
         state["reg_token"] = registers + positions[:, 1 : 1 + R]
         state["pos_embed"] = np.concatenate([positions[:, :1], positions[:, 1 + R :]], axis=1)
-
-
-def _is_square(n: int) -> bool:
-    return n > 0 and math.isqrt(n) ** 2 == n
 
 
 def from_timm(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -68,22 +68,10 @@ def _stages_before(config: Config, run: Run, stages: Sequence[Stage]) -> Iterato
         yield f"window.frames={window.frames} is not a multiple of window.stride={window.stride}"
 
 
-def _folder(config: Config, run: Run, _: Sequence[Stage]) -> Iterator[str]:
-    folder = run.data.directory
-    which = f"--config.data.dir={folder}" if config.data.dir else f"{folder}"
-    if not folder.is_dir():
-        yield (
-            f"{which}: no such folder; make one with a command of data_prep, or name another with "
-            "--config.data.dir"
-        )
-        return
-    if not run.data.is_there:
-        yield (
-            f"{which}: is no finished data folder ({data_folder.MARKER} is not in it); run the "
-            "same data_prep command again, finished recordings are kept"
-        )
-        return
-    run.data.procedure  # noqa: B018  ValueError if it cannot be read
+def _folder(config: Config, run: Run, _: Sequence[Stage]) -> Iterable[str]:
+    data_folder.read_settings(run.data.directory)  # ValueError if these cannot be read
+    run.data.procedure  # noqa: B018
+    return ()
 
 
 def _extra(config: Config, run: Run, _: Sequence[Stage]) -> Iterator[str]:
@@ -103,9 +91,8 @@ def _extra(config: Config, run: Run, _: Sequence[Stage]) -> Iterator[str]:
     if (real.image_size != size and not config.encoder.image_size) or real.fps != fps:
         yield (
             f"{which}: does not go with the other recordings: it has pictures of {real.image_size} "
-            f"pixels (HxW), {real.fps:g} a second, they {size}, {fps:g} a second; make one of them "
-            "again with another --size or --fps (data.synthetic.size and .fps where they are "
-            "rendered)"
+            f"pixels (HxW), {real.fps:g} a second, they {size}, {fps:g} a second; make one again "
+            "with another --size or --fps (of renders: data.synthetic.size and .fps)"
         )
 
 

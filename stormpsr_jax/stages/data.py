@@ -232,7 +232,16 @@ class Reads:
     def checksums(self, data: Data) -> dict[str, Any]:
         """{what: checksum} of what is read; of the data "WHAT of split NAME"."""
         if not self.splits:
-            return {part: _of_procedure(data.procedure, part) for part in self.parts}
+            content = data.procedure.to_json()
+            variants = content["variants"].items()
+            known: dict[str, Any] = {
+                "whole": content,
+                "states": content["states"],
+                "initial states": {name: v["initial_state"] for name, v in variants},
+                # By which a recording has a variant, and so what it begins with.
+                "variants of recordings": {name: v["recordings"] for name, v in variants},
+            }
+            return {part: results.of_json(known[part]) for part in self.parts}
         found: dict[str, Any] = {}
         for split in self.splits:
             for part in self.parts:
@@ -268,18 +277,6 @@ def _of_part(source: ClipSource, part: str) -> Any:
                     digest.update(np.ascontiguousarray(getattr(r, array)).tobytes())
             bar.update()
     return digest.hexdigest()
-
-
-def _of_procedure(procedure: Procedure, part: str) -> str:
-    content = procedure.to_json()
-    known: dict[str, Any] = {
-        "whole": content,
-        "states": content["states"],
-        "initial states": {name: v["initial_state"] for name, v in content["variants"].items()},
-        # By which a recording has a variant, and so what it begins with.
-        "variants of recordings": {n: v["recordings"] for n, v in content["variants"].items()},
-    }
-    return results.of_json(known[part])
 
 
 # --- Real recordings beside rendered ones ---------------------------------------------------------
@@ -325,15 +322,12 @@ class Extra:
 
     def __str__(self) -> str:
         """What becomes of them, in a line."""
-        val, test = (len(self.splits.get(split, ())) for split in ("val", "test"))
         trained = sum(len(self.splits[split]) for split in self.joining("train"))
-        scored = "real" if self.replaces("test") else "rendered"
-        parts = [
-            f"{trained} to train on, beside rendered ones",
-            f"{val} for validation, which choose thresholds and confidences"
-            if self.replaces("val")
-            else f"{val} for validation, which are trained on too: {MIN_RECORDINGS} would choose "
-            "thresholds and confidences, so rendered ones do",
-            f"{test} for testing: {scored} ones are scored",
-        ]
-        return f"{self.directory}: real recordings: {'; '.join(parts)}"
+        val, test = (
+            "real ones" if self.replaces(split) else "rendered ones" for split in ("val", "test")
+        )
+        return (
+            f"{self.directory}: {trained} real recordings to train on, beside rendered ones; {val} "
+            f"choose thresholds and confidences, which takes {MIN_RECORDINGS} real ones; {test} "
+            "are scored"
+        )

@@ -8,7 +8,6 @@ import dataclasses
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -85,41 +84,17 @@ class Rendering(Stage):
         return {}
 
     def check(self, run: Run) -> list[str]:
-        """Says what would be noticed only when all is rendered."""
+        """Says whether what renders is not installed, or would render another product."""
         if run.data.is_there:
             return []
         installed.check_extra("synthetic", ("trimesh", "numba"), "stage 'data'")
-        return [*self._of_product(run), *self._of_sizes(run)]
-
-    def _of_product(self, run: Run) -> Iterator[str]:
-        """Says whether what would be rendered is not what the config's procedure is of."""
-        config, fields = self.synthetic, "--config.data.synthetic."
-        if config.product_seed >= 0:
-            if self.procedure:
-                which = f"{fields}product_seed={config.product_seed}"
-                yield f"{which}: draws a product and its procedure; set --config.procedure=''"
-        elif not self.procedure:
-            yield (
-                "--config.procedure='': name the product to render, with --config.procedure=FILE "
-                f"and {fields}meshes=DIR, or draw one with {fields}product_seed=N"
-            )
-        elif config.meshes:
-            if not Path(config.meshes).is_dir():
-                yield f"{fields}meshes={config.meshes}: no such folder"
-        else:
-            toy = load_procedure("synthetic")
-            if what := procedure_differences(run.procedure, toy):
-                yield (
-                    f"--config.procedure={self.procedure}: stage 'data' renders the toy of "
-                    f"procedure {toy.name!r}, with {what}; name that one, or give {fields}meshes "
-                    "of yours"
-                )
-
-    def _of_sizes(self, run: Run) -> Iterator[str]:
-        """Says whether pictures would be smaller than a network looks at."""
-        for section in ("encoder", "detector"):
-            if (size := getattr(run.data, f"{section}_size")) > self.synthetic.size:
-                yield (
-                    f"--config.{section}.image_size={size}: stage 'data' renders pictures of "
-                    f"{self.synthetic.size}; raise --config.data.synthetic.size, or lower this"
-                )
+        toy, others = load_procedure("synthetic"), self.synthetic.product_seed >= 0
+        if others or self.synthetic.meshes:
+            return []
+        if self.procedure and not procedure_differences(run.procedure, toy):
+            return []
+        return [
+            f"--config.procedure={self.procedure!r}: stage 'data' renders the toy of procedure "
+            f"{toy.name!r}; name that one, or give --config.data.synthetic.meshes=DIR of your "
+            "product, and its procedure"
+        ]

@@ -23,7 +23,6 @@ from stormpsr_jax.base.errors import one_line, tell
 
 # Of a device: twice what decodes for the fastest stage on an H100, by docs/scale.md.
 LOADERS = 4
-PACKAGE = Path(__file__).parents[1]
 # What errors of JAX say of which another process is the cause.
 _LOST = (
     "Gloo",
@@ -50,7 +49,6 @@ def connect(
     Args:
         coordinator: host:port of process 0. None: JAX reads it, and the two numbers, from what
             Slurm, Open MPI, Kubernetes or a TPU pod tell their processes.
-        num_processes: of the run.
         process_id: of this process, from 0.
         timeout: seconds to wait for the others.
 
@@ -109,14 +107,10 @@ def _give_up(
 
 
 def check_agreement(config: dict[str, Any]) -> None:
-    """Makes sure that all processes run this config ({field: JSON value}) with this code.
-
-    Raises:
-        ValueError: on every process, if one differs from process 0.
-    """
+    """Raises ValueError unless all processes run this config ({field: JSON value}) and code."""
     if jax.process_count() == 1:
         return
-    text = json.dumps([config, jax.__version__, installed.code_digest(PACKAGE)], sort_keys=True)
+    text = json.dumps([config, jax.__version__, installed.code()], sort_keys=True)
     mine = zlib.crc32(text.encode()) >> 1
     if differing := where(of_process_0(mine) != mine):
         raise ValueError(
@@ -133,11 +127,7 @@ def of_process_0(number: int) -> int:
 
 
 def on_process_0(function: Callable[[], Any]) -> bool:
-    """Calls the function on process 0; all processes return what it returns, or fail with it.
-
-    Raises:
-        ValueError: on the other processes, if process 0 fails; it says why.
-    """
+    """Calls the function on process 0; all return what it returns, or fail with a ValueError."""
     if jax.process_count() == 1:
         return bool(function())
     answer, error = 0, None
@@ -201,11 +191,9 @@ def part(total: int) -> slice:
 
 
 def together(own: Any, total: int) -> Any:
-    """Returns all rows of arrays of which each process has computed its `part`.
+    """Returns all `total` rows of arrays of which each process has computed its `part`.
 
-    Args:
-        own: tree of NumPy arrays (rows of the part, …) of at most 32 bits a number.
-        total: rows of all.
+    `own` is a tree of NumPy arrays (rows of the part, …) of at most 32 bits a number.
     """
     count = jax.process_count()
     if count == 1:

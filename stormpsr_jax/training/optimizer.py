@@ -79,10 +79,7 @@ def optimisation(config: Any, lr_scale: Mapping[str, float] | None = None) -> di
 
 
 def make_optimizer(
-    config: Optimizer,
-    num_steps: int,
-    params: Any,
-    lr_scale: Mapping[str, float] | None = None,
+    config: Optimizer, num_steps: int, params: Any, lr_scale: Mapping[str, float] | None = None
 ) -> optax.GradientTransformation:
     """Returns clipping, momentum or Adam, weight decay and the schedule as one transformation.
 

@@ -100,10 +100,7 @@ def _trees(
 
 
 def initialise_from(
-    path: str | Path,
-    params: Mapping,
-    batch_stats: Mapping,
-    size: tuple[int, int] | None = None,
+    path: str | Path, params: Mapping, batch_stats: Mapping, size: tuple[int, int] | None = None
 ) -> tuple[dict, dict, int]:
     """Replaces freshly initialised values by those of a file (a config's `init_from`).
 

@@ -107,7 +107,7 @@ WHOLE = {"stages": tiny().stages, "data.dir": ""}
 @pytest.mark.parametrize(
     ("changes", "what"),
     [
-        ({"data.dir": "/nowhere"}, "--config.data.dir=/nowhere: no such folder"),
+        ({"data.dir": "/nowhere"}, "/nowhere: no such folder"),
         ({"window.frames": 17}, "window.frames=17 is not a multiple of window.stride=4"),
         ({"window.frames": 20_000}, "--config.temporal_model: num_frames: expected int <= 4096"),
         ({"window.frames": 4000}, "no window lies within one; lower window.frames"),
@@ -129,7 +129,7 @@ WHOLE = {"stages": tiny().stages, "data.dir": ""}
         ),
         ({"stages": ("predict", "evaluate")}, "neither 'detector' nor 'temporal'"),
         ({"stages": ("embed", "temporal")}, "stage 'embed' takes the result of 'pretrain'"),
-        ({"data.dir": "/no", "stages": ("temporal",)}, "--config.data.dir=/no: no such folder"),
+        ({"data.dir": "/no", "stages": ("temporal",)}, "/no: no such folder"),
         ({"stages": ("train",)}, "stages names ['train']; known are data, pretrain"),
         ({"stages": ("embed", "pretrain")}, "out of order, or given twice; write pretrain, embed"),
         ({"predict.splits": ("val",)}, "predict.splits lacks test"),
@@ -137,9 +137,8 @@ WHOLE = {"stages": tiny().stages, "data.dir": ""}
         ({"detector.background": 0.9}, "are shares of a batch, and 1.3 is more than all of it"),
         ({"procedure": "meccano"}, "made for procedure 'synthetic', do not fit"),
         ({"procedure": "/no.json"}, "'/no.json' is neither a file nor a packaged procedure"),
-        (WHOLE | {"detector.image_size": 48}, "=48: stage 'data' renders pictures of 32"),
         (WHOLE | {"procedure": "meccano"}, "stage 'data' renders the toy of procedure 'synthetic'"),
-        (WHOLE | {"procedure": ""}, "--config.procedure='': name the product to render"),
+        (WHOLE | {"procedure": ""}, "--config.procedure='': stage 'data' renders the toy"),
         (WHOLE | {"data.synthetic.size": 36}, "--config.encoder: image size 36x36 is not a mult"),
     ],
     ids=lambda value: str(value)[:40] if isinstance(value, str) else None,

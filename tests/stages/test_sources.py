@@ -175,8 +175,8 @@ def test_enough_real_recordings_choose_and_are_scored_instead_of_rendered_ones(
         "recordings": {"train": 6, "val": 4, "test": 1},
     }
     assert str(data.extra) == (
-        f"{real}: real recordings: 3 to train on, beside rendered ones; 4 for validation, which "
-        "choose thresholds and confidences; 1 for testing: real ones are scored"
+        f"{real}: 3 real recordings to train on, beside rendered ones; real ones choose thresholds "
+        "and confidences, which takes 4 real ones; real ones are scored"
     )
 
 
