@@ -38,10 +38,7 @@ def run(
 ) -> None:
     """Runs the command `python -m MODULE WORD … --config=… …`, which makes what is missing.
 
-    Args:
-        plan: takes what was parsed, with `words`, `config`, `seeds` as a range, and `root`.
-        config: default of the command line's.
-        takes_asd: whether there is --asd.
+    `plan` takes what was parsed, with `words`, `config`, `seeds` as a range, and `root`.
     """
     parser = OneLineParser(prog=f"python -m {module}", description=description)
     parser.add_argument("words", nargs="*", metavar=word, help="see above")

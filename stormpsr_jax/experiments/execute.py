@@ -23,11 +23,8 @@ def make_all(waves: Sequence[Sequence[Run]], per_run: int, flags: Sequence[str])
     """Makes runs, as many at once as have so many devices of their own (0: all, one by one).
 
     What is in one of the waves, of `runs.missing`, is made before the next, each with the `flags`.
-    Returns those of the last that failed; they do not stop the others.
-
-    Raises:
-        ValueError: no such devices.
-        RunsFailed: what several runs share could not be made.
+    Returns those of the last that failed; they do not stop the others. ValueError: no such devices;
+    RunsFailed: what several runs share could not be made.
     """
     if not waves:
         return []

@@ -58,10 +58,8 @@ def to_timm(
     """(state dict in the names of timm's `vit_*`, library) of a ViT of either library.
 
     Of positions, the first row is always [CLS]'s. Names that no rule knows are kept, for
-    `weights.torch_layout` to list. `path` is for messages.
-
-    Raises:
-        ValueError: two names mean the same, or shapes of parts do not fit each other.
+    `weights.torch_layout` to list. `path` is for messages. ValueError: two names mean the same, or
+    shapes of parts do not fit each other.
     """
     library = TIMM
     if any(name.endswith("embeddings.cls_token") for name in state):
@@ -164,10 +162,8 @@ def resize_position_embedding(
 
     The kernel is Keys's with a = -0.5, widened where the grid shrinks (`antialias`), as in Pillow
     and in PyTorch with antialias=True, which timm uses. PyTorch without it, which transformers uses
-    for most models, has a = -0.75 and repeats the border. The row of [CLS] is kept.
-
-    Raises:
-        ValueError: patches that make no square, with the `name` of what has them.
+    for most models, has a = -0.75 and repeats the border. The row of [CLS] is kept. ValueError of
+    patches that make no square, with the `name` of what has them.
     """
     side, _ = square(pos_embed.shape[1] - 1, name)
     D = pos_embed.shape[-1]

@@ -181,9 +181,8 @@ def _first(reasons: Sequence[str]) -> str:
 def prepare(run: Run, stage: Stage, remake: bool) -> bool:
     """Clears what is not to be kept of a stage; returns whether all of it is.
 
-    Raises:
-        ValueError: weights that depend on a change, without `remake`, or that would start from what
-            has seen recordings that it must not have seen.
+    ValueError: weights that depend on a change, without `remake`, or that would start from what has
+    seen recordings that it must not have seen.
     """
     folder = run.workdir / stage.name
     raise_all(_leaks(run, stage))

@@ -55,16 +55,10 @@ def forward(
 ) -> Callable[[Mapping, Mapping, jax.Array], dict[str, jax.Array]]:
     """The evaluation-mode function (params, batch_stats, x) -> outputs of the model of `params`.
 
-    Args:
-        kind: one of `parameters.KINDS`.
-        heads: of the backbone; None as in `Family.fields_of`.
-        temporal_heads: None is 8.
-        library: of a backbone, that published the parameters.
-
-    Returns:
-        A function of x, normalised: images (N, H, W, 3) -> {"features"} (a backbone) or
-        {"embedding", "projection"} (spatial); embeddings (N, T, D) -> {"logits"} (temporal); clips
-        (N, T, H, W, 3) -> {"logits"} (storm).
+    Of x, normalised: images (N, H, W, 3) -> {"features"} (a backbone) or {"embedding",
+    "projection"} (spatial); embeddings (N, T, D) -> {"logits"} (temporal); clips (N, T, H, W, 3) ->
+    {"logits"} (storm). `kind` is one of `parameters.KINDS`, `library` what published a backbone's
+    parameters; `heads` None is as in `Family.fields_of`, `temporal_heads` None is 8.
     """
     if kind in backbones.BY_KIND:
         backbone = build_backbone(params, heads, library)

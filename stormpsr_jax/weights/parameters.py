@@ -62,10 +62,8 @@ def write_safetensors(
     """Writes a `.safetensors` file, whole and with the permissions of any new file.
 
     The same arrays and metadata give the same bytes. (The library's own writer leaves the file
-    unreadable for everybody but its owner, and puts metadata into it in any order.)
-
-    Raises:
-        OSError: it cannot be written; names the file.
+    unreadable for everybody but its owner, and puts metadata into it in any order.) OSError names
+    the file.
     """
     content = safetensors.numpy.save(dict(arrays), metadata=dict(metadata or {}) or None)
     end = 8 + int.from_bytes(content[:8], "little")
