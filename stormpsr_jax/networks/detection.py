@@ -42,11 +42,9 @@ def zoom(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Augments: scales and shifts each picture, its box and its pose; the border is repeated.
 
-    Args:
-        images, boxes: (B, H, W, C) float; (B, 4) cx, cy, w, h in 0..1, or NaN; cut at the border.
-        poses: (B, 6), see `data.annotation.LabelledFrames`.
-        scale: pictures are scaled about their middle by exp(u), u drawn from ± this.
-        shift: and then shifted by a share of their size drawn from ± this, per axis.
+    Images (B, H, W, C) float; boxes (B, 4) cx, cy, w, h in 0..1, or NaN, cut at the border; poses
+    (B, 6), see `data.annotation.LabelledFrames`. Scaled about their middle by exp(u), u drawn from
+    ± `scale`, then shifted by a share of their size drawn from ± `shift`, per axis.
     """
     keys = jax.random.split(key)
     factor = jnp.exp(jax.random.uniform(keys[0], (len(images), 1), minval=-scale, maxval=scale))

@@ -148,8 +148,7 @@ def on_process_0(function: Callable[[], Any]) -> bool:
 def claimed(workdir: Path) -> Iterator[None]:
     """Holds WORKDIR/lock, so that no other run writes there; the system lets go of it at the end.
 
-    Raises:
-        ValueError: another run holds it, or WORKDIR is not the same folder on all processes.
+    ValueError: another run holds it, or WORKDIR is not the same folder on all processes.
     """
     lock = workdir / "lock"
 
