@@ -288,10 +288,7 @@ def paper(config: ConfigDict, name: str, extra: str) -> ConfigDict:
     """Returns config NAME, locked, with the paper's networks; `extra` is what follows the colon.
 
     NAME:dry runs two steps of every stage on the smallest networks, from random weights; its scores
-    say nothing.
-
-    Raises:
-        ValueError: something else follows it.
+    say nothing. ValueError: something else follows it.
     """
     if extra not in ("", "dry"):
         raise ValueError(f"{name}:{extra}: only {name}:dry is known")

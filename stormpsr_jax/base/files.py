@@ -112,7 +112,7 @@ def open_locked(path: Path) -> BinaryIO | None:
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            file = open(path, "ab+", opener=without_links)  # closed by the caller
+            file = open(path, "ab+", opener=_without_links)  # closed by the caller
         except FileNotFoundError:
             continue  # another process has just removed the empty folder
         try:
@@ -128,8 +128,7 @@ def open_locked(path: Path) -> BinaryIO | None:
         file.close()
 
 
-def without_links(path: str, flags: int) -> int:
-    """Opens a file that is no link, for `open`; waits for no other end of a pipe."""
+def _without_links(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
 
 
@@ -139,11 +138,7 @@ def only_writer(lock: Path, folder: Path, flag: str = "--out") -> Iterator[None]
 
     Meanwhile the file says who has it, in a line that is never the same twice (`read_owner`): who
     reads another one, or none, looks at another folder. On a network disk without locks everybody
-    gets it, and the last one is who has it.
-
-    Raises:
-        ValueError: another process has it; says which, if it is known.
-        OSError: it cannot be opened or written.
+    gets it, and the last one is who has it. ValueError: another process has it.
     """
     file = open_locked(lock)
     if file is None:
@@ -196,15 +191,10 @@ def name_error(name: str) -> str | None:
 
 
 def check_name(name: str, place: str) -> str:
-    """Checks a name that came from outside before it becomes that of a file or folder.
+    """Returns a name that came from outside, before it becomes that of a file or folder, in NFC.
 
-    Returns:
-        The name in Unicode NFC, in which names are compared and stored: macOS writes "ü" as two
-        characters (NFD), other systems as one.
-
-    Raises:
-        ValueError: `name_error`, or it is hidden (begins with a dot, as "." and ".." do), or has
-            a character that a path cannot have in a name.
+    In that names are compared and stored: macOS writes "ü" as two characters (NFD). ValueError:
+    `name_error`, or it begins with a dot, as "." and ".." do, or has a / or \\ in it.
     """
     name = unicodedata.normalize("NFC", name)
     what = name_error(name)

@@ -10,8 +10,7 @@ from stormpsr_jax.base.errors import raise_all
 
 _LEFT_OUT = "__MACOSX"  # macOS puts that into zip files
 _ARCHIVE = re.compile(
-    r".+\.(zip|zip\.[0-9]{3}|tar|tar\.[a-z0-9]+|tgz|7z|rar)",
-    re.IGNORECASE | re.ASCII | re.DOTALL,
+    r".+\.(zip|zip\.[0-9]{3}|tar|tar\.[a-z0-9]+|tgz|7z|rar)", re.IGNORECASE | re.ASCII | re.DOTALL
 )
 
 
@@ -72,19 +71,15 @@ def entries(folder: Path) -> tuple[list[str], list[str]]:
                 elif entry.is_file():
                     names.append(entry.name)
                 else:
-                    errors.append(_irregular(entry.path))
+                    what = "is no regular file (a pipe or a device?); remove it"
+                    if not os.path.exists(entry.path):
+                        target = os.readlink(entry.path)
+                        what = f"is a link to {target}, which does not exist; fix or remove it"
+                    errors.append(f"{printable(entry.path)}: {what}")
     except OSError as error:
         raise ValueError(f"{printable(folder)}: cannot be listed ({error.strerror})") from error
     raise_all(sorted(errors))
     return sorted(inner), sorted(names)
-
-
-def _irregular(path: str) -> str:
-    if not os.path.exists(path):
-        what = f"is a link to {os.readlink(path)}, which does not exist; fix or remove it"
-    else:
-        what = "is no regular file (a pipe or a device?); remove it"
-    return f"{printable(path)}: {what}"
 
 
 def walk(

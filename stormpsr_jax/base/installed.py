@@ -26,16 +26,6 @@ _ROOT = Path(__file__).parents[2]
 _PACKAGES = {"absl": "absl-py", "paho": "paho-mqtt"}
 
 
-def code_digest(*packages: Path) -> str:
-    """Returns a checksum of the Python files of packages, given as folders."""
-    digest = hashlib.sha256()
-    for package in packages:
-        for path in sorted(package.rglob("*.py")):
-            name = path.relative_to(package.parent).as_posix()
-            digest.update(f"{name}\0".encode() + path.read_bytes())
-    return digest.hexdigest()
-
-
 def extra(name: str) -> str:
     """Returns how to install an extra ('': none). By its name alone no index has this package.
 
@@ -99,7 +89,11 @@ def requirements() -> dict[str, dict[str, str]]:
 @functools.cache
 def code() -> str:
     """Returns the checksum of the code of this project."""
-    return code_digest(_ROOT / "stormpsr_jax", _ROOT / "data_prep")
+    digest = hashlib.sha256()
+    for package in ("stormpsr_jax", "data_prep"):
+        for path in sorted((_ROOT / package).rglob("*.py")):
+            digest.update(f"{path.relative_to(_ROOT).as_posix()}\0".encode() + path.read_bytes())
+    return digest.hexdigest()
 
 
 def parts() -> dict[str, str]:

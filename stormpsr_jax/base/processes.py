@@ -2,7 +2,6 @@
 
 import contextlib
 import multiprocessing
-import multiprocessing.connection
 import os
 import signal
 import threading
@@ -16,14 +15,8 @@ def exit_with_parent(*_: object) -> None:
 
     A killed parent cannot stop its workers, and each would keep its memory for ever.
     """
-    threading.Thread(target=_wait_and_exit, daemon=True).start()
-
-
-def _wait_and_exit() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None  # this is a worker
-    multiprocessing.connection.wait([parent.sentinel])
-    os._exit(1)
+    if (parent := multiprocessing.parent_process()) and parent.pid:
+        _end_with(parent.pid)
 
 
 @contextlib.contextmanager
@@ -47,10 +40,13 @@ def end_with_parent() -> None:
     """Ends the process of a command when the one that PARENT names ends, even by SIGKILL."""
     number = os.environ.pop(PARENT, "")
     if number and int(number) == os.getppid():
-        threading.Thread(target=_watch_parent, args=(int(number),), daemon=True).start()
+        _end_with(int(number))
 
 
-def _watch_parent(number: int) -> None:
-    while os.getppid() == number:
-        time.sleep(0.2)
-    os._exit(1)
+def _end_with(parent: int) -> None:
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.2)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -29,10 +29,9 @@ def augment(
     light: float = 0.0,
     occluders: float | jax.Array = 0.0,
 ) -> jax.Array:
-    """Augments pictures, each clip of `images` with one draw for all its frames.
+    """Augments uint8 (B, H, W, 3) or clips (B, T, H, W, 3), one draw each → float32, 0 … 255.
 
     Args:
-        images: uint8 (B, H, W, 3) pictures or (B, T, H, W, 3) clips; returned as float32, 0 … 255.
         brightness: factor drawn from 1 ± this; `contrast` and `saturation` likewise.
         blur_sigma: Gaussian blur with 5 taps, its σ drawn from .01 … this, in pixels.
         shift: translation drawn from ± this share of the picture, edges repeated.

@@ -26,9 +26,7 @@ def embedded_clips(
 
     Args:
         states: {recording: (N, K)}, in the order in which the table has their embeddings.
-        sampler: draws recording and last row of a clip.
         frames, stride: of a window, in rows of `states`.
-        batch, seed, workers: clips in a global batch, of the draws, loader processes.
 
     Yields:
         rows int32 (B, T) of the table, T = frames / stride + 1; label float32 (B, K);

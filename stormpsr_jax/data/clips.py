@@ -10,9 +10,8 @@ from __future__ import annotations
 import copy
 import functools
 import hashlib
-import itertools
 import threading
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,6 @@ from array_record.python import array_record_module
 from google.protobuf.message import DecodeError
 
 from stormpsr_jax.data import folder
-from stormpsr_jax.data.read_ahead import in_order
 from stormpsr_jax.media import framing
 from stormpsr_jax.media.jpegs import decode_smaller
 from stormpsr_jax.recordings.procedure import Procedure, load_procedure
@@ -62,18 +60,17 @@ def list_splits(directory: str | Path) -> list[str]:
 
 def difference(source: ClipSource, large: ClipSource) -> str:
     """Says in what the same recordings in another size differ; '' if in nothing."""
-    ranges = [
-        {name: (r.first_frame, r.num_frames) for name, r in s.recordings.items()}
-        for s in (source, large)
-    ]
-    if ranges[0].keys() != ranges[1].keys():
-        return "recordings"
-    if ranges[0] != ranges[1]:
-        return "frames"
-    if source.fps != large.fps:
-        return "frames a second"
-    framings = [(s.aspect, s.region, s.locator) for s in (source, large)]
-    return "" if framings[0] == framings[1] else "pictures (--aspect, --crop, --locate)"
+
+    def facts(s: ClipSource) -> dict[str, Any]:
+        return {
+            "recordings": s.recordings.keys(),
+            "frames": [(r.first_frame, r.num_frames) for r in s.recordings.values()],
+            "frames a second": s.fps,
+            "pictures (--aspect, --crop, --locate)": (s.aspect, s.region, s.locator),
+        }
+
+    theirs = facts(large)
+    return next((what for what, own in facts(source).items() if own != theirs[what]), "")
 
 
 class ClipSource:
@@ -243,10 +240,7 @@ class ClipSource:
         return self.frames(recording, first + np.asarray(rows, np.int64))
 
     def chunks(self, recording: str, batch: int, every: int = 1) -> Generator[np.ndarray]:
-        """Yields at most `batch` pictures at a time, in order, of every so-manieth row.
-
-        Threads read the next chunks while one is in use.
-        """
+        """Yields at most `batch` pictures at a time, in order, of every so-manieth row."""
         rows = np.arange(0, self.recordings[recording].num_frames, every)
         parts = [rows[start : start + batch] for start in range(0, len(rows), batch)]
         return in_order(functools.partial(self.rows, recording), parts, self.readers)
@@ -281,12 +275,10 @@ class ClipSource:
 
     def content_checksum(self, recording: str) -> str:
         """The SHA-256 of a recording's JPEG files, whatever labels are stored beside them."""
-        digest = hashlib.sha256()
-        for jpeg in itertools.chain.from_iterable(
-            self.jpegs(recording, self.numbers(recording)[start : start + self._clip_length])
-            for start in range(0, self.recordings[recording].num_frames, self._clip_length)
-        ):
-            digest.update(len(jpeg).to_bytes(8, "little") + jpeg)
+        digest, numbers = hashlib.sha256(), self.numbers(recording)
+        for start in range(0, len(numbers), self._clip_length):
+            for jpeg in self.jpegs(recording, numbers[start : start + self._clip_length]):
+                digest.update(len(jpeg).to_bytes(8, "little") + jpeg)
         return digest.hexdigest()
 
     def _read(self, recording: str, numbers: np.ndarray) -> list[bytes]:
@@ -335,17 +327,10 @@ class ClipSource:
         feature = tf_example_pb2.Example.FromString(data).features.feature
         first, jpegs = record * self._clip_length, feature["jpeg"].bytes_list.value
         r = self.recordings[recording]
-        expected = (
-            [recording.encode()],
-            [r.first_frame + first],
-            min(self._clip_length, r.num_frames - first),
-        )
-        found = (
-            list(feature["recording"].bytes_list.value),
-            list(feature["first_frame"].int64_list.value),
-            len(jpegs),
-        )
-        if found != expected:
+        names, numbers = feature["recording"].bytes_list, feature["first_frame"].int64_list
+        found = [*names.value, *numbers.value, len(jpegs)]
+        length = min(self._clip_length, r.num_frames - first)
+        if found != [recording.encode(), r.first_frame + first, length]:
             raise ValueError(f"record {record} is of another recording or of other frames")
         return jpegs
 
@@ -367,3 +352,22 @@ class ClipSource:
                 # Dropped, not closed: another thread may be reading from it.
                 del self._readers[next(iter(self._readers))]
         return reader
+
+
+def in_order(
+    read: Callable[[Any], np.ndarray], parts: Sequence[Any], threads: int
+) -> Generator[np.ndarray]:
+    """Yields what is read of each part, in order, while threads read the next parts.
+
+    Threads are enough, and start at once: to decode a JPEG takes nearly all the time of reading a
+    picture, and other threads run meanwhile.
+    """
+    import grain  # here, as small installations do without it
+
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads)
+    read_parts = grain.MapDataset.range(len(parts)).map(lambda index: read(parts[index]))
+    iterator = iter(read_parts.to_iter_dataset(options))
+    try:
+        yield from iterator
+    finally:
+        iterator.close()

@@ -136,10 +136,8 @@ def read_labels(
 ) -> tuple[dict[str, LabelledFrames], dict[str, int]]:
     """Returns the recordings of a split, in shard order, and their numbers of records.
 
-    They are in an .npz file that data_prep wrote; nothing is unpickled.
-
-    Raises:
-        ValueError: it is missing or damaged, or its arrays do not fit each other; names it.
+    They are in an .npz file that data_prep wrote; nothing is unpickled. ValueError: it is missing
+    or damaged, or its arrays do not fit each other; names it.
     """
     if not path.exists():
         raise ValueError(f"{path}: missing; {_AGAIN}")

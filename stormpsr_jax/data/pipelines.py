@@ -20,7 +20,7 @@ from absl import flags
 from stormpsr_jax.base import memory
 from stormpsr_jax.base.processes import deaf_to_ctrl_c, exit_with_parent
 from stormpsr_jax.data import sampling
-from stormpsr_jax.data.annotation import EMPTY, NOT_ANNOTATED
+from stormpsr_jax.data.annotation import EMPTY, NOT_ANNOTATED, LabelledFrames
 from stormpsr_jax.data.clips import ClipSource
 
 ENDLESS = 2**40  # elements; a pipeline never ends before its stage does
@@ -215,23 +215,17 @@ class _DetectorPicture:
 
     def __post_init__(self) -> None:
         source, cad = self.source, self.cad
-        self._all = {0: [(name, np.arange(r.num_frames)) for name, r in source.recordings.items()]}
-        self._wrong = _by_wrong_part(source)
-        self._boxed = _by_class(source)
+        self._all = _groups(source, lambda r: {0: np.arange(r.num_frames)})
+        self._wrong, self._boxed = _groups(source, _wrong), _groups(source, _boxed)
         self._boxed_cad: Groups = {}
         self._wrong_cad: Groups = {}
         if cad is not None and self.cad_share:
             error = source.procedure.error_class
-            self._boxed_cad = {c: found for c, found in _by_class(cad).items() if c != error}
+            self._boxed_cad = {c: rows for c, rows in _groups(cad, _boxed).items() if c != error}
             # Hidden ones too: they teach that what cannot be seen is not known to sit right.
-            self._wrong_cad = _by_wrong_part(cad)
+            self._wrong_cad = _groups(cad, _wrong)
         # Most of them show the object partly hidden.
-        empty = [
-            (name, frames)
-            for name, r in source.recordings.items()
-            if len(frames := np.flatnonzero(r.classes == EMPTY))
-        ]
-        self._empty = {EMPTY: empty} if empty else {}
+        self._empty = _groups(source, lambda r: {EMPTY: np.flatnonzero(r.classes == EMPTY)})
         if not self._boxed:
             raise ValueError(
                 "no frame of the training split has a box of a catalogued or error state: the "
@@ -290,23 +284,25 @@ class _DetectorPicture:
         }
 
 
-def _by_wrong_part(source: ClipSource) -> Groups:
-    """{component: [(recording, indices of its frames in which the component is incorrect)]}."""
+def _groups(source: ClipSource, rows_of: Callable[[Any], dict[int, np.ndarray]]) -> Groups:
+    """{group: [(recording, indices of its frames)]}, of those that `rows_of` finds in each."""
     found: Groups = {}
-    for name, r in source.recordings.items():
-        wrong = r.states == -1
-        for k in np.flatnonzero(wrong.any(axis=0)).tolist():
-            found.setdefault(k, []).append((name, np.flatnonzero(wrong[:, k])))
+    for name, recording in source.recordings.items():
+        for group, rows in rows_of(recording).items():
+            if len(rows):
+                found.setdefault(group, []).append((name, rows))
     return found
 
 
-def _by_class(source: ClipSource) -> Groups:
-    """{class: [(recording, indices of its boxed frames)]}; class 0 (uncatalogued) is left out."""
-    found: Groups = {}
-    for name, r in source.recordings.items():
-        for label in np.unique(r.classes[r.classes > 0]).tolist():
-            found.setdefault(label, []).append((name, np.flatnonzero(r.classes == label)))
-    return found
+def _wrong(r: LabelledFrames) -> dict[int, np.ndarray]:
+    """By component, the frames in which it is incorrect."""
+    return {k: np.flatnonzero(wrong) for k, wrong in enumerate((r.states == -1).T)}
+
+
+def _boxed(r: LabelledFrames) -> dict[int, np.ndarray]:
+    """By class, the boxed frames; class 0 (uncatalogued) is left out."""
+    labels = np.unique(r.classes[r.classes > 0]).tolist()
+    return {label: np.flatnonzero(r.classes == label) for label in labels}
 
 
 def detector_pictures(
@@ -325,14 +321,11 @@ def detector_pictures(
     """Batches for stage `detector`.
 
     Args:
-        source, cad: recordings and clean renders.
         background: share of the batch from frames annotated as empty; if there are none, they have
             boxes too.
         unboxed_share: share of the batch from any frames of recordings, every other one with a part
             that is incorrect where there are such; only the parts' conditions are learnt from them.
-        cad_share: share of the batch from clean renders,
-        cad_wrong: and of those the share that show incorrect parts.
-        batch, seed, workers: pictures in a global batch, of the draws, loader processes.
+        cad_share, cad_wrong: share from clean renders, and of those that show incorrect parts.
         with_poses: whether renders have to tell how the product lies.
 
     Yields:

@@ -187,8 +187,7 @@ class KeyFrameSampler:
             for name, recording in (cad or {}).items():
                 classes = procedure.state_classes(recording.states)
                 for label in range(1, procedure.num_states + 1):
-                    if (classes == label).any():
-                        frames = np.flatnonzero(classes == label)
+                    if len(frames := np.flatnonzero(classes == label)):
                         self._cad.setdefault(label, []).append((name, frames))
             if not self._cad:
                 raise ValueError(

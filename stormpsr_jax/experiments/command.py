@@ -7,7 +7,7 @@ import itertools
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,10 +38,7 @@ def run(
 ) -> None:
     """Runs the command `python -m MODULE WORD … --config=… …`, which makes what is missing.
 
-    Args:
-        plan: takes what was parsed, with `words`, `config`, `seeds` as a range, and `root`.
-        config: default of the command line's.
-        takes_asd: whether there is --asd.
+    `plan` takes what was parsed, with `words`, `config`, `seeds` as a range, and `root`.
     """
     parser = OneLineParser(prog=f"python -m {module}", description=description)
     parser.add_argument("words", nargs="*", metavar=word, help="see above")
@@ -69,7 +66,10 @@ def run(
         runs, tables = plan(args)
         waves = missing(runs.values())
         if args.plan:
-            _print(waves, flags)
+            if shared := sum(map(len, waves[:-1])):
+                tell("note", f"the first {shared} make what others share: later ones have it then")
+            for made in itertools.chain(*waves):
+                print(shlex.join(["python", *made.command, *flags]))
             return
         with files.only_writer(args.root / "lock", args.root, "--workdir"):
             failed = execute.make_all(waves, args.devices_per_run, flags)
@@ -90,14 +90,6 @@ def run(
     except KeyboardInterrupt as stop:
         print("stopped; the same command goes on", file=sys.stderr)
         sys.exit(EXIT_RESTART if stop.args else EXIT_INTERRUPTED)
-
-
-def _print(waves: Sequence[Sequence[Run]], flags: Sequence[str]) -> None:
-    """Prints the commands that are missing, in order of need."""
-    if shared := sum(map(len, waves[:-1])):
-        tell("note", f"the first {shared} make what others share: what starts later has it already")
-    for run in itertools.chain(*waves):
-        print(shlex.join(["python", *run.command, *flags]))
 
 
 def _whole(least: int) -> Callable[[str], int]:

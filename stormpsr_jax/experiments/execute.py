@@ -23,11 +23,8 @@ def make_all(waves: Sequence[Sequence[Run]], per_run: int, flags: Sequence[str])
     """Makes runs, as many at once as have so many devices of their own (0: all, one by one).
 
     What is in one of the waves, of `runs.missing`, is made before the next, each with the `flags`.
-    Returns those of the last that failed; they do not stop the others.
-
-    Raises:
-        ValueError: no such devices.
-        RunsFailed: what several runs share could not be made.
+    Returns those of the last that failed; they do not stop the others. ValueError: no such devices;
+    RunsFailed: what several runs share could not be made.
     """
     if not waves:
         return []
@@ -88,7 +85,10 @@ def _make(runs: Sequence[Run], places: Sequence[dict[str, str]], flags: Sequence
                 if i in at_work and at_work[i][1].poll() is not None:
                     run, process = at_work.pop(i)
                     failed += [run] if process.returncode else []
-                    _say(runs, run, _ended(run, process.returncode))
+                    said = run.log.read_text("utf-8", "replace").split("\n")
+                    last = next(filter(None, map(str.strip, reversed(said))), "")
+                    failure = f"FAILED: {last} (see {run.log})"
+                    _say(runs, run, failure if process.returncode else "done")
                 if i not in at_work and left:
                     run = left.pop(0)
                     _say(runs, run, f"starts ({run.log})")
@@ -114,13 +114,6 @@ def _started(run: Run, words: Sequence[str], place: dict[str, str]) -> subproces
             env={**os.environ, **place},
             process_group=0,  # Ctrl-C is passed on, once: at a second one it would just end
         )
-
-
-def _ended(run: Run, status: int) -> str:
-    if not status:
-        return "done"
-    said = [line.strip() for line in run.log.read_text("utf-8", "replace").splitlines()]
-    return f"FAILED: {next(filter(None, reversed(said)), '')} (see {run.log})"
 
 
 def _say(runs: Sequence[Run], run: Run, text: str) -> None:

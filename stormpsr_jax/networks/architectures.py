@@ -162,9 +162,8 @@ def in_float32(module: nn.Module) -> nn.Module:
 def apply(module: nn.Module, variables: Mapping, x: jax.Array) -> Any:
     """What recognition wants of a network, in evaluation mode.
 
-    Returns:
-        Of an encoder embeddings (B, D) of pictures (B, H, W, 3), of a temporal network logits (B,
-        K) of embeddings (B, T, D), of a detector its outputs on pictures.
+    Of an encoder embeddings (B, D) of pictures (B, H, W, 3), of a temporal network logits (B, K) of
+    embeddings (B, T, D), of a detector its outputs on pictures.
     """
     if isinstance(module, SpatialEncoder):
         return module.apply(variables, x, method="embed")

@@ -129,9 +129,7 @@ def rotary(h: int, w: int, dim_head: int) -> tuple[np.ndarray, np.ndarray]:
     Patch centres lie in -1 … 1 over the height and over the width, whatever the numbers of patches,
     so pictures of any size will do. Over d, a quarter of the angles is of the height and one of the
     width, with periods from 1 to ROTARY_BASE (left out) in equal ratios; then both once more.
-
-    Raises:
-        ValueError: d is no multiple of 4.
+    ValueError: d is no multiple of 4.
     """
     if dim_head % 4:
         raise ValueError(f"rotary positions need heads of a multiple of 4, not {dim_head}, wide")

@@ -42,11 +42,9 @@ def zoom(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Augments: scales and shifts each picture, its box and its pose; the border is repeated.
 
-    Args:
-        images, boxes: (B, H, W, C) float; (B, 4) cx, cy, w, h in 0..1, or NaN; cut at the border.
-        poses: (B, 6), see `data.annotation.LabelledFrames`.
-        scale: pictures are scaled about their middle by exp(u), u drawn from ± this.
-        shift: and then shifted by a share of their size drawn from ± this, per axis.
+    Images (B, H, W, C) float; boxes (B, 4) cx, cy, w, h in 0..1, or NaN, cut at the border; poses
+    (B, 6), see `data.annotation.LabelledFrames`. Scaled about their middle by exp(u), u drawn from
+    ± `scale`, then shifted by a share of their size drawn from ± `shift`, per axis.
     """
     keys = jax.random.split(key)
     factor = jnp.exp(jax.random.uniform(keys[0], (len(images), 1), minval=-scale, maxval=scale))
@@ -71,13 +69,8 @@ def point_targets(boxes: jax.Array, image_size: tuple[int, int], levels: int = 1
     """Which feature points answer for the object: those in the central half of its box.
 
     The centre region is at least one stride wide, so no box goes without a point. With several
-    levels a box belongs to one: the finest on which it is less than eight strides large.
-
-    Args:
-        boxes: (B, 4) cx, cy, w, h in 0..1; NaN rows have no object.
-
-    Returns:
-        (B, N) bool.
+    levels a box belongs to one: the finest on which it is less than eight strides large. Boxes
+    (B, 4) cx, cy, w, h in 0..1 → (B, N) bool; NaN rows have no object.
     """
     height, width = image_size
     points, strides = anchor_points(height, width, levels)
@@ -101,16 +94,11 @@ def detection_loss(
     """Loss of the detector: state cross-entropy + objectness + 2 · GIoU.
 
     State and box terms are means over the object's points, then over the images with an object.
-    Objectness is the sum over all points, divided by the number of the object's in the batch.
-
-    Args:
-        boxes: (B, 4) cx, cy, w, h in 0..1; NaN where there is none.
-        classes: (B,) 1..S+1 object; 0 (uncatalogued state) and -2 (not annotated): the image is
-            ignored altogether; -1 background, annotated as empty (only objectness).
-
-    Returns:
-        The scalar loss, and the metrics "state", "objectness", "box" (its terms), "accuracy" (share
-        of images with an object whose best point has the right state), "iou" (mean, same point).
+    Objectness is the sum over all points, divided by the number of the object's in the batch. Of
+    `classes` (B,), 1..S+1 have an object; 0 (uncatalogued state) and -2 (not annotated) are ignored
+    altogether; -1 is background, annotated as empty (only objectness). `boxes` (B, 4) are cx, cy,
+    w, h in 0..1, NaN where there is none. Metrics are the terms "state", "objectness" and "box",
+    and of images with an object, by their best point, "accuracy" of the state and mean "iou".
     """
     has_box = (classes > 0) & jnp.isfinite(boxes).all(-1)
     count = jnp.maximum(has_box.sum(), 1)
@@ -179,13 +167,9 @@ def located(outputs: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
 def pose_loss(found: jax.Array, poses: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Mean absolute error of where the product lies, in units of its size in the picture.
 
-    Args:
-        found: (R, B, 6), of `Detector`.
-        poses: (B, 6), see `data.annotation.LabelledFrames`; NaN rows do not count.
-
-    Returns:
-        The scalar loss, a mean over R, and the metrics "pose" (the same) and "turn" (by how many
-        degrees the x axis of the last is wrong, mean); 0 where no row counts.
+    Of `found` (R, B, 6) by `Detector`, a mean over R; NaN rows of `poses` (B, 6) do not count, see
+    `data.annotation.LabelledFrames`. The metrics are "pose" (the same) and "turn" (by how many
+    degrees the x axis of the last is wrong, mean); 0 where no row counts.
     """
     known = jnp.isfinite(poses).all(-1)
     poses = jnp.where(known[:, None], poses, 1.0)  # keep NaN out of the gradients

@@ -83,14 +83,8 @@ def crop(features: jax.Array, boxes: jax.Array, size: int, margin: float) -> jax
 def straighten(images: jax.Array, poses: jax.Array, size: int) -> jax.Array:
     """Resamples pictures so that the product lies upright and fills them (bilinear).
 
-    Args:
-        images: (B, H, W, C).
-        poses: (B, 6), see `data.annotation.LabelledFrames`.
-        size: height and width of the result; its left to right is along the product's x, its bottom
-            to top along y.
-
-    Returns:
-        (B, size, size, C); beyond the border, that is repeated.
+    Images (B, H, W, C), poses (B, 6), see `data.annotation.LabelledFrames` → (B, size, size, C),
+    left to right along the product's x, bottom to top along y. The border is repeated.
     """
     at = 2 * (np.arange(size, dtype=np.float32) + 0.5) / size - 1
     centre, x_axis, y_axis = (poses[:, None, None, i : i + 2] for i in (0, 2, 4))
@@ -171,21 +165,14 @@ class Detector(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> dict[str, jax.Array]:
-        """Detects.
+        """Images (B, H, W, 3), normalised → arrays by name; ValueError of H or W not in fours.
 
-        Args:
-            images: (B, H, W, 3), normalised; H and W multiples of 4.
-
-        Returns:
-            "boxes" (B, N, 4) cx, cy, w, h in 0..1 of the image; "logits" (B, N, S+1) of the state
-            if the object is there (softmax; equal at all points of an image); "objectness" (B, N)
-            logit that it is there. Points in the order of `anchor_points`. With `num_components`
-            also "parts" (B, 2K) logits: K that the component is installed, K that it sits right if
-            it is; with `upright` "pose" (1 + corrections, B, 6), the last the best, see
-            `data.annotation.LabelledFrames`.
-
-        Raises:
-            ValueError: H or W is not a multiple of 4.
+        "boxes" (B, N, 4) cx, cy, w, h in 0..1 of the image; "logits" (B, N, S+1) of the state if
+        the object is there (softmax; equal at all points of an image); "objectness" (B, N) logit
+        that it is there. Points in the order of `anchor_points`. With `num_components` also "parts"
+        (B, 2K) logits: K that the component is installed, K that it sits right if it is; with
+        `upright` "pose" (1 + corrections, B, 6), the last the best, see
+        `data.annotation.LabelledFrames`.
         """
         del train
         _, height, width, _ = images.shape

@@ -95,18 +95,13 @@ class EfficientNet(nn.Module):
     remat: str = "none"
 
     @property
-    def divisor(self) -> int:
-        """Pixels that both sides of a picture have to be a multiple of."""
-        return SIDE
-
-    @property
     def layers(self) -> list[str]:
         """Names of the parameters of each block, and of the head."""
         return [*(f"block_{i}" for i in range(sum(self.depths))), "conv_head"]
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
-        """(B, H, W, 3), normalised, H and W multiples of `divisor` → (B, 40 · width) in `dtype`.
+        """(B, H, W, 3), normalised, H and W multiples of SIDE → (B, 40 · width) in `dtype`.
 
         ValueError of a size that does not fit, or of another number of stages.
         """

@@ -51,8 +51,7 @@ class Family:
         label: its name in messages.
         architecture: of an encoder with such a backbone in a model folder.
         module: turns pictures (B, H, W, 3) into features (B, D) in its `dtype`; its fields of the
-            names of the config's section `encoder` are read from there. Its property `divisor` is
-            what both sides of a picture have to be a multiple of, in pixels. `layers` are the names
+            names of the config's section `encoder` are read from there. Its `layers` are the names
             of the parameters of its layers from the first to the last norm, in order; several names
             of one layer are joined by a space, and what has none lies in front of the first.
         named: fields of the published models, by name.

@@ -25,12 +25,9 @@ _MANTISSA = 23  # random bits of a float32 in [0, 1)
 def apart(function: Callable[..., Any], *arrays: jax.Array, summed: bool = False) -> Any:
     """function(*arrays), on each device of its own rows, where XLA would not see that it can.
 
-    A step of training says by `jax.sharding.use_abstract_mesh` which devices share its batches.
-
-    Args:
-        function: of arrays (B, …) to such arrays, each row by itself; or to sums over rows.
-        arrays: all with B rows. Where devices cannot share them evenly, XLA splits the work.
-        summed: the results are sums, which are then added up over all devices.
+    A step of training says by `jax.sharding.use_abstract_mesh` which devices share its batches. The
+    function takes arrays (B, …) to such arrays, each row by itself; or, if `summed`, to sums over
+    rows, which are added up over all devices. Rows that these cannot share evenly are left to XLA.
     """
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or mesh.size == 1 or len(arrays[0]) % mesh.size:

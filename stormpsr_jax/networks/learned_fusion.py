@@ -36,15 +36,9 @@ def initial(key: jax.Array, units: int) -> dict[str, jax.Array]:
 
 
 def logits(params: Params, x: jax.Array, start: jax.Array) -> jax.Array:
-    """Applies the unit to whole recordings.
+    """Whole recordings, averaged inputs (T, F, N) → (T, 2, N): present, right if present.
 
-    Args:
-        params: arrays by name.
-        x: (T, F, N) averaged inputs.
-        start: (N,) int, the components' initial state.
-
-    Returns:
-        (T, 2, N): of being present, of being right if present.
+    `start`: (N,) int, the components' initial state.
     """
     hidden = recur(
         params["input"].T, params["bias"], params["recurrent"].T, params["start"][start].T, x
@@ -57,13 +51,8 @@ def loss(
 ) -> jax.Array:
     """Binary cross-entropy of being present, plus that of being right where a part is present.
 
-    Args:
-        params, x, start: as for `logits`.
-        states: (T, N) true states, -1 incorrect, 0 absent, 1 right.
-        mask: (T, N) of what counts.
-
-    Returns:
-        The sum of the two means; a mean over nothing is 0.
+    Both are means, over nothing 0. `states` (T, N) are -1 incorrect, 0 absent, 1 right; `mask`
+    (T, N) says what counts; the others are of `logits`.
     """
     o = logits(params, x, start)
     targets = jnp.stack([states != 0, states == 1], axis=1).astype(o.dtype)

@@ -114,16 +114,10 @@ class SpatialEncoder(nn.Module):
             self.state_head = Dense(self.num_components, dtype=self.dtype)
 
     def __call__(self, images: jax.Array, train: bool = False) -> dict[str, jax.Array]:
-        """Encodes a batch of images.
+        """Images (B, H, W, 3), normalised → float32 arrays by name.
 
-        Args:
-            images: (B, H, W, 3), normalised.
-            train: BatchNorm uses the batch and updates the running statistics ("batch_stats" has to
-                be mutable), and dropout is active (rng "dropout" if the rate is not 0).
-
-        Returns:
-            float32 arrays: "embedding" (B, hidden) and "projection" (B, projection), both of length
-            1, and with `num_components` "state_logits" (B, K).
+        "embedding" (B, hidden) and "projection" (B, projection), both of length 1, and with
+        `num_components` "state_logits" (B, K). `train` is that of BatchNorm.
         """
         hidden = self.first_head(self.encoder(images, train), train)
         second = self.second_head(hidden, train)

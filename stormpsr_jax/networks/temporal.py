@@ -67,13 +67,8 @@ class TemporalTransformer(nn.Module):
         K that the component changed within the clip; of three outputs also K that it is installed
         at the clip's last frame, and K that it sits right there if it is.
 
-        Args:
-            embeddings: (B, T, D). A clip shorter than `num_frames` uses the first rows of the
-                position embedding.
-            train: whether dropout is active; needs a "dropout" rng.
-
-        Raises:
-            ValueError: more than `num_frames` frames.
+        A clip (B, T, D) shorter than `num_frames` uses the first rows of the position embedding; a
+        longer one is a ValueError. With `train`, dropout needs a "dropout" rng.
         """
         B, T, D = embeddings.shape
         if T > self.num_frames:

@@ -169,11 +169,6 @@ class ViT(nn.Module):
         super().__post_init__()
 
     @property
-    def divisor(self) -> int:
-        """Pixels that both sides of a picture have to be a multiple of."""
-        return self.patch_size
-
-    @property
     def layers(self) -> list[str]:
         """Names of the parameters of the blocks and of the last norm."""
         return [*(f"block_{i}" for i in range(self.depth)), "norm"]

@@ -127,6 +127,7 @@ def _named() -> dict[str, dict[str, Any]]:
 
 
 NAMED = _named()
+_LEARNED = {"positions": "learned"}  # where a name has no other ones
 
 
 def configured(fields: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -167,36 +168,20 @@ def fields_of(
         "registers": params["registers"].shape[1] if "registers" in params else 0,
         "pre_norm": "norm_pre" in params,
     }
-    found["num_heads"] = num_heads or _heads(found)
-    if not found["num_heads"] or width % found["num_heads"]:
-        raise ValueError(
-            f"--heads={found['num_heads']} does not divide the width {width}; give --heads"
-        )
-    return found | {"norm_eps": _norm_eps(found, library)}
-
-
-def _heads(found: Mapping[str, Any]) -> int:
-    """Heads of the published model of a width, depth and kind of positions; else width / 64."""
-    same = ("width", "depth", "positions")
-    for known in NAMED.values():
-        if all({"positions": "learned", **known}[name] == found[name] for name in same):
-            return known["num_heads"]
-    return found["width"] // 64
-
-
-def _norm_eps(found: Mapping[str, Any], library: str | None) -> float:
-    """Epsilon of the norms, which no array tells."""
+    same = {name: found[name] for name in ("width", "depth", "positions")}
+    alike = (n["num_heads"] for n in NAMED.values() if same.items() <= (_LEARNED | n).items())
+    heads = found["num_heads"] = num_heads or next(alike, width // 64)
+    if not heads or width % heads:
+        raise ValueError(f"--heads={heads} does not divide the width {width}; give --heads")
+    # No array tells the epsilon of the norms.
     if found["positions"] == "rotary" or found["pre_norm"]:
-        return 1e-5
-    return 1e-12 if library == "transformers" and not found["layer_scale"] else 1e-6
+        return found | {"norm_eps": 1e-5}
+    plain = library == "transformers" and not found["layer_scale"]
+    return found | {"norm_eps": 1e-12 if plain else 1e-6}
 
 
 def fitted(
-    params: Mapping,
-    wanted: Mapping,
-    size: tuple[int, int] | None,
-    library: str | None,
-    name: str,
+    params: Mapping, wanted: Mapping, size: tuple[int, int] | None, library: str | None, name: str
 ) -> Mapping:
     """The parameters with learned positions for pictures of another size; see `Family`."""
     if "pos_embed" not in params:

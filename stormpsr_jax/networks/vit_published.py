@@ -58,10 +58,8 @@ def to_timm(
     """(state dict in the names of timm's `vit_*`, library) of a ViT of either library.
 
     Of positions, the first row is always [CLS]'s. Names that no rule knows are kept, for
-    `weights.torch_layout` to list. `path` is for messages.
-
-    Raises:
-        ValueError: two names mean the same, or shapes of parts do not fit each other.
+    `weights.torch_layout` to list. `path` is for messages. ValueError: two names mean the same, or
+    shapes of parts do not fit each other.
     """
     library = TIMM
     if any(name.endswith("embeddings.cls_token") for name in state):
@@ -119,18 +117,18 @@ def _place_class(state: dict[str, np.ndarray]) -> None:
     if positions is None or registers is None or positions.ndim != 3 or registers.ndim != 3:
         return
     rows, R = positions.shape[1], registers.shape[1]
-    if _is_square(rows - 1):
+
+    def are_patches(n: int) -> bool:
+        return n > 0 and math.isqrt(n) ** 2 == n
+
+    if are_patches(rows - 1):
         return
-    if _is_square(rows):
+    if are_patches(rows):
         zero = np.zeros_like(positions[:, :1])
         state["pos_embed"] = np.concatenate([zero, positions], axis=1)
-    elif _is_square(rows - 1 - R) and positions.shape[2] == registers.shape[2]:
+    elif are_patches(rows - 1 - R) and positions.shape[2] == registers.shape[2]:
         state["reg_token"] = registers + positions[:, 1 : 1 + R]
         state["pos_embed"] = np.concatenate([positions[:, :1], positions[:, 1 + R :]], axis=1)
-
-
-def _is_square(n: int) -> bool:
-    return n > 0 and math.isqrt(n) ** 2 == n
 
 
 def from_timm(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -164,10 +162,8 @@ def resize_position_embedding(
 
     The kernel is Keys's with a = -0.5, widened where the grid shrinks (`antialias`), as in Pillow
     and in PyTorch with antialias=True, which timm uses. PyTorch without it, which transformers uses
-    for most models, has a = -0.75 and repeats the border. The row of [CLS] is kept.
-
-    Raises:
-        ValueError: patches that make no square, with the `name` of what has them.
+    for most models, has a = -0.75 and repeats the border. The row of [CLS] is kept. ValueError of
+    patches that make no square, with the `name` of what has them.
     """
     side, _ = square(pos_embed.shape[1] - 1, name)
     D = pos_embed.shape[-1]

@@ -3,11 +3,11 @@
 import argparse
 import ast
 import functools
-import importlib.util
 import json
 import math
 import os
 import re
+import runpy
 import sys
 import traceback
 import typing
@@ -213,12 +213,7 @@ def _read(argument: str) -> ConfigDict:
     """Loads the config that a value of --config means; ValueError says where it fails."""
     path, *words = resolve(argument).split(":", 1)
     try:
-        spec = importlib.util.spec_from_file_location("config", os.path.abspath(path))
-        assert spec is not None  # as the name ends in .py
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        config = module.get_config(*words)
+        config = runpy.run_path(os.path.abspath(path))["get_config"](*words)
     except Exception as error:
         raise ValueError(_inside(path, error, bool(words))) from error
     if not isinstance(config, ConfigDict):

@@ -232,7 +232,16 @@ class Reads:
     def checksums(self, data: Data) -> dict[str, Any]:
         """{what: checksum} of what is read; of the data "WHAT of split NAME"."""
         if not self.splits:
-            return {part: _of_procedure(data.procedure, part) for part in self.parts}
+            content = data.procedure.to_json()
+            variants = content["variants"].items()
+            known: dict[str, Any] = {
+                "whole": content,
+                "states": content["states"],
+                "initial states": {name: v["initial_state"] for name, v in variants},
+                # By which a recording has a variant, and so what it begins with.
+                "variants of recordings": {name: v["recordings"] for name, v in variants},
+            }
+            return {part: results.of_json(known[part]) for part in self.parts}
         found: dict[str, Any] = {}
         for split in self.splits:
             for part in self.parts:
@@ -268,18 +277,6 @@ def _of_part(source: ClipSource, part: str) -> Any:
                     digest.update(np.ascontiguousarray(getattr(r, array)).tobytes())
             bar.update()
     return digest.hexdigest()
-
-
-def _of_procedure(procedure: Procedure, part: str) -> str:
-    content = procedure.to_json()
-    known: dict[str, Any] = {
-        "whole": content,
-        "states": content["states"],
-        "initial states": {name: v["initial_state"] for name, v in content["variants"].items()},
-        # By which a recording has a variant, and so what it begins with.
-        "variants of recordings": {n: v["recordings"] for n, v in content["variants"].items()},
-    }
-    return results.of_json(known[part])
 
 
 # --- Real recordings beside rendered ones ---------------------------------------------------------

@@ -39,9 +39,7 @@ class Embedding(Stage):
     def make(self, run: Run) -> dict[str, Any]:
         """Encodes; recordings are shared out over the hosts, and a finished one is kept.
 
-        Raises:
-            ValueError: a file of embed.files cannot be taken.
-            MemoryError, OSError: no memory for the batch, a full disk; the message says what to do.
+        ValueError: a file of embed.files cannot be taken. MemoryError, OSError: of `explained`.
         """
         if self.pretrain is None:
             return self._take(run)

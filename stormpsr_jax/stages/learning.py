@@ -52,23 +52,11 @@ def fresh(module: nn.Module, key: jax.Array, shape: tuple[int, ...]) -> Params:
 
 
 def augmented(
-    section: sections.Augment,
-    key: jax.Array,
-    images: jax.Array,
-    occluders: float | jax.Array = 0.0,
+    section: sections.Augment, key: jax.Array, images: jax.Array, occluders: float | jax.Array = 0.0
 ) -> jax.Array:
     """Augments uint8 pictures (B, H, W, 3) or clips (B, T, H, W, 3) as the config says."""
-    return augment.augment(
-        key,
-        images,
-        brightness=BRIGHTNESS,
-        contrast=CONTRAST,
-        saturation=section.saturation,
-        blur_sigma=section.blur_sigma,
-        shift=section.shift,
-        light=section.light,
-        occluders=occluders,
-    )
+    fields = msgspec.structs.asdict(section) | {"occluders": occluders}
+    return augment.augment(key, images, brightness=BRIGHTNESS, contrast=CONTRAST, **fields)
 
 
 # --- Checks ---------------------------------------------------------------------------------------

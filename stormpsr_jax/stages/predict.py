@@ -80,11 +80,7 @@ class Prediction(Stage):
         return found
 
     def make(self, run: Run) -> dict[str, Any]:
-        """Predicts; finished recordings are kept.
-
-        Raises:
-            MemoryError, OSError: no memory for the batch, a full disk; the message says what to do.
-        """
+        """Predicts; finished recordings are kept. MemoryError, OSError: of `explained`."""
         splits, trained = self.predict.splits, self.networks(run)
         pictures = run.data.pictures(run.data.source(splits[0]), "detector" in trained)
         made = functions(trained, pictures, MAX_DETECTIONS, run.batch)

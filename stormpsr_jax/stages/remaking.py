@@ -99,8 +99,13 @@ def check(run: Run, stages: Sequence[Stage], remake: bool) -> None:
             wrong += _leaks(run, stage)
         if record is None or stage not in (*stages, *before):
             continue
-        if stage in before:
-            wrong += _unusable(run, stage, record)
+        if stage in before and (
+            why := changes(run, stage, record) or results.damage(run.workdir, record)
+        ):
+            wrong.append(
+                f"the result of stage {stage.name!r} in {run.workdir} cannot be used as it is "
+                f"({_first(why)}); add {stage.name!r} to --config.stages, or undo the change"
+            )
         makes = stage in again or (remake and stage in stages and not _is_users(run, stage))
         if not makes and _is_of_other_code(record):
             kept.append(stage.name)
@@ -119,17 +124,6 @@ def _is_of_other_code(record: Record) -> bool:
 def _is_users(run: Run, stage: Stage) -> bool:
     """Whether its results are in a folder that no run removes."""
     return isinstance(stage, Rendering) and bool(run.data.config.dir)
-
-
-def _unusable(run: Run, stage: Stage, record: Record) -> list[str]:
-    """Says why the result of a stage that is left out cannot be used as it is."""
-    which = f"the result of stage {stage.name!r} in {run.workdir}"
-    add = f"add {stage.name!r} to --config.stages"
-    if why := changes(run, stage, record):
-        return [f"{which} was made from something else ({_first(why)}); {add}, or undo the change"]
-    if why := results.damage(run.workdir, record):
-        return [f"{which} cannot be used ({_first(why)}); {add}, which makes it again"]
-    return []
 
 
 def _ask(run: Run, again: Mapping[Stage, Sequence[str]]) -> None:
@@ -187,9 +181,8 @@ def _first(reasons: Sequence[str]) -> str:
 def prepare(run: Run, stage: Stage, remake: bool) -> bool:
     """Clears what is not to be kept of a stage; returns whether all of it is.
 
-    Raises:
-        ValueError: weights that depend on a change, without `remake`, or that would start from what
-            has seen recordings that it must not have seen.
+    ValueError: weights that depend on a change, without `remake`, or that would start from what has
+    seen recordings that it must not have seen.
     """
     folder = run.workdir / stage.name
     raise_all(_leaks(run, stage))
@@ -221,7 +214,8 @@ def finish(run: Run, stage: Stage, facts: Mapping[str, Any]) -> None:
     folder = run.workdir / stage.name
     record = results.read(folder)
     assert record is not None  # `prepare` wrote it
-    record.results = results.checksums(run.workdir, stage.paths(run.workdir))
+    paths = {path for pattern in stage.results for path in run.workdir.glob(pattern)}
+    record.results = results.checksums(run.workdir, sorted(paths))
     record.facts = dict(facts)
     if record.trained and "best_step" in facts:
         record.trained[-1].steps = facts["best_step"]

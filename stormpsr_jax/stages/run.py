@@ -41,8 +41,8 @@ def run(
         on_start: called once no mistake was found, before anything is computed.
 
     Raises:
-        ValueError: all mistakes that can be found before anything is computed; a change after which
-            weights would be trained again, without `remake`; whatever a stage says about its input.
+        ValueError: all mistakes that can be found before anything is computed; whatever `remaking`
+            or a stage says about its input.
         SystemExit: after SIGTERM or Ctrl-C; see `interruption`.
     """
     memory.keep_freed()

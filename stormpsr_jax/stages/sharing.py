@@ -15,7 +15,7 @@ from stormpsr_jax.stages.stage import Run, Stage
 def _place(run: Run, stage: Stage, shared: Path) -> Path | None:
     """Where its results are shared; None: they are not in a folder of their own."""
     outside = isinstance(stage, Rendering) and run.data.config.dir
-    if outside or not stage.stands_alone:
+    if outside or not all(pattern.startswith(f"{stage.name}/") for pattern in stage.results):
         return None
     return shared / f"{stage.name}-{results.of_json(stage.made_from(run))[:16]}"
 

@@ -113,16 +113,6 @@ class Stage:
         """What else it is made from, {what: checksum}."""
         return {}
 
-    @property
-    def own_code(self) -> dict[str, str]:
-        """{field: MODULE:NAME} of a user's own code, whose file it is made from too."""
-        found = {}
-        for section, value in vars(self).items():
-            for name, hint in _hints(type(value)).items() if isinstance(value, Section) else ():
-                if names(hint) and OWN.fullmatch(text := getattr(value, name)):
-                    found[f"--config.{section}.{name}"] = text
-        return found
-
     def check(self, run: Run) -> Iterable[str]:
         """Says what would cost hours, or give a wrong result unnoticed.
 
@@ -165,23 +155,20 @@ class Stage:
         found: dict[str, Any] = {"config": config, "stages": before}
         if not run.data.is_there:
             return found
-        files = self.files(run) | user_code.checksums(self.own_code)
-        reads = self.reads(run)
+        own_code = {  # by field
+            f"--config.{section}.{name}": text
+            for section, value in vars(self).items()
+            if isinstance(value, Section)
+            for name, hint in _hints(type(value)).items()
+            if names(hint) and OWN.fullmatch(text := getattr(value, name))
+        }
+        files, reads = self.files(run) | user_code.checksums(own_code), self.reads(run)
         config |= normalisation(run.data.config, reads)
         procedure: dict[str, Any] = {"number of components": run.procedure.num_components}
         data: dict[str, Any] = {}
         for read in reads:
             (data if read.splits else procedure).update(read.checksums(run.data))
         return found | {"data": data, "files": files, "procedure": procedure}
-
-    def paths(self, workdir: Path) -> list[Path]:
-        """Its results, files in WORKDIR."""
-        return sorted({path for pattern in self.results for path in workdir.glob(pattern)})
-
-    @property
-    def stands_alone(self) -> bool:
-        """Whether all that it makes lies in WORKDIR/NAME."""
-        return all(pattern.startswith(f"{self.name}/") for pattern in self.results)
 
     @property
     def folders(self) -> tuple[str, ...]:
@@ -253,7 +240,6 @@ class Training(Stage):
             rng=run.key(f"{self.name}/steps"),
             log_every=run.log_every,
             checkpoint_every=run.checkpoint_every,
-            dtype=run.dtype,
             profile_steps=run.profile_steps,
         )
 

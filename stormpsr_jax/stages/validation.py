@@ -6,7 +6,7 @@ its devices. What they find is put together before it is judged, so all come to 
 
 import contextlib
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -14,8 +14,7 @@ import numpy as np
 
 from stormpsr_jax.data import sampling
 from stormpsr_jax.data.annotation import EMPTY
-from stormpsr_jax.data.clips import ClipSource
-from stormpsr_jax.data.read_ahead import in_order
+from stormpsr_jax.data.clips import ClipSource, in_order
 from stormpsr_jax.psr.detection_scores import TrueBoxes, average_precisions
 from stormpsr_jax.recordings.predictions import Detections
 from stormpsr_jax.recordings.procedure import Procedure
@@ -43,14 +42,8 @@ def key_frame_precision(
 ) -> float:
     """Share of key frames whose nearest one of another recording shows the same state.
 
-    Args:
-        encoder: uint8 pictures (B, H, W, 3) → embeddings (B, D) of length 1.
-        procedure: says which states are catalogued.
-        window: frames after a completion that carry its state.
-        initial: whether the first frames of a recording are key frames of the state it begins in.
-
-    Raises:
-        ValueError: the split has no key frame.
+    `encoder`: uint8 pictures (B, H, W, 3) → embeddings (B, D) of length 1; the others are of
+    `sampling.key_frames`. ValueError: the split has no key frame.
     """
     found = key_frame_rows(source, procedure, window, initial)
     found = found[:: -(-len(found) // KEY_FRAMES)]
@@ -100,9 +93,7 @@ def clip_scores(
 
     Args:
         logits: embeddings (B, T, D) → (B, K).
-        embeddings: {recording: (N, D)}.
-        states: {recording: (N, K)}.
-        window: in rows.
+        embeddings, states: {recording: (N, D)}, {recording: (N, K)}.
 
     Returns:
         f1: over all components of all clips, a component above probability ½ counts as changed;
@@ -150,12 +141,7 @@ def mean_average_precision(detector: Batched, source: ClipSource) -> float:
 
 def boxed_rows(source: ClipSource) -> list[tuple[str, int]]:
     """(recording, row) of the frames of a split that have a box; ValueError if none has."""
-    found = [
-        (name, row)
-        for name, recording in source.recordings.items()
-        for row in np.flatnonzero(recording.classes > 0).tolist()
-    ]
-    if not found:
+    if not (found := _rows(source, lambda classes: classes > 0)):
         raise ValueError(
             f"split {source.split!r} has no box of a catalogued or error state, which the detector "
             "needs; drop 'detector' from stages, or label boxes (docs/own-product.md)"
@@ -168,12 +154,7 @@ def false_alarms(detector: Batched, source: ClipSource) -> dict[str, float]:
 
     Nothing if no frame is annotated as empty.
     """
-    found = [
-        (name, row)
-        for name, recording in source.recordings.items()
-        for row in np.flatnonzero(recording.classes == EMPTY).tolist()
-    ]
-    if not found:
+    if not (found := _rows(source, lambda classes: classes == EMPTY)):
         return {}
     seen = found[:: -(-len(found) // EMPTY_FRAMES)]
     confidences = _of_pictures(detector, source, seen)[2]
@@ -182,10 +163,17 @@ def false_alarms(detector: Batched, source: ClipSource) -> dict[str, float]:
 
 def embeddings(encoder: Batched, source: ClipSource) -> dict[str, np.ndarray]:
     """{recording: (N, D)} of all frames of a split."""
-    frames = [(name, row) for name, r in source.recordings.items() for row in range(r.num_frames)]
-    whole = _of_pictures(encoder, source, frames)
+    whole = _of_pictures(encoder, source, _rows(source, np.ones_like))
     ends = np.cumsum([r.num_frames for r in source.recordings.values()])
     return dict(zip(source.recordings, np.split(whole, ends[:-1]), strict=True))
+
+
+def _rows(source: ClipSource, of: Callable[[np.ndarray], np.ndarray]) -> list[tuple[str, int]]:
+    return [
+        (name, row)
+        for name, recording in source.recordings.items()
+        for row in np.flatnonzero(of(recording.classes)).tolist()
+    ]
 
 
 def _of_pictures(function: Batched, source: ClipSource, frames: list[tuple[str, int]]) -> Any:

@@ -6,12 +6,10 @@ STAGE_DIR/best.safetensors    parameters and batch statistics of the best evalua
 
 import errno
 import functools
-import itertools
 import logging
 import os
 import sys
 import time
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -67,72 +65,45 @@ class Checkpoints:
         return None if step is None else self.directory / str(step)
 
     def restore(self, abstract_state: Any) -> tuple[int, Any, dict] | None:
-        """Restores (step, state, values) of the newest readable checkpoint; None if there is none.
-
-        A damaged checkpoint is named in a warning, moved aside (`STEP.damaged`), and the one before
-        it is used; so is one whose best weights are damaged or gone.
+        """Restores (step, state, values) of the newest checkpoint; None if there is none.
 
         Args:
             abstract_state: tree of jax.ShapeDtypeStruct with the shardings wanted now, which may
                 differ from those it was saved with.
 
         Raises:
-            ValueError: a sound one holds other arrays (another architecture or optimiser).
+            ValueError: it is damaged, its best weights are, or it holds other arrays (of another
+                architecture or optimiser).
         """
-        for step in sorted(map(int, self._manager.all_steps()), reverse=True):
-            error = None
-            try:
-                state, values = self._read(step, abstract_state)
-            except Exception as any_error:  # a damaged file surfaces as almost any type
-                if isinstance(any_error, _MismatchError) or _is_of_the_machine(any_error):
-                    raise
-                error = any_error
-            # Each process reads its own part, and all must come to the same step.
-            if not hosts.where(error is not None):
+        if (step := self._manager.latest_step()) is None:
+            return None
+        folder, wanted = self.directory / str(step), _shapes(abstract_state)
+        try:
+            saved = _shapes(self._manager.item_metadata(step)["state"].tree)
+            if saved == wanted:
+                # The manager's own restore waits for the other processes, also where one fails.
+                args = ocp.args.StandardRestore(abstract_state)
+                state = ocp.StandardCheckpointHandler().restore(folder / "state", args=args)
+                values = ocp.JsonCheckpointHandler().restore(folder / "values")
+                if values.get("best_step") is not None:
+                    load_best(folder.parents[1])
                 return step, state, values
-            self._set_aside(step, error or ValueError("another process cannot read it"))
-        return None
-
-    def _read(self, step: int, abstract_state: Any) -> tuple[Any, dict]:
-        """Reads this process's part of a checkpoint."""
-        folder = self.directory / str(step)
-        saved = _shapes(self._manager.item_metadata(step)["state"].tree)
-        wanted = _shapes(abstract_state)
+        except Exception as error:  # a damaged file surfaces as almost any type
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+            raise ValueError(
+                f"checkpoint {folder} cannot be read ({reason}); if it is damaged, remove it and "
+                "run the same command again, which goes on from the one before"
+            ) from error
         differing = [
             f"{name}: {saved.get(name, 'absent')} saved, {wanted.get(name, 'absent')} wanted"
             for name in sorted(saved.keys() | wanted.keys())
             if saved.get(name) != wanted.get(name)
         ]
-        if differing:
-            raise _MismatchError(
-                f"checkpoint {folder} is of another model or optimiser "
-                f"({len(differing)} arrays differ: {'; '.join(differing[:4])}); use another "
-                "--workdir, or the config that this one was started with"
-            )
-        # The manager's own restore waits for the other processes, also where one has failed.
-        args = ocp.args.StandardRestore(abstract_state)
-        state = ocp.StandardCheckpointHandler().restore(folder / "state", args=args)
-        values = ocp.JsonCheckpointHandler().restore(folder / "values")
-        if values.get("best_step") is not None:
-            wanted = _shapes((abstract_state.params, abstract_state.batch_stats))
-            if _shapes(load_best(folder.parents[1])) != wanted:
-                raise ValueError(f"{folder.parents[1] / BEST} holds weights of another network")
-        return state, values
-
-    def _set_aside(self, step: int, error: Exception) -> None:
-        folder = self.directory / str(step)
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        names = itertools.chain((f"{step}.damaged",), (f"{step}.damaged-{i}" for i in range(2, 99)))
-        aside = next(p for name in names if not os.path.lexists(p := folder.with_name(name)))
-        warnings.warn(
-            f"checkpoint {folder} is damaged ({reason}); moved to {aside.name}, using the one "
-            "before, if there is any",
-            stacklevel=3,
+        raise ValueError(
+            f"checkpoint {folder} is of another model or optimiser ({len(differing)} arrays "
+            f"differ: {'; '.join(differing[:4])}); use another --workdir, or the config that this "
+            "one was started with"
         )
-        if jax.process_index() == 0:
-            os.replace(folder, aside)
-        hosts.wait_for_all(f"checkpoint {step} set aside")
-        self._manager.reload()
 
     def close(self) -> None:
         """Waits for the save in flight and releases the threads."""
@@ -143,19 +114,6 @@ class _Manager(ocp.CheckpointManager):
     def reached_preemption(self, step: int) -> bool:
         """Leaves JAX's count of calls to `interruption.all_stop`: orbax counts steps of a stage."""
         return False
-
-
-class _MismatchError(ValueError):
-    pass
-
-
-def _is_of_the_machine(error: Exception) -> bool:
-    """True if an error says nothing about the checkpoint."""
-    if isinstance(error, MemoryError | PermissionError | jax.errors.JaxRuntimeError):
-        return True
-    if isinstance(error, OSError) and error.errno in (errno.EIO, errno.EMFILE, errno.ENFILE):
-        return True
-    return any(code in str(error) for code in ("RESOURCE_EXHAUSTED", "PERMISSION_DENIED"))
 
 
 @functools.cache

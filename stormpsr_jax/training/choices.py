@@ -62,11 +62,8 @@ def attention(asked: str, dtype: Any, device: jax.Device) -> str:
 def remat(asked: str, backbone: nn.Module, image_size: tuple[int, int], pictures: float) -> str:
     """What of a backbone's activations is computed again in the backward pass, a key of REMAT.
 
-    Args:
-        asked: that, or "auto": the first of REMAT with which a step fits into the devices' memory,
-            or the last. On a CPU nothing, as XLA for CPU undoes it.
-        image_size: (H, W) in pixels.
-        pictures: that a device encodes at once.
+    That which is asked for, or of "auto" the first with which a step, of so many pictures a device,
+    fits into its memory, or the last. On a CPU nothing, as XLA for CPU undoes it.
     """
     if asked != AUTO:
         return asked

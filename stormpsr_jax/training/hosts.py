@@ -23,7 +23,6 @@ from stormpsr_jax.base.errors import one_line, tell
 
 # Of a device: twice what decodes for the fastest stage on an H100, by docs/scale.md.
 LOADERS = 4
-PACKAGE = Path(__file__).parents[1]
 _MAX_TEXT = 2**16  # bytes of a config
 # What errors of JAX say of which another process is the cause.
 _LOST = (
@@ -117,7 +116,7 @@ def check_agreement(config: dict[str, Any]) -> None:
     """
     if jax.process_count() == 1:
         return
-    code = f"{jax.__version__} {installed.code_digest(PACKAGE)}"
+    code = f"{jax.__version__} {installed.code()}"
     mine = json.dumps(config | {"code": code}, sort_keys=True).encode()
     if len(mine) > _MAX_TEXT:
         raise ValueError(f"the config has {len(mine)} bytes, more than {_MAX_TEXT}")

@@ -92,8 +92,8 @@ def fit(
         examples: at least as many as folds; they may be of several products.
         fps: their frames per second.
         start: weights to start from and to be drawn to; the fitted ones are the mean of the folds'.
-            None starts from random ones, drawn to 0. Folds may find different ways from there, so
-            their mean means nothing: the fitted ones are those of one more fit, on all recordings.
+            None starts from random ones, drawn to 0. Their mean means nothing: the fitted ones are
+            those of one more fit, on all recordings.
         units: U; `start` has its own.
         steps, learning_rate: of Adam, along a cosine.
         batch: recordings a step sees, all of them in turn; None for all at once.
@@ -103,11 +103,8 @@ def fit(
         progress: called with each number of steps that were done, of `num_steps` together.
 
     Raises:
-        ValueError: fewer recordings than folds.
         MemoryError: the recordings are too long together.
     """
-    if len(examples) < FOLDS:
-        raise ValueError(f"{len(examples)} recordings are fewer than {FOLDS} folds")
     average = start.average if start else AVERAGE
     span = learned_beliefs.span_frames(average, fps)
     fold = np.arange(len(examples)) % FOLDS
@@ -149,7 +146,11 @@ def fit(
             progress(1)
         return params
 
-    workers = _fits_at_a_time(len(sets), math.prod(size) * K)
+    # Inputs, those with noise, their noise, and some 8 U numbers that the gradient keeps.
+    needs = 4 * math.prod(size) * K * (4 * NUM_INPUTS + 64)
+    memory.check_fits(needs, "the fit of the fusion")
+    # A fit keeps one core busy.
+    workers = max(1, min(len(sets), memory.available_bytes() // (2 * needs)))
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
         found = list(pool.map(one, sets))
     kind = start.kind if start else examples[0].scores.kind
@@ -174,14 +175,6 @@ def fit(
 def num_steps(steps: int, start: Weights | None) -> int:
     """Returns the steps of all fits together."""
     return steps * (FOLDS + (start is None))
-
-
-def _fits_at_a_time(fits: int, cells: int) -> int:
-    """How many fits of so many frames of components have room; a fit keeps one core busy."""
-    # Inputs, those with noise, their noise, and some 8 U numbers that the gradient keeps.
-    size = 4 * cells * (4 * NUM_INPUTS + 64)
-    memory.check_fits(size, "the fit of the fusion")
-    return max(1, min(fits, memory.available_bytes() // (2 * size)))
 
 
 def _rows(example: Example, span: int) -> _Data:

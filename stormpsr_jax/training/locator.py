@@ -34,12 +34,7 @@ def size_for(height: int, width: int) -> tuple[int, int]:
 
 
 def train(pictures: np.ndarray, boxes: np.ndarray, seed: int = 0) -> Any:
-    """Returns the parameters of `network`.
-
-    Args:
-        pictures: (N, H, W, 3) uint8.
-        boxes: (N, 4) cx, cy, w, h in 0…1.
-    """
+    """The parameters of `network`, of uint8 (N, H, W, 3) and boxes (N, 4) cx, cy, w, h in 0…1."""
     model = network()
     shape = pictures.shape[1:3]
     keys = jax.random.split(jax.random.key(seed))

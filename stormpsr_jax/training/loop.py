@@ -50,7 +50,6 @@ def train(
     rng: jax.Array,
     log_every: int,
     checkpoint_every: int,
-    dtype: str = "float32",
     profile_steps: tuple[int, int] | None = None,
 ) -> dict[str, Any]:
     """Trains one stage, or continues it where its newest checkpoint is.
@@ -58,15 +57,11 @@ def train(
     The best weights are in WORKDIR/best.safetensors at the end.
 
     Args:
-        workdir: this stage's own folder; its name is the stage's name.
-        definition: what to train.
-        steps: of the stage.
+        workdir: this stage's own folder, which has its name.
         eval_every, log_every, checkpoint_every: steps from one evaluation, log row or checkpoint
             to the next; all come after the last step too. A checkpoint is also made at the first
             log row `checkpoint.SECONDS` after the last.
-        mesh: of `make_mesh`.
         rng: key of the stage; step i uses fold_in(rng, i).
-        dtype: of activations, for the log.
         profile_steps: (a, b) records steps a … b, counted from 1, for TensorBoard's profiler and
             Perfetto, under WORKDIR/profile.
 
@@ -74,10 +69,8 @@ def train(
         "steps", "best_step" and "metrics" of the last evaluation.
 
     Raises:
-        FloatingPointError: the loss or its gradient is NaN or infinite; names the step and the last
-            good checkpoint.
-        MemoryError: no memory for the batch; names the field to lower.
-        OSError: the disk, or this user's quota of it, is full.
+        FloatingPointError: the loss or its gradient is NaN or infinite.
+        MemoryError, OSError: as of `explained`.
         SystemExit: after SIGTERM or Ctrl-C, once everything is saved, with the status of
             `interruption`. Several processes stop together at a step they agree on.
     """
@@ -91,20 +84,15 @@ def train(
         closing(Checkpoints(workdir)) as checkpoints,
         ExitStack() as parts,
     ):
-        begun = time.monotonic()
         step, state, sums, found, jitted = _begin(definition, mesh, rng, checkpoints)
         feed = Feed(definition, parts.enter_context(closing(definition.data(step))), mesh)
-        pace = Pace(step, mesh, dtype, definition.unit)
+        pace = Pace(step, definition.unit)
         writer = parts.enter_context(closing(MetricWriter(workdir, step)))
         losses, best = Losses(name, checkpoints), Best(workdir, definition.best, writer, found)
         if evaluate and definition.evaluate_start and step == 0:
             with pace.spent("apart"):
                 best.judge(evaluate, step, state)
         first, last = profile_steps or (0, 0)
-        if first > steps:
-            print(f"{name}: no profile, it has only {steps} steps", flush=True)
-        elif 0 < first <= step:
-            print(f"{name}: no profile, it goes on after step {step}", flush=True)
         bar = Bar(total=steps, initial=step, desc=name, unit="step", disable=not shows)
         parts.enter_context(closing(bar))
         profile = parts.enter_context(ExitStack())
@@ -116,7 +104,8 @@ def train(
         while step < steps:
             if step + 1 == first:
                 losses.look()  # waits, so that no earlier step is in the trace
-                profile.enter_context(_profiled(workdir))
+                profile.callback(print, f"{name}: profile in {workdir / 'profile'}", flush=True)
+                profile.enter_context(jax.profiler.trace(workdir / "profile"))
             # The next step after which something is done: no dispatch goes on beyond it.
             ends = [steps, *(n for n in (first - 1, last) if n > step)]
             end = min(*ends, *(step - step % n + n for n in every))
@@ -168,9 +157,6 @@ def train(
         if best.found["best_step"] is None:
             best.keep(step, state)
         checkpoints.latest()  # waits until the last one is on disk
-        if best.seconds and shows:
-            share = best.seconds / (time.monotonic() - begun)
-            print(f"{name}: evaluations took {share:.0%} of the time", flush=True)
     return {"steps": step, "best_step": best.found["best_step"], "metrics": best.found["metrics"]}
 
 
@@ -262,11 +248,7 @@ class Losses:
         self._pending.append((before, count, losses))
 
     def look(self, in_flight: int = 0) -> None:
-        """Looks at all but those of the last `in_flight` dispatches.
-
-        Raises:
-            FloatingPointError: one of them is NaN or infinite.
-        """
+        """Looks at all but those of the last `in_flight` dispatches; FloatingPointError of NaN."""
         while len(self._pending) > in_flight:
             before, count, losses = self._pending.popleft()
             found = np.ravel(losses)[:count]
@@ -287,13 +269,12 @@ class Best:
 
     Attributes:
         found: best_step, best_value, and metrics of the last evaluation; checkpoints have it.
-        seconds: that evaluations took.
     """
 
     def __init__(self, workdir: Path, metric: str, writer: MetricWriter, found: dict[str, Any]):
         """Goes on from `found`; `metric`: that is maximised, "" keeps the last weights."""
         self._workdir, self._metric, self._writer = workdir, metric, writer
-        self.found, self.seconds = found, 0.0
+        self.found = found
 
     def judge(
         self, evaluate: Callable[[Params, Params], dict[str, float]], step: int, state: TrainState
@@ -306,7 +287,6 @@ class Best:
         weights = hosts.on_every_host((state.params, state.batch_stats))
         metrics = {name: float(value) for name, value in evaluate(*weights).items()}
         seconds = time.monotonic() - begun
-        self.seconds += seconds
         row = {f"val/{name}": value for name, value in metrics.items()}
         self._writer.write(step, row, {"evaluation_seconds": seconds})
         self.found = self.found | {"metrics": metrics}
@@ -323,15 +303,8 @@ class Best:
 
 
 @contextmanager
-def _profiled(workdir: Path) -> Iterator[None]:
-    with jax.profiler.trace(workdir / "profile"):
-        yield
-    print(f"{workdir.name}: profile in {workdir / 'profile'}", flush=True)
-
-
-@contextmanager
 def explained(workdir: Path, batch_field: str) -> Iterator[None]:
-    """Turns the two failures of a machine that is too small into errors that say what to do.
+    """Turns a lack of memory, or of room on the disk, into errors that say what to do.
 
     `batch_field`: the field of the config that sets how many rows a batch has.
     """

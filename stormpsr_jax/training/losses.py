@@ -47,13 +47,8 @@ def supcon(z: jax.Array, labels: jax.Array, temperature: float = 0.07) -> jax.Ar
       negative for every anchor, an anchor of nothing, and not counted in the mean, so that adding
       such images does not shrink the loss and gradient of the others.
 
-    Args:
-        z: (N, D), rows of length 1 (not checked).
-        labels: (N,) integers.
-        temperature: 0.07 in the paper.
-
-    Returns:
-        The loss, a float32 scalar; 0 if there is no label >= 0.
+    `z` (N, D) has rows of length 1 (not checked), `labels` (N,) are integers; the temperature is
+    the paper's. Returns a float32 scalar, 0 if there is no label >= 0.
     """
     z = z.astype(jnp.float32)
     # Divided by 0.07, an error of 1e-3 (TF32, or bfloat16 passes on a TPU) would be visible.
@@ -71,12 +66,7 @@ def supcon(z: jax.Array, labels: jax.Array, temperature: float = 0.07) -> jax.Ar
 def multilabel_bce(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """Binary cross-entropy of each clip, averaged over its K components, without class weights.
 
-    Args:
-        logits: (B, K).
-        labels: (B, K), 0 or 1.
-
-    Returns:
-        (B,) float32; its mean is the training loss.
+    Logits (B, K), labels (B, K), 0 or 1 → (B,) float32, whose mean is the training loss.
     """
     x, y = logits.astype(jnp.float32), labels.astype(jnp.float32)
     # -y log p - (1 - y) log(1 - p), simplified so that no logit overflows.

@@ -9,13 +9,11 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import jax
-from jax.sharding import Mesh
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
 
 from stormpsr_jax.base import files
-from stormpsr_jax.base.devices import peak_flops
 
 
 class MetricWriter:
@@ -118,9 +116,8 @@ class Pace:
         rows: of a global batch.
     """
 
-    def __init__(self, step: int, mesh: Mesh, dtype: str, unit: str):
+    def __init__(self, step: int, unit: str):
         """Begins at a step; `unit`: what a row of a batch is, "pictures" or "clips"."""
-        self._peak = (peak_flops(mesh.devices.flat[0].device_kind, dtype) or 0) * mesh.size
         self._unit, self.operations, self.rows = unit, 0.0, 0
         self._begin(step)
 
@@ -139,8 +136,7 @@ class Pace:
         """Returns the figures since the last lap, for the log row of `step`.
 
         steps_per_second; pictures_per_second or clips_per_second; data_wait_share, of the time;
-        flops_per_second, of all devices; and peak_share, what part that is of what they can compute
-        at most, where this is known.
+        flops_per_second, of all devices.
         """
         seconds = time.monotonic() - self._since - self._spent["apart"]
         rate = (step - self._step) / seconds
@@ -150,7 +146,5 @@ class Pace:
             "data_wait_share": self._spent["waiting"] / seconds,
             "flops_per_second": rate * self.operations,
         }
-        if self._peak:
-            found["peak_share"] = found["flops_per_second"] / self._peak
         self._begin(step)
         return found

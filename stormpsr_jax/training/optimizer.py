@@ -79,20 +79,13 @@ def optimisation(config: Any, lr_scale: Mapping[str, float] | None = None) -> di
 
 
 def make_optimizer(
-    config: Optimizer,
-    num_steps: int,
-    params: Any,
-    lr_scale: Mapping[str, float] | None = None,
+    config: Optimizer, num_steps: int, params: Any, lr_scale: Mapping[str, float] | None = None
 ) -> optax.GradientTransformation:
     """Returns clipping, momentum or Adam, weight decay and the schedule as one transformation.
 
-    Args:
-        config: Weight decay is decoupled for adamw and L2 for sgd, and acts on kernels alone.
-            clip_norm bounds the global norm of the gradient; 0 does not clip.
-        num_steps: length of the stage.
-        params: nested dict (or its shapes), for the paths.
-        lr_scale: path prefix -> factor on the learning rate. Factor 0 freezes: no optimiser state,
-            no part in the gradient norm, no weight decay.
+    Weight decay is decoupled for adamw and L2 for sgd, and acts on kernels alone. `params` may be
+    their shapes. `lr_scale` is path prefix -> factor on the learning rate; 0 freezes: no optimiser
+    state, no part in the gradient norm, no weight decay.
     """
     factors, clip = lr_factors(params, lr_scale or {}), config.clip_norm
     decay = optax.add_decayed_weights(config.weight_decay, decay_mask)

@@ -14,9 +14,7 @@ def make_mesh(data: int = -1, fsdp: int = 1) -> Mesh:
     """Returns the mesh with axes ("data", "fsdp"), each of so many devices; -1 is all.
 
     The state has a copy for each of `data`, and large arrays of it are split over `fsdp`.
-
-    Raises:
-        ValueError: the sizes do not fit the devices (mended by --config.mesh.fsdp).
+    ValueError: the sizes do not fit the devices.
     """
     total = jax.device_count()
     fsdp = total if fsdp == -1 else fsdp

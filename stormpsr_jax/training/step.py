@@ -128,9 +128,8 @@ def compiled(
 ) -> tuple[jax.stages.Compiled, float]:
     """Compiles a step; also returns its multiplications and additions, see `metrics.Pace`.
 
-    Raises:
-        MemoryError: what it needs is not there. An accelerator refuses by itself what it has no
-            room for; the system would give a CPU more than there is, and then end the process.
+    MemoryError: what it needs is not there. An accelerator refuses by itself what it has no room
+    for; the system would give a CPU more than there is, and then end the process.
     """
     traced = step.trace(*arguments)
     program = traced.lower().compile()

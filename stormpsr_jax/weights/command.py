@@ -24,7 +24,7 @@ from stormpsr_jax.base.errors import tell
 from stormpsr_jax.networks import backbones
 from stormpsr_jax.psr.cli import OneLineParser
 from stormpsr_jax.weights import torch_files
-from stormpsr_jax.weights.forward import check_shapes, run
+from stormpsr_jax.weights.forward import run
 from stormpsr_jax.weights.parameters import KINDS, load_any, save_params, write_safetensors
 from stormpsr_jax.weights.torch_layout import to_state_dict
 
@@ -39,10 +39,7 @@ def _write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns 0, or 2 after a one-line error."""
-    parser = OneLineParser(
-        prog="python -m stormpsr_jax.weights",
-        description=__doc__,
-    )
+    parser = OneLineParser(prog="python -m stormpsr_jax.weights", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     for name, text in (
         ("import", "foreign checkpoint -> our format (.safetensors)"),
@@ -63,7 +60,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.out.suffix not in endings[args.command]:
             raise ValueError(f"--out={args.out} must end in {' or '.join(endings[args.command])}")
         params, batch_stats, library = load_any(args.checkpoint, args.kind)
-        check_shapes(args.kind, params, batch_stats)
         if args.command == "import":
             origin = {"library": library} if library else {}
             save_params(args.out, params, batch_stats, {"kind": args.kind} | origin)

@@ -5,7 +5,6 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from stormpsr_jax.networks import architectures, backbones, spatial, temporal
@@ -56,16 +55,10 @@ def forward(
 ) -> Callable[[Mapping, Mapping, jax.Array], dict[str, jax.Array]]:
     """The evaluation-mode function (params, batch_stats, x) -> outputs of the model of `params`.
 
-    Args:
-        kind: one of `parameters.KINDS`.
-        heads: of the backbone; None as in `Family.fields_of`.
-        temporal_heads: None is 8.
-        library: of a backbone, that published the parameters.
-
-    Returns:
-        A function of x, normalised: images (N, H, W, 3) -> {"features"} (a backbone) or
-        {"embedding", "projection"} (spatial); embeddings (N, T, D) -> {"logits"} (temporal); clips
-        (N, T, H, W, 3) -> {"logits"} (storm).
+    Of x, normalised: images (N, H, W, 3) -> {"features"} (a backbone) or {"embedding",
+    "projection"} (spatial); embeddings (N, T, D) -> {"logits"} (temporal); clips (N, T, H, W, 3) ->
+    {"logits"} (storm). `kind` is one of `parameters.KINDS`, `library` what published a backbone's
+    parameters; `heads` None is as in `Family.fields_of`, `temporal_heads` None is 8.
     """
     if kind in backbones.BY_KIND:
         backbone = build_backbone(params, heads, library)
@@ -93,24 +86,6 @@ def forward(
     return storm_outputs
 
 
-def check_shapes(kind: str, params: Mapping, batch_stats: Mapping) -> None:
-    """Raises an error of flax that names an array whose shape does not fit the others."""
-    if kind == "temporal":
-        _, rows, D = params["pos_embedding"].shape
-        shape: tuple[int, ...] = (1, rows - 1, D)
-    else:
-        part = params["spatial"] if kind == "storm" else params
-        encoder = part if kind in backbones.BY_KIND else part["encoder"]
-        divisor = build_backbone(encoder, 1).divisor
-        # One row of patches, as many as have a position.
-        columns = encoder["pos_embed"].shape[1] - 1 if "pos_embed" in encoder else 1
-        image = (divisor, divisor * columns, 3)
-        shape = (1, 1, *image) if kind == "storm" else (1, *image)
-    # The number of heads changes no shape.
-    x = jax.ShapeDtypeStruct(shape, jnp.float32)
-    jax.eval_shape(forward(kind, params, 1, 1), params, batch_stats, x)
-
-
 def run(
     kind: str,
     params: Mapping,
@@ -131,15 +106,18 @@ def run(
         form = {3: "(N, T, D)", 4: "(N, H, W, 3)", 5: "(N, T, H, W, 3)"}[axes]
         raise ValueError(f"x has shape {x.shape}; --kind={kind} takes {form}")
     x = np.asarray(x, np.float32)
-    if kind in backbones.BY_KIND:
-        params = _fitted(params, x, library)
-    elif kind == "spatial":
-        params = dict(params) | {"encoder": _fitted(params["encoder"], x)}
-    elif kind == "storm":
-        encoder = params["spatial"]
-        encoder = dict(encoder) | {"encoder": _fitted(encoder["encoder"], x)}
-        params = dict(params) | {"spatial": encoder}
+
+    def fitted(params: Mapping) -> Mapping:
+        if "encoder" in params:
+            return {**params, "encoder": fitted(params["encoder"])}
+        of = backbones.family_of(params)
+        return of.fitted(params, params, x.shape[-3:-1], library, "")
+
+    if kind == "storm":
+        params = {**params, "spatial": fitted(params["spatial"])}
         chunk = max(1, chunk // x.shape[1])
+    elif kind != "temporal":
+        params = fitted(params)
     function = jax.jit(forward(kind, params, heads, temporal_heads, library))
     params, batch_stats = jax.device_put((params, batch_stats))
     # GPUs and TPUs round the factors of a product to fewer digits unless told otherwise.
@@ -149,8 +127,3 @@ def run(
             for i in range(0, len(x), chunk)
         ]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-
-def _fitted(params: Mapping, x: np.ndarray, library: str | None = None) -> Mapping:
-    """Parameters of a backbone for images x (…, H, W, 3)."""
-    return backbones.family_of(params).fitted(params, params, x.shape[-3:-1], library, "")

@@ -62,10 +62,8 @@ def write_safetensors(
     """Writes a `.safetensors` file, whole and with the permissions of any new file.
 
     The same arrays and metadata give the same bytes. (The library's own writer leaves the file
-    unreadable for everybody but its owner, and puts metadata into it in any order.)
-
-    Raises:
-        OSError: it cannot be written; names the file.
+    unreadable for everybody but its owner, and puts metadata into it in any order.) OSError names
+    the file.
     """
     content = safetensors.numpy.save(dict(arrays), metadata=dict(metadata or {}) or None)
     end = 8 + int.from_bytes(content[:8], "little")
@@ -100,28 +98,18 @@ def _trees(
 
 
 def initialise_from(
-    path: str | Path,
-    params: Mapping,
-    batch_stats: Mapping,
-    size: tuple[int, int] | None = None,
+    path: str | Path, params: Mapping, batch_stats: Mapping, size: tuple[int, int] | None = None
 ) -> tuple[dict, dict, int]:
     """Replaces freshly initialised values by those of a file (a config's `init_from`).
 
     Every value in the file must have its place, and every parameter must be in the file, with one
-    exception: a file that holds only a backbone initialises the `encoder` of a SpatialEncoder and
-    leaves its heads as they are.
+    exception: a file that holds only a backbone, of ours or as timm or transformers publish it,
+    initialises the `encoder` of a SpatialEncoder and leaves its heads as they are. `size` is (H, W)
+    of the pictures of `params`, to which a position embedding of another length is resized; None is
+    a square.
 
-    Args:
-        path: a file of `save_params`, or a backbone as timm or transformers publish it.
-        params, batch_stats: freshly initialised ones.
-        size: (H, W) of the pictures of `params`, to which a position embedding of another length is
-            resized; None is a square.
-
-    Returns:
-        (params, batch_stats, number): new dicts, and how many arrays are the file's.
-
-    Raises:
-        ValueError: lists missing and unexpected names, or names a shape, and how backbones differ.
+    Returns (params, batch_stats, number): new dicts, and how many arrays are the file's. ValueError
+    lists missing and unexpected names, or names a shape, and how backbones differ.
     """
     loaded_params, loaded_stats, library = load_any(Path(path))
     landmarks = {family.landmark for family in backbones.FAMILIES}

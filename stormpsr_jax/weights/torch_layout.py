@@ -13,7 +13,7 @@ import numpy as np
 from flax import traverse_util
 
 from stormpsr_jax.networks import backbones, family
-from stormpsr_jax.networks.family import Family, Layer
+from stormpsr_jax.networks.family import Layer
 
 # Where the backbone of each kind is, in the state dict and in our flat names.
 BACKBONE_AT = {f.kind: ("", "params/") for f in backbones.FAMILIES} | {
@@ -112,7 +112,9 @@ def _rows(kind: str, names: Collection[str]) -> Iterator[Layer]:
     if kind in BACKBONE_AT:
         torch, ours = BACKBONE_AT[kind]
         inner = {n.removeprefix(at) for at in (torch, ours) for n in names if n.startswith(at)}
-        for row in _family(kind, inner).rows(inner):
+        tops = {name.split("/")[0] for name in inner}
+        found = backbones.family_published(inner) or backbones.family_of(tops)
+        for row in backbones.BY_KIND.get(kind, found).rows(inner):
             path = f"{ours.removeprefix('params/')}{row.ours}"
             yield Layer(None if row.torch is None else f"{torch}{row.torch}", path, row.layer)
     if kind in ("spatial", "storm"):
@@ -135,25 +137,10 @@ def _rows(kind: str, names: Collection[str]) -> Iterator[Layer]:
         yield from _ours_alone(f"{ours}head_hidden", names)
 
 
-def _family(kind: str, names: Collection[str]) -> Family:
-    """The family of the backbone of a model; `names` are those inside of the backbone."""
-    if kind in backbones.BY_KIND:
-        return backbones.BY_KIND[kind]
-    tops = {name.split("/")[0] for name in names}
-    return backbones.family_published(names) or backbones.family_of(tops)
-
-
 def _ours_alone(path: str, names: Collection[str]) -> Iterator[Layer]:
     """A Dense layer that no state dict has, if the names have any part of it."""
     if any(name.startswith(f"params/{path}/") for name in names):
         yield Layer(None, path, family.DENSE)
-
-
-def _ignored(kind: str, name: str) -> bool:
-    """Names in a state dict that carry nothing we use: a counter, timm's ImageNet classifier."""
-    return name.endswith("num_batches_tracked") or (
-        kind in backbones.BY_KIND and name in ("head.weight", "head.bias")
-    )
 
 
 def check_names(path: str | Path, wanted: Collection[str], given: Collection[str]) -> None:
@@ -192,7 +179,10 @@ def from_state_dict(
 
     ValueError lists every missing and every unexpected name, or names an array with other axes.
     """
-    state = {name: value for name, value in state.items() if not _ignored(kind, name)}
+    # A counter, and timm's ImageNet classifier.
+    unused = {name for name in state if name.endswith("num_batches_tracked")}
+    unused |= {"head.weight", "head.bias"} if kind in backbones.BY_KIND else set()
+    state = {name: value for name, value in state.items() if name not in unused}
     arrays = {torch: (name, leaf) for torch, name, leaf in _arrays(kind, state) if torch}
     check_names(path, arrays, state)
     flat = {}

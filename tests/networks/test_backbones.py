@@ -124,7 +124,6 @@ KEYS, CUT = "layer.0.attention.k_proj.weight", np.zeros((15, 16), np.float32)
 DAMAGED = {
     "a block lacks its gain": ("layer.1.layer_scale1.lambda1", None, "missing: blocks.1.ls1"),
     "no keys": (KEYS, None, "blocks.0.attn.qkv.weight"),
-    "keys too few": (KEYS, CUT, "block_0/attn/qkv"),
     "keys narrow": (KEYS, CUT.T, "parts of blocks.0 do not fit"),
     "twice": ("model.layer.0.norm1.bias", CUT[0], "both mean blocks.0.norm1.bias"),
     "more": ("layer.0.attention.q_norm.weight", CUT[0], "unexpected: blocks.0.attention.q_n"),

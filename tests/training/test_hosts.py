@@ -3,7 +3,6 @@
 import os
 import signal
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -82,42 +81,6 @@ def test_hosts_dead_process_ends_the_others():
     assert "error: process 2 lost the connection to another process, which says why" in third
 
 
-def test_hosts_checkpoint_that_one_process_cannot_read_is_left_by_all(tmp_path):
-    (code0, first), (code1, second) = together("checkpoints", "checkpoints", cwd=tmp_path)
-    assert (code0, code1) == (0, 0), first + second
-    assert "2 is damaged (another process cannot read it); moved to 2.damaged" in first
-    assert "2 is damaged (" in second
-    assert "another process" not in second
-    for text in (first, second):
-        assert "restored [1, 2]" in text.splitlines()
-
-
-def damage_and_restore(mesh) -> list[int]:
-    """Steps restored in ./checkpoints after process 1's part of 2 of 2 was cut, and saved again."""
-    import jax
-
-    from stormpsr_jax.training.checkpoint import Checkpoints
-
-    split = jax.NamedSharding(mesh, jax.P("fsdp"))
-    state = {"w": jax.device_put(np.arange(2**16, dtype=np.float32), split)}
-    checkpoints = Checkpoints(Path())
-    for step in (1, 2):
-        checkpoints.save(step, state, {})
-    checkpoints.close()
-    if jax.process_index() == 1:
-        for path in Path("checkpoints/2/state/ocdbt.process_1/d").iterdir():
-            os.truncate(path, 1000)
-    hosts.wait_for_all("damaged")
-    steps = []
-    abstract = {"w": jax.ShapeDtypeStruct((2**16,), np.float32, sharding=split)}
-    for _ in range(2):
-        checkpoints = Checkpoints(Path())
-        steps.append(checkpoints.restore(abstract)[0])
-        checkpoints.save(2, state, {})
-        checkpoints.close()
-    return steps
-
-
 def run_main(address: str, count: str, index: str) -> None:
     """The command line, on work folders of each process's own."""
     from stormpsr_jax import main as command
@@ -139,7 +102,7 @@ def main(address: str, count: str, index: str, action: str, timeout: str) -> Non
     if action in ("work", "die"):
         hosts.HEARTBEAT_SECONDS = 5
     if action == "other code":
-        hosts.PACKAGE = Path(__file__).parent
+        hosts.installed.code = lambda: "another"
     if action == "own folder":
         run_main(address, count, index)
         return
@@ -163,9 +126,6 @@ def main(address: str, count: str, index: str, action: str, timeout: str) -> Non
             hosts.fail(error, with_traceback=True)
         if action == "die":
             os.kill(os.getpid(), signal.SIGKILL)
-    if action == "checkpoints":
-        print("restored", damage_and_restore(make_mesh(1, 4)), flush=True)
-        return
     value = float(total(x)) / 2
     flag = bool(hosts.of_process_0(index == "0"))
     print(f"{jax.device_count()} devices, flag {flag}, sum {value:.0f}", flush=True)

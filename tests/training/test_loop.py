@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -132,8 +133,10 @@ def test_train_a_dispatch_says_in_which_step_the_loss_was_not_finite(tmp_path, u
         run(tmp_path / "toy", data=acting(poison), steps_per_dispatch=50)
     assert steps_saved(tmp_path / "toy") == [4, 8]
     (tmp_path / "toy" / BEST).write_bytes(b"damaged")
-    with pytest.warns(UserWarning, match="checkpoints/8 is damaged"):
+    with pytest.raises(ValueError, match=r"checkpoints/8 cannot be read .*; .*remove it"):
         run(tmp_path / "toy")
+    shutil.rmtree(tmp_path / "toy" / "checkpoints" / "8")
+    run(tmp_path / "toy")
     assert_same(tmp_path / "toy", undisturbed)
 
 
