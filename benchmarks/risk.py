@@ -9,12 +9,14 @@ of --config, in this world with this seed. Scores the test split of each
 run and, with --further, so many more recordings in its world, rendered here,
 in which each part is installed incorrectly first with the chance --wrong, and corrected with the
 chance --corrected, of which --later come some steps later. All are decoded with the weights of the
-learned fusion that ship, of --kinds. Prints the table of each and of all together: what is seen (no
-bar), and what is right at each bar, of which the accepted share of all is `risk.PRIOR`; what the
-alerts of incorrect installations come to at the default risk, by recording; and the weights of a
-part's evidence that fit these recordings best (`evidence.EVIDENCE`). Tables "as decided" are of the
-weights and the bar that each run has chosen. --record keeps the tables in benchmarks/results;
---plot draws docs/risk.webp from the results that are kept as "risk".
+learned fusion of --kinds: those that ship, or with --fit=DIR those that are fitted to
+the runs' validation recordings first (`tools.fusion_weights`), and kept in DIR. Prints the table of
+each and of all together: what is seen (no bar), and what is right at each bar, of which the
+accepted share of all is `risk.PRIOR`; what the alerts of incorrect installations come to at the
+default risk, by recording; and the weights of a part's evidence that fit these recordings best
+(`evidence.EVIDENCE`). Tables "as decided" are of the weights and the bar that each run has chosen.
+--record keeps the tables in benchmarks/results; --plot draws docs/risk.webp from the results that
+are kept as "risk".
 """
 
 from __future__ import annotations
@@ -46,7 +48,7 @@ from stormpsr_jax.base.progress import Bar
 from stormpsr_jax.psr import metrics, risk, tables, wrong_parts
 from stormpsr_jax.psr.events import reports
 from stormpsr_jax.psr.evidence import Evidence, part_inputs, sigmoid
-from stormpsr_jax.psr.learned_beliefs import Weights, default_weights
+from stormpsr_jax.psr.learned_beliefs import Weights, default_weights, read_weights
 from stormpsr_jax.psr.learned_events import LearnedSettings, removal_logits
 from stormpsr_jax.psr.learned_stream import LEARNED
 from stormpsr_jax.psr.monitor import Monitor
@@ -58,7 +60,7 @@ from stormpsr_jax.recordings.steps import states_to_steps
 from stormpsr_jax.serving import frames
 from stormpsr_jax.serving.model import Model, load_model
 from stormpsr_jax.stages import fuse
-from tools.fusion_weights import read_run
+from tools.fusion_weights import fit_runs, read_run
 
 DEMO = "demo"
 SIZE, NOISE, SEED = 64, 2.5, 9000  # pixels, grey levels, of what is rendered here
@@ -182,14 +184,13 @@ def evidence(procedure: Procedure, recordings: Recordings) -> np.ndarray:
     return weights
 
 
-def rows_of(procedure: Procedure, recordings: Recordings, kind: str) -> list[dict[str, Any]]:
+def rows_of(procedure: Procedure, recordings: Recordings, weights: Weights) -> list[dict[str, Any]]:
     """A row for what is seen, whose bar is None, and one per bar for what is right."""
-    weights = default_weights(kind)
     settings = LEARNED.defaults(weights)
     bars = LEARNED.bars(settings)
-    if kind != "scores":
+    if weights.kind != "scores":
         recordings = {
-            name: dataclasses.replace(r, scores=of_kind(r, kind, procedure))
+            name: dataclasses.replace(r, scores=of_kind(r, weights.kind, procedure))
             for name, r in recordings.items()
         }
     return scored(procedure, recordings, settings, weights, bars)
@@ -255,11 +256,10 @@ def decided(run: Path, procedure: Procedure, recordings: Recordings) -> list[dic
     return scored(procedure, recordings, settings, fusion.weights, bars, (*PARTS, *CALLS))
 
 
-def alerts(procedure: Procedure, recordings: Recordings) -> dict[str, int]:
+def alerts(procedure: Procedure, recordings: Recordings, weights: Weights) -> dict[str, int]:
     """Recordings with and without an incorrect installation, and how many of each are alerted."""
-    weights = default_weights("scores")
     settings = LEARNED.defaults(weights)
-    settings = risk.decide(LEARNED, settings, risk.RISK, None, "scores").settings
+    settings = risk.decide(LEARNED, settings, risk.RISK, None, weights.prior).settings
     counts = dict.fromkeys(("with_errors", "alerted", "without_errors", "falsely_alerted"), 0)
     for r in recordings.values():
         monitor, kinds = Monitor(procedure, r.variant), set()
@@ -328,6 +328,7 @@ def main() -> None:
     for habit in ("wrong", "corrected", "later"):
         add(f"--{habit}", type=float, help="chance in these recordings; otherwise the world's")
     add("--kinds", nargs="+", choices=KINDS, default=["scores"], help="of weights that decode")
+    add("--fit", type=Path, metavar="DIR", help="fit weights to the runs, and keep them here")
     add("--record", metavar="NAME", help="keep the tables in benchmarks/results")
     add("--plot", action="store_true", help="draw docs/risk.webp, and end")
     args = parser.parse_args()
@@ -337,15 +338,25 @@ def main() -> None:
         return
     if not args.runs:
         parser.error("name a RUN or demo, or --plot")
+    for run in args.runs:
+        if run != DEMO:
+            train(Path(run), args.config)
+    if args.fit:
+        folders = [Path(run) for run in args.runs if run != DEMO]
+        fit_runs(folders, args.fit, ",".join(args.kinds), rehearsals=24)
+        weights = [read_weights(args.fit / f"fusion_{kind}.json") for kind in args.kinds]
+    else:
+        weights = [default_weights(kind) for kind in args.kinds]
     measured: dict[str, list[dict[str, Any]]] = {"alerts": []}
     for run in args.runs:
-        worlds, name = {}, Path(run).name
+        worlds, name, own = {}, Path(run).name, {}
         if run == DEMO:
             model = load_model(run)
             procedure = model.procedure.at(model.fps)
         else:
-            train(Path(run), args.config)
             procedure, fps, found = read_run(Path(run), ["test"])
+            fused = fuse.read(Path(run) / "fuse").weights
+            own = {"trust": fused.trust, "world": fused.world}
             procedure = procedure.at(fps)
             worlds[f"{name}, test"] = {r.name: r for r in found}
         if args.further:
@@ -354,9 +365,11 @@ def main() -> None:
             worlds[f"{name}, further"] = further(run, args.further, changes)
         for world, recordings in worlds.items():
             print(f"{world}: evidence {np.round(evidence(procedure, recordings), 2).tolist()}")
-            measured["alerts"].append({"world": world} | alerts(procedure, recordings))
-            for kind in args.kinds:
-                measured[f"{kind}, {world}"] = rows_of(procedure, recordings, kind)
+            of_scores = dataclasses.replace(default_weights("scores"), **own)
+            measured["alerts"].append({"world": world} | alerts(procedure, recordings, of_scores))
+            for one in weights:
+                found = rows_of(procedure, recordings, dataclasses.replace(one, **own))
+                measured[f"{one.kind}, {world}"] = found
             if run != DEMO:
                 measured[f"as decided, {world}"] = decided(Path(run), procedure, recordings)
     for kind in args.kinds:

@@ -23,6 +23,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,7 @@ from ml_collections import ConfigDict
 from data_prep import synthetic
 from data_prep.products.product import toy_product
 from data_prep.rendering import seeds
+from data_prep.worlds.worlds import WORLDS
 from data_prep.writing import shards
 from stormpsr_jax.base import files
 from stormpsr_jax.base.progress import Bar
@@ -46,6 +48,7 @@ from stormpsr_jax.training.sharding import make_mesh
 from tools import drawn_detections
 
 STAGES = ("pretrain", "temporal", "detector")
+OF_RUNS = ("workdir", "out", "kinds", "splits", "rehearsals", "steps", "batch", "units")
 # Rows of a recording, and of drawn ones, as padding costs what the longest does; noise on the
 # inputs of drawn ones.
 MAX_ROWS, DRAWN_ROWS, NOISE = 1200, 500, 0.05
@@ -69,7 +72,7 @@ def rehearse(workdir: Path, count: int) -> list[LabelledPredictions]:
     procedure, made = load_procedure(config.procedure), config.data.synthetic
     product = toy_product(seeds.streams(made.seed, "product")[0])
     told = {name: made[name] for name in ("seed", "occlusion", "size")}
-    told["error_recordings_step"] = 1
+    told |= {"error_recordings_step": 1, "world": WORLDS[made.world]}
     shards.build(
         out / "data",
         procedure=procedure,
@@ -166,27 +169,36 @@ def main() -> None:
     if not args.workdir:
         fit_drawn(args)
         return
-    runs = [read_run(workdir, args.splits.split(",")) for workdir in args.workdir]
+    try:
+        fit_runs(**{name: value for name, value in vars(args).items() if name in OF_RUNS})
+    except ValueError as error:
+        parser.error(str(error))
+
+
+def fit_runs(
+    workdir: Sequence[Path],
+    out: Path,
+    kinds: str,
+    splits: str = "val",
+    rehearsals: int = 0,
+    steps: int = 2000,
+    batch: int = 24,
+    units: int = 8,
+) -> None:
+    """Fits weights of kinds to runs, and writes them; ValueError for runs of several rates."""
+    runs = [read_run(folder, splits.split(",")) for folder in workdir]
     fps = runs[0][1]
-    if others := [str(w) for w, run in zip(args.workdir, runs, strict=True) if run[1] != fps]:
-        parser.error(f"{others[0]}: is of another frame rate than {args.workdir[0]}")
-    rehearsed = [
-        rehearse(workdir, args.rehearsals) if args.rehearsals else [] for workdir in args.workdir
-    ]
-    for kind in args.kinds.split(","):
+    if others := [str(w) for w, run in zip(workdir, runs, strict=True) if run[1] != fps]:
+        raise ValueError(f"{others[0]}: is of another frame rate than {workdir[0]}")
+    rehearsed = [rehearse(folder, rehearsals) if rehearsals else [] for folder in workdir]
+    for kind in kinds.split(","):
         examples, more = [], []
         for (procedure, _, recordings), further in zip(runs, rehearsed, strict=True):
             examples += examples_of(recordings, kind, procedure)
             more += examples_of(further, kind, procedure)
-        total = learned_fusion.num_steps(args.steps, None)
-        with Bar(total=total, desc=kind, unit="step") as bar:
+        with Bar(total=learned_fusion.num_steps(steps, None), desc=kind, unit="step") as bar:
             fitted = learned_fusion.fit(
-                examples + more,
-                fps,
-                units=args.units,
-                steps=args.steps,
-                batch=args.batch,
-                progress=bar.update,
+                examples + more, fps, units=units, steps=steps, batch=batch, progress=bar.update
             )
         print(
             f"{kind}: {len(examples + more)} recordings, {fitted.before:.4f} → {fitted.after:.4f}"
@@ -197,13 +209,13 @@ def main() -> None:
                 fps,
                 start=fitted.weights,
                 steps=default.get_config().fuse.steps,
-                batch=args.batch,
+                batch=batch,
                 learning_rate=fuse.LEARNING_RATE,
                 decay=fuse.DECAY,
             )
             print(f"{kind}: {len(examples)} of them, {fitted.before:.4f} → {fitted.after:.4f}")
         # Networks without outputs of single parts still give the weights that fit them best.
-        path = args.out / f"fusion_{kind}.json"
+        path = out / f"fusion_{kind}.json"
         write_weights(path, dataclasses.replace(fitted.weights, kind=kind))
 
 

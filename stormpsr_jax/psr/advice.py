@@ -1,7 +1,7 @@
 """What a run says to its owner: whether its model can tick a step, and what to record next."""
 
 import collections
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stormpsr_jax.psr import analysis, streams, wrong_parts
@@ -116,7 +116,22 @@ def record_next(result: Mapping[str, Any]) -> list[str]:
         f"Incorrect installations of validation that {stream} accepted": of_parts,
         "Never installed incorrectly in validation": never,
     }
-    for names in listed.values():
-        if len(names) > NAMED:
-            names[NAMED:] = [f"{len(names) - NAMED} more"]
-    return [f"{what}: {', '.join(names)}." for what, names in listed.items() if names]
+    return [f"{what}: {_first(names)}." for what, names in listed.items() if names]
+
+
+def untaught(weights: Weights | None, components: Sequence[str]) -> list[str]:
+    """Says of which components pictures never show that they are right; nothing if of none."""
+    trust = () if weights is None else weights.trust
+    names = [name for name, one in zip(components, trust, strict=False) if not one]
+    if not names:
+        return []
+    return [
+        "No training recording shows these parts installed incorrectly, so pictures alone never "
+        f"report them as right, a person's word does: {_first(names)}. Film each one installed "
+        "incorrectly, or train on renders too."
+    ]
+
+
+def _first(names: Sequence[str]) -> str:
+    left = len(names) - NAMED
+    return ", ".join([*names[:NAMED], *([f"{left} more"] if left > 0 else [])])

@@ -15,6 +15,10 @@ What is kept for or against a part is the sum, cut to ±`CAP`, which no bar of `
 reaches. Where it begins and when it goes is in docs/psr.md#right-wrong-or-not-sure; within the
 first second nothing is known yet.
 
+What a picture says is worth as much as a part's trust (`trust`). A head that has learned from a few
+incorrect examples knows these by heart, and gives others high logits too; of a part without any,
+pictures say nothing.
+
 Scores that say nothing of parts (kinds "detections" and "clips") have no such sum. There the logit
 of being right before the projection takes its place, once the part was absent.
 """
@@ -49,13 +53,20 @@ class Evidence:
         said: (K,) what a person has said of the part: 1 right, -1 incorrect, 0 nothing.
     """
 
-    def __init__(self, initial_state: Sequence[int], removal: np.ndarray) -> None:
+    def __init__(
+        self, initial_state: Sequence[int], removal: np.ndarray, trust: Sequence[float] = ()
+    ) -> None:
         """Of the start of a recording.
 
         Args:
             initial_state: (K,) in {0, 1}.
             removal: (K,) logits of P(present) below which a part is off.
+            trust: (K,) in 0…1, of the logits of being right; () trusts all.
         """
+        if len(trust) not in (0, len(removal)):
+            raise ValueError(f"trust has {len(trust)} numbers for {len(removal)} components")
+        self._trust = np.array(trust or np.ones(len(removal)))
+        self._most = np.where(self._trust > 0, CAP, 0.0)
         self._removal = removal
         self.sums, self.said = np.zeros(len(removal)), np.zeros(len(removal), int)
         self._begun = np.array(initial_state, bool)
@@ -87,9 +98,11 @@ class Evidence:
         else:
             if _in_view(scores) > 0.5:
                 self._begun |= np.asarray(scores.parts)[: len(there)] < 0
-            weight = self.weight(scores, there, seconds)
-            sums = self.sums + np.where(self._begun & known, weight * part_evidence(scores), 0.0)
-        sums = np.clip(sums, -CAP, CAP)
+            trusted = np.r_[np.ones(len(there)), self._trust] * scores.parts
+            says = self.weight(scores, there, seconds)
+            says *= part_evidence(scores._replace(parts=trusted))
+            sums = self.sums + np.where(self._begun & known, says, 0.0)
+        sums = np.clip(sums, -CAP, self._most)
         doubted = ~(self._begun & known & there) | (wrong > 0)
         self.sums = np.where(doubted, np.minimum(sums, 0.0), sums)
         off = present < self._removal

@@ -34,9 +34,10 @@ differ from one of these in one component, say which components are right togeth
 of P(right). No order of steps is used. It helps to see a step; that one part is right, another one
 cannot show: `evidence.py` has what speaks for that.
 
-A file of weights is JSON: {"format": 2, "kind", "average", "rate", "arrays": {name: nested lists of
-numbers}}, "rate" being left out where it is not known. It is checked for names, shapes and bounds,
-and nothing in it is executed.
+A file of weights is JSON: {"format": 2, "kind", "average", "rate", "world", "trust", "arrays":
+{name: nested lists of numbers}}, where "rate" may be absent, "world" is absent if it is "toy", and
+"trust" if it is empty. It is checked for names, shapes and bounds, and nothing in it is
+executed.
 """
 
 from __future__ import annotations
@@ -58,6 +59,7 @@ from stormpsr_jax.recordings.procedure import Procedure, Variant
 from stormpsr_jax.recordings.scores import KINDS, FrameScores
 
 FORMAT = 2
+WORLDS = ("toy", "bench", "own")  # of the models whose false acceptances `risk.PRIOR` has
 PACKAGED = pathlib.Path(__file__).parents[1] / "pretrained"
 NUM_INPUTS = 12  # F
 MAX_UNITS = 64  # U
@@ -75,17 +77,26 @@ class Weights:
         average: seconds that inputs are averaged over.
         arrays: by name as in `shapes`, float64.
         rate: pictures a second that they were fitted at; None of older ones, which count pictures.
+        world: of `WORLDS`, the models whose false acceptances count beside one's own.
+        trust: (K,) in 0…1, of each part's evidence (`evidence.py`); () trusts all.
     """
 
     kind: str
     average: float
     arrays: Mapping[str, np.ndarray]
     rate: float | None = None
+    world: str = WORLDS[0]
+    trust: tuple[float, ...] = ()
 
     @property
     def units(self) -> int:
         """U."""
         return self.arrays["start"].shape[1]
+
+    @property
+    def prior(self) -> str:
+        """The name of p₀ in `risk.PRIOR`."""
+        return self.kind if self.world == WORLDS[0] else f"{self.kind}, {self.world}"
 
     @property
     def checksum(self) -> str:
@@ -95,7 +106,9 @@ class Weights:
     def to_json(self) -> dict[str, Any]:
         """Returns the content of the file that `from_json` reads back."""
         arrays = {name: np.asarray(a, float).tolist() for name, a in self.arrays.items()}
-        known = {} if self.rate is None else {"rate": self.rate}
+        known: dict[str, Any] = {} if self.rate is None else {"rate": self.rate}
+        known |= {} if self.world == WORLDS[0] else {"world": self.world}
+        known |= {"trust": list(self.trust)} if self.trust else {}
         content = {"format": FORMAT, "kind": self.kind, "average": self.average}
         return content | known | {"arrays": arrays}
 
@@ -115,13 +128,19 @@ class Weights:
         rate = data.get("rate")
         if rate is not None:
             rate = files.number(rate, f"{place}: rate", MIN_RATE, MAX_RATE)
+        world = data.get("world", WORLDS[0])
+        if world not in WORLDS:
+            known = ", ".join(WORLDS)
+            raise ValueError(f"{place}: world: {files.shorten(world)} is not one of {known}")
+        trust = files.field({"trust": [], **data}, "trust", list, place)
+        trust = [files.number(one, f"{place}: trust", 0, 1) for one in trust]
         given = files.field(data, "arrays", dict, place)
         start = files.field(given, "start", list, f"{place}: arrays")
         units = len(start[0]) if start and isinstance(start[0], list) else 0
         if not 1 <= units <= MAX_UNITS:
             raise ValueError(f"{place}: arrays: start: is not of 1…{MAX_UNITS} units")
         wanted = shapes(units)
-        keys = ("format", "kind", "average", "rate", "arrays")
+        keys = ("format", "kind", "average", "rate", "world", "trust", "arrays")
         for where, entries, its in ((place, data, keys), (f"{place}: arrays", given, (*wanted,))):
             if unknown := [key for key in entries if key not in its]:
                 raise ValueError(f"{where}: {files.shorten(unknown[0])}: unknown key")
@@ -129,7 +148,7 @@ class Weights:
         for name, shape in wanted.items():
             values = files.field(given, name, list, f"{place}: arrays")
             arrays[name] = _array(values, shape, f"{place}: arrays: {name}")
-        return cls(kind, average, arrays, rate)
+        return cls(kind, average, arrays, rate, world, tuple(trust))
 
 
 def shapes(units: int) -> dict[str, tuple[int, ...]]:
@@ -171,9 +190,10 @@ def write_weights(path: str | os.PathLike, weights: Weights) -> None:
     files.write_json(path, weights.to_json())
 
 
-def default_weights(kind: str) -> Weights:
+def default_weights(kind: str, world: str = WORLDS[0]) -> Weights:
     """Returns the weights that ship with the package; tools/fusion_weights.py fits them."""
-    return read_weights(PACKAGED / f"fusion_{kind}.json")
+    weights = read_weights(PACKAGED / f"fusion_{kind}.json")
+    return dataclasses.replace(weights, world=world)
 
 
 LIMIT = 12.0  # of a logit: e^-12 is 6 in a million
@@ -293,7 +313,8 @@ class Filter:
             self._project = Projection(procedure.states, variant.initial_state, rho)
         self.hidden = weights.arrays["start"][list(variant.initial_state)]  # (K, U)
         self.recent: collections.deque[tuple[int, np.ndarray]] = collections.deque()
-        self.evidence, self.begin = Evidence(variant.initial_state, removal), begin
+        self.evidence = Evidence(variant.initial_state, removal, weights.trust)
+        self.begin = begin
         self._camera = None if camera is None else np.array([*(0.0 for _ in camera), *camera])
 
     def update(self, frame: int, scores: FrameScores, passed: int = 1) -> Belief:

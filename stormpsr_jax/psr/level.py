@@ -5,6 +5,10 @@ lie, without a label; a third of incorrect ones among them moves it little. A mo
 on validation recordings; films of another camera, without labels, tell theirs (`looks`, `level`).
 Beliefs are moved by half of the difference (`LearnedSettings.camera`), so that correct parts are
 not called incorrect. The evidence of a part is not: an incorrect part would be right as well.
+
+A network that learned right and wrong from a few recordings knows these by heart: its logits of
+correct parts are two to five times as high as those of one that saw thousands of renders, and those
+of incorrect parts nearly as high. `trust` brings correct ones back to what they mean elsewhere.
 """
 
 from collections.abc import Iterable, Sequence
@@ -20,6 +24,7 @@ ENOUGH = 5  # looks at a part that tell its level
 LITTLE = 2.0  # logit below which a level tells little: incorrect parts lie as high at times
 QUANTILE = 0.75
 SHARE = 0.5  # of the difference
+CLEAR = 4.0  # logit of a correct part in a clear view, where renders taught right and wrong
 
 Level = Sequence[float | None]  # (K,) logits; None where looks are too few
 
@@ -61,3 +66,20 @@ def shift(of_model: Level, of_films: Level) -> list[float]:
         0.0 if own is None or other is None else round(SHARE * (own - other), 3)
         for own, other in zip(of_model, of_films, strict=True)
     ]
+
+
+def trust(of_model: Level | None, taught: Sequence[bool]) -> tuple[float, ...]:
+    """Returns what each part's evidence is to be multiplied with, where no renders taught it.
+
+    Args:
+        of_model: (K,) of validation recordings; a part without a level has the middle of the
+            others.
+        taught: (K,) whether a recording to learn from shows the part incorrect.
+    """
+    known = [one for one in of_model or () if one is not None]
+    middle = float(np.median(known)) if known else CLEAR
+    levels = of_model or [None] * len(taught)
+    return tuple(
+        round(CLEAR / max(middle if one is None else one, CLEAR), 3) if is_taught else 0.0
+        for one, is_taught in zip(levels, taught, strict=True)
+    )

@@ -4,10 +4,10 @@ The rule and what it promises are in docs/psr.md#right-wrong-or-not-sure. The lo
 the share of its incorrect installations that are reported as installed (`wrong_parts`), in 0…1; it
 falls as the bar rises. R̂(λ) is the mean over recordings with an incorrect installation.
 
-`PRIOR` has p₀ by kind of the weights, and `PRIOR_RECORDINGS` says for how many recordings it counts
-(the plainest form of few-shot conformal prediction, Fisch et al., arXiv 2102.08898). For streams
-without weights p₀ is 1 and counts as one, which is conformal risk control (Angelopoulos et al.,
-arXiv 2208.02814).
+`PRIOR` has p₀ by kind of the weights and of model (`learned_beliefs.WORLDS`), and
+`PRIOR_RECORDINGS` for how many recordings it counts (the plainest form of few-shot conformal
+prediction, Fisch et al., arXiv 2102.08898). For streams without weights p₀ is 1 and counts as one,
+which is conformal risk control (Angelopoulos et al., arXiv 2208.02814).
 """
 
 from __future__ import annotations
@@ -51,6 +51,17 @@ PRIOR: dict[str, tuple[float, ...]] = {
         *(0.58, 0.58, 0.58, 0.58, 0.58, 0.58, 0.58),
         *(0.58, 0.58, 0.58, 0.546, 0.414, 0.264),
         *(0.121, 0.006, 0.003, 0.003, 0.003, 0.003),
+    ),
+    # Of parts with an incorrect example among ten films.
+    "scores, own": (
+        *(0.685, 0.576, 0.543, 0.533, 0.511, 0.489, 0.424),
+        *(0.402, 0.304, 0.228, 0.207, 0.185, 0.163),
+        *(0.13, 0.13, 0.098, 0.098, 0.087, 0.065),
+    ),
+    "clips, own": (
+        *(0.533, 0.533, 0.533, 0.533, 0.533, 0.533, 0.533),
+        *(0.533, 0.522, 0.511, 0.511, 0.511, 0.402),
+        *(0.315, 0.217, 0.141, 0.054, 0.005, 0.005),
     ),
 }
 # Where a risk leaves most correct installations without a verdict, one of these is named.
@@ -167,7 +178,7 @@ class Decision:
 
 
 def decide(
-    stream: Stream, settings: Any, risk: float, control: Control | None, kind: str | None
+    stream: Stream, settings: Any, risk: float, control: Control | None, prior: str | None
 ) -> Decision:
     """Returns how installations are decided at a risk.
 
@@ -175,7 +186,7 @@ def decide(
         settings: without a bar.
         risk: in 0…1; 1 is none.
         control: what validation recordings say; None without any.
-        kind: of the weights of a fitted stream, of `scores.KINDS`.
+        prior: of the weights of a fitted stream, a name in `PRIOR`.
 
     Raises:
         ValueError: a risk that is not in 0…1.
@@ -187,9 +198,11 @@ def decide(
     bars = stream.bars(settings)
     if control is None or tuple(control.bars) != bars:  # or of an earlier version
         control = Control(bars, (0.0,) * len(bars), 0)
-    prior = PRIOR[kind] if kind is not None and stream.fitted else None
-    n, bar = control.recordings, control.bar(risk, prior)
-    if prior is None and bar is None:  # too few recordings, and no other product to go by
+    known = None
+    if prior is not None and stream.fitted:
+        known = PRIOR.get(prior, PRIOR[prior.partition(",")[0]])
+    n, bar = control.recordings, control.bar(risk, known)
+    if known is None and bar is None:  # too few recordings, and no other product to go by
         return Decision(settings, risk, recordings=n, reached=False)
 
     def silent(bar: float | None) -> float | None:
@@ -199,7 +212,7 @@ def decide(
 
     share, possible = silent(bar), None
     if share is not None and share > 0.5:
-        shares = ((one, silent(control.bar(one, prior))) for one in RISKS if one > risk)
+        shares = ((one, silent(control.bar(one, known))) for one in RISKS if one > risk)
         possible = next((one for one, s in shares if s is not None and s <= 0.5), None)
     holds = bar is not None and control.bound(bar) <= risk + 1e-12
     return Decision(
@@ -207,7 +220,7 @@ def decide(
         risk,
         risk if holds else None,
         n,
-        mixed=prior is not None,
+        mixed=known is not None,
         reached=bar is not None,
         silent=share,
         possible=possible,
@@ -283,11 +296,11 @@ def decide_each(
     weights: Weights | None,
 ) -> dict[str, Decision]:
     """Returns by recording how all others decide it, and as "" how all of them together decide."""
-    how, kind = (stream, settings, weights), None if weights is None else weights.kind
+    how, prior = (stream, settings, weights), None if weights is None else weights.prior
     found = {name: decode_bars(procedure, r, *how) for name, r in recordings.items()}
     decisions = {}
     for left_out in (*recordings, ""):
         others = [its for name, its in found.items() if name != left_out]
         control = control_of(stream.bars(settings), others)
-        decisions[left_out] = decide(stream, settings, risk, control, kind)
+        decisions[left_out] = decide(stream, settings, risk, control, prior)
     return decisions

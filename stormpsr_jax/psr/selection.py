@@ -127,8 +127,8 @@ def select(
                 for name, r in recordings.items()
             ]
             control = risk.control_of(stream.bars(best.settings), said)
-            kind = None if default is None else default.kind
-            decision = risk.decide(stream, best.settings, asked, control, kind)
+            prior = None if default is None else default.prior
+            decision = risk.decide(stream, best.settings, asked, control, prior)
             (with_bar,) = rated([decision.settings])
             best = dataclasses.replace(
                 with_bar, fixed=best.fixed, control=control, decision=decision, seen_f1=best.f1

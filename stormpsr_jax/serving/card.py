@@ -17,6 +17,7 @@ import msgspec
 from stormpsr_jax.base import results
 from stormpsr_jax.psr import advice, headline, risk, wrong_parts
 from stormpsr_jax.psr import streams as all_streams
+from stormpsr_jax.psr.learned_beliefs import Weights
 from stormpsr_jax.report import pages
 
 CARD = "README.md"
@@ -71,7 +72,7 @@ def card(
         "figures": headline.figures_of(record["test"] for record in streams.values()),
         "summaries": {name: _summary(name, origin.fused) for name in streams},
         "recognises_by": recognises_by(data),
-        "risks": dict(_risks(streams, data["fusion"] and data["fusion"]["kind"])),
+        "risks": dict(_risks(streams, data["fusion"])),
         "by_changes": by_changes if {*streams} & {*by_changes} else [],
         "stages": [_text(stage) for stage in stages],
         "fields": {
@@ -104,13 +105,14 @@ def _summary(name: str, fused: int | None) -> str:
     return f"all networks, by {fusion} (not in the paper)"
 
 
-def _risks(streams: Mapping[str, Any], kind: str | None) -> Iterator[tuple[str, str]]:
+def _risks(streams: Mapping[str, Any], fusion: Any) -> Iterator[tuple[str, str]]:
     """Of streams with a bar for installations, what it stands for."""
+    prior = fusion and Weights.from_json(fusion).prior
     for name, record in streams.items():
         if record.get("control") is not None:
             stream, control = all_streams.find(name), risk.Control(**record["control"])
             settings = stream.settings(**record["settings"])
-            yield name, risk.decide(stream, settings, record["risk"], control, kind).note(name)
+            yield name, risk.decide(stream, settings, record["risk"], control, prior).note(name)
 
 
 def _retrained(origin: _Origin) -> Iterator[tuple[str, list[str], int]]:

@@ -313,6 +313,8 @@ def _contradictions(content: Content) -> Iterator[str]:
     fitted = [stream.name for stream in all_streams.STREAMS if stream.fitted]
     if any(name in content.streams for name in fitted) != (content.fusion is not None):
         yield f"fusion: is there exactly if streams has {' or '.join(map(repr, fitted))}"
+    if content.fusion is not None and len(content.fusion.trust) not in (0, components):
+        yield f"fusion: trust: {len(content.fusion.trust)} numbers, not {components}"
     if content.fusion is not None and (content.fusion.kind == "clips") == ("detector" in roles):
         yield "fusion: kind: is 'clips' exactly if there is no detector"
     try:

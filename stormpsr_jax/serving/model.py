@@ -62,6 +62,7 @@ class Model:
         recognises_by: that stream for people, and why, where it is not the last.
         figures: by stream, the "validation" and "test" figures of its run.
         right_level: by component, where its logit of "right" lies in validation (`psr.level`).
+        fusion: weights of the learned fusion, None without it.
         part_pictures: by component a JPEG of it in its place, or None.
         batch: rows computed at once; with it the networks round as they did in the run.
         origin: where it comes from: the run's config, the checksums of its data.
@@ -82,7 +83,7 @@ class Model:
         self.recognises_by = recognises_by(
             {"default": content.default, "streams": self.figures, "origin": content.origin}
         )
-        self.right_level = content.right_level
+        self.right_level, self.fusion = content.right_level, content.fusion
         none = (None,) * self.procedure.num_components
         self.part_pictures = content.part_pictures or none
         self._content = content
@@ -105,9 +106,8 @@ class Model:
         found, record = streams.find(name), self._content.streams[name]
         if risk is None:
             risk = (RISK if found.fitted else 1.0) if record.risk is None else record.risk
-        fusion = self._content.fusion
-        kind = None if fusion is None else fusion.kind
-        return decide(found, record.settings, risk, record.control, kind)
+        prior = None if self.fusion is None else self.fusion.prior
+        return decide(found, record.settings, risk, record.control, prior)
 
     @property
     def for_camera(self) -> bool:
@@ -277,7 +277,7 @@ class Model:
             chosen,
             settings,
             calibration=calibration,
-            weights=self._content.fusion,
+            weights=self.fusion,
         )
 
     def product_share(self, station: bool = False) -> ProductShare:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from stormpsr_jax.base.errors import for_each, tell
-from stormpsr_jax.psr import cli, streams
+from stormpsr_jax.psr import advice, cli, streams
 from stormpsr_jax.psr.accumulation import Settings
 from stormpsr_jax.serving.model import Model
 
@@ -15,6 +15,8 @@ def note_of_product(model: Model, folder: Path) -> None:
 
     Nor can one of renders alone tell right from incorrect on film as it does on renders.
     """
+    for what in advice.untaught(model.fusion, model.procedure.components):
+        tell("note", f"{folder}: {what}")
     if model.product_share().of_model is not None:
         return
     why = "it has no detector"

@@ -89,6 +89,8 @@ class Evaluation(Stage):
                 note = f"{choice.decision.note(stream)} {wrong_parts.in_words(wrong)}"
                 result["risk_notes"].append(note.rstrip())
         result["warnings"] += self._too_small(run)
+        if any(choice.decision and choice.decision.risk < 1 for choice in chosen.values()):
+            result["warnings"] += advice.untaught(weights, run.procedure.components)
         if not self.evaluate.threshold:
             result |= self._with_paper_settings(run, val, test, settings)
         result["split"] = "test"
@@ -274,6 +276,8 @@ class Evaluation(Stage):
         made_from |= {stage: _made_from(run.workdir / stage) for stage in stages}
         source = run.data.source("test")
         trained = self.predict.networks(run) | run.data.locator(source)
+        names, taught = run.procedure.components, self.predict.taught(run)
+        never_wrong = [name for name, one in zip(names, taught or (), strict=False) if not one]
         model = content.Content(
             procedure=run.procedure,
             fps=source.fps,
@@ -305,7 +309,7 @@ class Evaluation(Stage):
                 "trained": trainings(run.workdir, stages),
                 "data": self._data(run)
                 | {"untested": bool(wrong_parts.untested(result))}
-                | {"never_wrong": self._never_wrong(run)},
+                | {"never_wrong": never_wrong},
                 "fused": None if fusion is None else len(fusion.recordings),
                 "code": remaking.package(),
             },
@@ -340,13 +344,6 @@ class Evaluation(Stage):
             "recordings": counts,
             **({"scene": scene} if rendered else {}),
         }
-
-    def _never_wrong(self, run: Run) -> list[str]:
-        """The components that no recording to learn from or choose by shows incorrect."""
-        sources = map(run.data.source, {"train", "val"} & {*run.data.recordings()})
-        labelled = (r for source in sources for r in source.recordings.values())
-        wrong = {k for r in labelled for k in np.flatnonzero((r.states < 0).any(axis=0))}
-        return [name for k, name in enumerate(run.procedure.components) if k not in wrong]
 
     def show(self, run: Run) -> None:
         """Prints the table of a finished run, and where to look further."""

@@ -23,6 +23,7 @@ from stormpsr_jax.psr.learned_beliefs import (
     read_weights,
     write_weights,
 )
+from stormpsr_jax.psr.level import level, trust
 from stormpsr_jax.psr.selection import MIN_RECORDINGS
 from stormpsr_jax.recordings.scores import KINDS
 from stormpsr_jax.stages.data import FPS, LABEL_FILES, Reads
@@ -89,15 +90,18 @@ class FusionFit(Stage):
         kinds = {example.scores.kind for example in examples}
         kind = kinds.pop() if len(kinds) == 1 else "csv"
         folder.mkdir(parents=True, exist_ok=True)
+        start = default_weights(kind, config.world)
+        if (taught := self.predict.taught(run)) is not None:
+            found = level(example.scores for example in examples)
+            start = dataclasses.replace(start, trust=trust(found, taught))
         if not config.steps:
-            _ship(folder, kind, "fuse.steps=0")
+            _ship(folder, start, "fuse.steps=0")
             return {"recordings": 0}
         least = max(MIN_RECORDINGS, learned_fusion.FOLDS)
         if len(known) < least:
             few = f"{len(known)} validation recordings with labelled states are fewer than {least}"
-            _ship(folder, kind, few)
+            _ship(folder, start, few)
             return {"recordings": 0}
-        start = default_weights(kind)
         total = learned_fusion.num_steps(config.steps, start)
         with Bar(total=total, desc="fuse", unit="step") as bar:
             fitted = learned_fusion.fit(
@@ -113,9 +117,8 @@ class FusionFit(Stage):
         losses = {"loss_before": fitted.before, "loss_after": fitted.after}
         facts = {"recordings": len(examples), **losses}
         if not fitted.after < fitted.before:
-            _ship(
-                folder, kind, "fitted weights are no better on recordings that they have not seen"
-            )
+            why = "fitted weights are no better on recordings that they have not seen"
+            _ship(folder, start, why)
             return facts | {"recordings": 0}
         folds = list({id(w): w for w in fitted.held_out}.values())
         places = {name: folds.index(w) for name, w in zip(known, fitted.held_out, strict=True)}
@@ -131,7 +134,11 @@ class FusionFit(Stage):
 
     def files(self, run: Run) -> dict[str, str]:
         """The weights that ship."""
-        return {f"default weights of kind {kind}": default_weights(kind).checksum for kind in KINDS}
+        world = self.fuse.world
+        return {
+            f"default weights of kind {kind}": default_weights(kind, world).checksum
+            for kind in KINDS
+        }
 
     def check(self, run: Run) -> list[str]:
         """Says whether there is anything to weigh."""
@@ -144,10 +151,10 @@ class FusionFit(Stage):
         ]
 
 
-def _ship(folder: Path, kind: str, why: str) -> None:
+def _ship(folder: Path, weights: Weights, why: str) -> None:
     print(f"fuse: {why}: the weights that ship with the package", flush=True)
     files.write_json(folder / FOLDS, {"recordings": {}, "folds": []})
-    write_weights(folder / WEIGHTS, default_weights(kind))
+    write_weights(folder / WEIGHTS, weights)
 
 
 def read(folder: Path) -> Fusion:

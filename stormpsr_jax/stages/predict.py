@@ -59,6 +59,13 @@ class Prediction(Stage):
         replaced = () if self.finetune is None else (self.pretrain, self.temporal)
         return tuple(stage for stage in super().after if stage not in replaced)
 
+    def taught(self, run: Run) -> list[bool] | None:
+        """Whether a recording to learn from shows each part incorrect; None: renders show all."""
+        if self.detector and self.detector.detector.cad_wrong:
+            return None
+        labelled = run.data.source("train").recordings.values()
+        return np.any([(r.states < 0).any(axis=0) for r in labelled], axis=0).tolist()
+
     def networks(self, run: Run) -> dict[str, Network]:
         """The networks that recognition takes, by name, with the best weights."""
         best = {s.name: checkpoint.load_best(run.workdir / s.name) for s in self.after if s.trains}

@@ -155,10 +155,9 @@ def fit(
         found = list(pool.map(one, sets))
     kind = start.kind if start else examples[0].scores.kind
     rate = fps / min(min(np.diff(e.scores.frames), default=1) for e in examples)
-    weights = [
-        Weights(kind, average, {n: np.asarray(a, float) for n, a in params.items()}, float(rate))
-        for params in found
-    ]
+    arrays = [{n: np.asarray(a, float) for n, a in params.items()} for params in found]
+    begun = start or Weights(kind, average, arrays[0])
+    weights = [dataclasses.replace(begun, arrays=one, rate=float(rate)) for one in arrays]
     loss, losses = jax.jit(learned_fusion.loss), []
     largest = (T, int(max(np.bincount(fold))))
     for i in range(FOLDS):
@@ -168,7 +167,7 @@ def fit(
     whole = weights[-1]
     if start is not None:
         means = {n: np.mean([w.arrays[n] for w in weights], axis=0) for n in start.arrays}
-        whole = Weights(kind, average, means, float(rate))
+        whole = dataclasses.replace(whole, arrays=means)
     return Fitted(whole, [weights[i] for i in fold], before, after)
 
 

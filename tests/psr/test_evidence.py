@@ -32,8 +32,8 @@ def picture(g, present, right, temporal=True):
 class Film:
     """Pictures of part 0 for the decoder, each of some seconds."""
 
-    def __init__(self, settings=SETTINGS):
-        self.decoder = learned_stream.LearnedDecoder(PUMP, PUMP.variants["up"], settings, WEIGHTS)
+    def __init__(self, settings=SETTINGS, weights=WEIGHTS):
+        self.decoder = learned_stream.LearnedDecoder(PUMP, PUMP.variants["up"], settings, weights)
         self.frame, self.events = -1, []
 
     def show(self, seconds, g, present, right, every=1):
@@ -181,6 +181,15 @@ def test_a_word_of_a_person_stands_until_the_part_is_off(right, seen):
     film.decoder.restore(saved)
     reports = film.show(5, CLEAR, -6, -6) + film.show(20, CLEAR, 5, seen)
     assert [step for _, step in reports] == [2, 1 if right else 0]
+
+
+def test_a_part_that_training_never_saw_incorrect_is_right_by_a_persons_word_alone():
+    film = Film(weights=dataclasses.replace(WEIGHTS, trust=(0.0, 1.0, 1.0)))
+    film.show(4, CLEAR, -6, -6)
+    assert film.show(60, CLEAR, 9, 9) == []
+    assert {event.kind for event in film.events} == {"seen", "unsure"}
+    film.decoder.confirm(0)
+    assert film.decoder.assembly[0] == 1
 
 
 def test_a_part_that_seems_to_be_there_from_the_first_picture_on_is_not_right():

@@ -143,6 +143,7 @@ def test_decode_order_of_the_components_does_not_matter(recording):
 def test_weights_the_files_that_ship_come_back(tmp_path, kind):
     weights = learned_beliefs.default_weights(kind)
     assert weights.kind == kind
+    weights = dataclasses.replace(weights, world="bench", trust=(0.0, 0.5))
     learned_beliefs.write_weights(tmp_path / "w.json", weights)
     again = learned_beliefs.read_weights(tmp_path / "w.json")
     assert again.checksum == weights.checksum
@@ -159,6 +160,8 @@ WRONG_WEIGHTS = [
     (lambda d: d.update(kind="x"), "kind: 'x' is not one of"),
     (lambda d: d.update(average=-1), "average"),
     (lambda d: d.update(code=1), "'code': unknown key"),
+    (lambda d: d.update(world="moon"), "world: 'moon' is not one of toy, bench"),
+    (lambda d: d.update(trust=[2]), "trust: "),
     (lambda d: d["arrays"].pop("bias"), "bias: is missing"),
     (lambda d: d["arrays"].update(x=[]), "'x': unknown key"),
     (of_arrays("skip", list.pop), "skip: "),

@@ -34,3 +34,9 @@ def test_incorrect_parts_among_the_films_move_the_level_little(wrong):
 def test_what_is_added_is_half_of_what_the_films_lack():
     assert level.shift([6.0, 5.0, None], [2.0, None, 3.0]) == [2.0, 0.0, 0.0]
     assert level.level([Scores(np.arange(3), None, None, None, np.zeros((3, 2)))]) is None
+
+
+def test_logits_far_above_those_of_renders_count_for_less():
+    taught = [True, True, True, False]
+    assert level.trust([8.0, 3.0, None, 5.0], taught) == (0.5, 1.0, 0.8, 0.0)
+    assert level.trust(None, taught) == (1.0, 1.0, 1.0, 0.0)

@@ -142,12 +142,20 @@ def test_each_recording_is_decided_by_what_the_others_say(five_bars, monkeypatch
 
 
 def test_prior_falls_with_the_bar_and_is_never_nothing():
-    assert risk.PRIOR.keys() == set(KINDS)
-    for kind in KINDS:
-        curve = risk.PRIOR[kind]
+    of_worlds = {f"{kind}, {world}" for kind in KINDS for world in learned_beliefs.WORLDS}
+    assert set(KINDS) <= risk.PRIOR.keys() <= {*KINDS, *of_worlds}
+    for curve in risk.PRIOR.values():
         assert len(curve) == len(learned_stream.BARS)
         assert (np.diff(curve) <= 0).all()
         assert 0 < curve[-1] <= curve[0] < 1
+
+
+@pytest.mark.parametrize(("kind", "world"), [("scores", "own"), ("csv", "toy"), ("csv", "own")])
+def test_the_bar_goes_by_models_of_the_same_world_where_these_are_known(kind, world):
+    weights = learned_beliefs.default_weights(kind, world)
+    known = risk.PRIOR["scores, own" if (kind, world) == ("scores", "own") else kind]
+    least = next((bar for bar, p in zip(learned_stream.BARS, known, strict=True) if p <= 0.4), CAP)
+    assert risk.decide(LEARNED, SETTINGS, 0.4, None, weights.prior).settings.sure == least
 
 
 @pytest.fixture(scope="module")

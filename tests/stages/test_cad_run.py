@@ -53,7 +53,7 @@ def test_real_recordings_are_learnt_from_choose_and_are_scored(made):
         "rendered": False,
         "recordings": {"train": 4, "val": 4, "test": 1},
         "untested": True,
-        "never_wrong": ["plate", "post", "lamp", "box"],
+        "never_wrong": [],  # renders show each of them so
     }
 
 

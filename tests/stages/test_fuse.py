@@ -47,7 +47,10 @@ class Labels(Data):
     procedure = PROCEDURE
 
     def source(self, split):
-        return types.SimpleNamespace(fps=PROCEDURE.fps)
+        states = np.ones((3, K), int)
+        states[1, 0] = -1  # the first part alone was seen incorrect
+        recordings = {"train": types.SimpleNamespace(states=states)}
+        return types.SimpleNamespace(fps=PROCEDURE.fps, recordings=recordings)
 
 
 @pytest.fixture
@@ -57,8 +60,9 @@ def fit(tmp_path):
     run, _ = opened(config, tmp_path)
     run = dataclasses.replace(run, data=Labels(run.data.config, tmp_path, ""))
 
-    def make(steps=3):
+    def make(steps=3, **detector):
         config.fuse.steps = steps
+        config.detector.update(detector)
         return opened(config, tmp_path)[1]["fuse"].make(run)
 
     return tmp_path, make
@@ -93,6 +97,15 @@ def test_fuse_few_recordings_get_the_weights_that_ship(fit, capsys):
     found = fuse.read(folder / "fuse")
     assert found.weights.checksum == learned_beliefs.default_weights("scores").checksum
     assert found.held_out("r0") is found.weights
+
+
+def test_fuse_without_renders_a_part_that_was_never_incorrect_is_not_trusted(fit):
+    folder, make = fit
+    write_split(folder, "val", range(3))
+    make(cad=0.0, cad_wrong=0.0)
+    trust = fuse.read(folder / "fuse").weights.trust
+    assert 0 < trust[0] <= 1
+    assert trust[1:] == (0.0,) * (K - 1)
 
 
 def test_fuse_weights_that_are_no_better_are_not_kept(fit, monkeypatch, capsys):
