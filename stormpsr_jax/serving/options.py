@@ -15,8 +15,9 @@ def note_of_product(model: Model, folder: Path) -> None:
 
     Nor can one of renders alone tell right from incorrect on film as it does on renders.
     """
-    for what in advice.untaught(model.fusion, model.procedure.components):
-        tell("note", f"{folder}: {what}")
+    if streams.find(model.default_stream).fitted:
+        for what in advice.untaught(model.fusion, model.procedure.components):
+            tell("note", f"{folder}: {what}")
     if model.product_share().of_model is not None:
         return
     why = "it has no detector"

@@ -89,13 +89,14 @@ class Evaluation(Stage):
                 note = f"{choice.decision.note(stream)} {wrong_parts.in_words(wrong)}"
                 result["risk_notes"].append(note.rstrip())
         result["warnings"] += self._too_small(run)
-        if any(choice.decision and choice.decision.risk < 1 for choice in chosen.values()):
-            result["warnings"] += advice.untaught(weights, run.procedure.components)
         if not self.evaluate.threshold:
             result |= self._with_paper_settings(run, val, test, settings)
         result["split"] = "test"
         default = _default(chosen, weights)
         result["default_stream"] = default or list(chosen)[-1]
+        decision = chosen[result["default_stream"]].decision
+        if decision is not None and decision.risk < 1:
+            result["warnings"] += advice.untaught(weights, run.procedure.components)
         result["validation"] = {
             stream: {k: v for k, v in dataclasses.asdict(choice).items() if k != "scores"}
             for stream, choice in chosen.items()
