@@ -96,7 +96,6 @@ class BoxFolder:
             self._store.replace(name, target, text, [] if ours or not path else _files(path))
 
     def _text(self, name: str, film: Film, drawn: Sequence[Box]) -> str:
-        """The COCO file of boxes."""
         images, annotations = [], []
         for number, box in enumerate(self._carried(drawn), start=1):
             size = {"width": film.width, "height": film.height}

@@ -135,7 +135,6 @@ class LabelFolder:
         return sorted(steps)
 
     def _text(self, steps: Sequence[Step]) -> str:
-        """The file of steps."""
         rows = io.StringIO()
         table = csv.writer(rows, lineterminator="\n")
         table.writerow(["time", "step"])

@@ -4,10 +4,9 @@ Nothing here waits for a network; the server calls it in threads, one at a time 
 """
 
 import asyncio
-import functools
 import shlex
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +175,11 @@ class Project:
         if unread := [name for name, entry in done.items() if not entry["frames"]]:
             raise ValueError(f"not read yet, or not readable: {', '.join(unread)}")
         steps = {n: self.labels.read(n, self.recordings[n].frames()).steps for n in done}
+
+        def kind(name: str) -> split_choice.Kind:
+            wrong = any(step % 3 == 1 for _, step in steps[name])
+            return wrong, self.procedure.variant_for(name).name
+
         if empty := [name for name in done if not steps[name]]:
             raise ValueError(f"done, but without a step: {', '.join(empty)}; label its steps first")
         folder, boxes, boxed = self.labels.store.folder, self.boxes.folder, set[str]()
@@ -188,7 +192,6 @@ class Project:
             commands, data, workdir, last = training(*which)
             before = split_choice.of_folder(data)
             tops = folder, Path(self._videos)
-            kind = functools.partial(self._kind, steps)
             splits = split_choice.choose(wanted.splits, 0, before, tops, labelled, pictured, kind)
             missing = {"train", "val"} - {splits[name] for name in boxed}
             if not missing:
@@ -223,7 +226,8 @@ class Project:
                 found = [message_of(error)]
             shown["Record next"] = " ".join(found) or "nothing stands out"
         told = {"shown": shown, "replaces": [line for line in replaces if line]}
-        return told | {"commands": [*map(_shown, commands)]}, commands, workdir
+        typed = [shlex.join(["python", "-m", *command]) for command in commands]
+        return told | {"commands": typed}, commands, workdir
 
     def _product_size(self, boxed: Mapping[str, Any], wanted: TrainingOptions) -> str:
         """How large the product is in the pictures that networks see, and whether that is enough.
@@ -238,10 +242,6 @@ class Project:
         if small and not wanted.crop:
             return f"{line}; {CLOSE}"
         return small or line or "nobody has drawn a box that says how large it is"
-
-    def _kind(self, steps: Mapping[str, Sequence[Step]], name: str) -> split_choice.Kind:
-        wrong = any(step % 3 == 1 for _, step in steps[name])
-        return wrong, self.procedure.variant_for(name).name
 
     def recognising(self) -> list[str] | None:
         """The command that makes proposals for videos that are not done; None: there are none."""
@@ -351,7 +351,3 @@ def _entry(step: Step) -> dict[str, int]:
 def _boxes(boxes: list[Box], revision: str) -> dict[str, Any]:
     drawn = msgspec.to_builtins(boxes)
     return {"boxes": drawn, "boxes_revision": revision, "revision": revision}
-
-
-def _shown(command: list[str]) -> str:
-    return shlex.join(["python", "-m", *command])

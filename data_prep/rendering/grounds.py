@@ -46,10 +46,6 @@ def _mat(rng: np.random.Generator) -> np.ndarray:
     return np.where(grid, -1.2, 0.25 * _noise(rng, 40, 40))
 
 
-def _speckles(rng: np.random.Generator) -> np.ndarray:
-    return 0.6 * _noise(rng, 96, 96) + 0.6 * _noise(rng, 60, 60) + 0.3 * _noise(rng, 5, 5)
-
-
 def _scratches(rng: np.random.Generator) -> np.ndarray:
     worn = 0.7 * _noise(rng, 6, 6)
     for _ in range(60):
@@ -97,7 +93,9 @@ def _grains(rng: np.random.Generator) -> np.ndarray:
 TEXTURES = {
     "boards": _boards,
     "mat": _mat,
-    "speckles": _speckles,
+    "speckles": lambda rng: (
+        0.6 * _noise(rng, 96, 96) + 0.6 * _noise(rng, 60, 60) + 0.3 * _noise(rng, 5, 5)
+    ),
     "scratches": _scratches,
     "sheets": _sheets,
     "stripes": _stripes,

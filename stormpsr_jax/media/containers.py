@@ -9,8 +9,12 @@ import array
 import contextlib
 import json
 import logging
-import pickle
+import math
+import os
 import re
+import resource
+import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +25,6 @@ import numpy as np
 
 from stormpsr_jax.base import installed
 from stormpsr_jax.base.folders import printable, read_errors
-from stormpsr_jax.media import limited
 from stormpsr_jax.media.pictures import MAX_FRAME_PIXELS, check_pixels
 
 _LOG = logging.getLogger(__name__)
@@ -184,7 +187,7 @@ def read_index(path: Path) -> Index:
     """Returns what it takes to decode any frame of a video; errors as of `read_times`."""
     place = printable(path)
     installed.check_extra("video", ["av"], f"{place}: reading a video")
-    head, _, body = limited.call(__name__, path, place, _CONVERT).partition(b"\n")
+    head, _, body = _in_limits(path, place).partition(b"\n")
     answer = json.loads(head)
     if "error" in answer:
         raise ValueError(answer["error"])
@@ -267,20 +270,54 @@ def _declared_end(container: Any, stream: Any, start: int, count: int) -> float:
 # --- The process ----------------------------------------------------------------------------------
 
 
+def _in_limits(path: Path, place: str) -> bytes:
+    """What `_main` answers; ValueError: its process was ended, by its limits or otherwise."""
+    # Without -P, a program in the folder where a user happens to be would be found first.
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", __name__, path],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path)},
+        capture_output=True,
+    )
+    if not done.returncode:
+        return done.stdout
+    if done.returncode > 0:
+        raise RuntimeError(f"{place}: {done.stderr.decode(errors='replace')}")
+    if done.returncode == -signal.SIGXCPU:
+        raise ValueError(
+            f"{place}: reading it takes longer than a file of its size may; {_CONVERT}"
+        )
+    how = signal.Signals(-done.returncode).name
+    raise ValueError(f"{place}: reading it ended a process by {how}; {_CONVERT}")
+
+
+def _limit(seconds: int) -> None:
+    """Limits what this process takes from now on: memory (on Linux), seconds of a core."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    used = math.ceil(usage.ru_utime + usage.ru_stime)
+    limits = {resource.RLIMIT_CPU: used + seconds}
+    if sys.platform == "linux":  # elsewhere it does not count what is mapped
+        pages = int(Path("/proc/self/statm").read_text().split()[5])
+        limits[resource.RLIMIT_DATA] = pages * resource.getpagesize() + MAX_MEMORY
+    for kind, most in limits.items():
+        hard = resource.getrlimit(kind)[1]
+        resource.setrlimit(kind, (most if hard < 0 else min(most, hard), hard))
+
+
 def _main() -> None:
     """Writes the index of a video, or the error in reading it, to stdout for `read_index`."""
-    path = pickle.load(sys.stdin.buffer)  # of the process that has started this one
+    path = Path(sys.argv[1])
     try:
         with read_errors(path):
             size = path.stat().st_size
-        limited.limit(MAX_MEMORY, MAX_SECONDS + size // BYTES_OF_SECOND)
+        _limit(MAX_SECONDS + size // BYTES_OF_SECOND)
         index = _read_index(path)
         answer = dict[str, Any](count=len(index.times), trimmed=index.trimmed, late=index.late)
         body = b"".join(array.tobytes() for array in (index.times, index.keys, index.starts))
     except ValueError as error:
         answer, body = {"error": str(error)}, b""
     sys.stdout.buffer.write(json.dumps(answer).encode() + b"\n" + body)
-    limited.end()
+    sys.stdout.flush()
+    os._exit(0)  # what a library does at exit would count to the limits
 
 
 if __name__ == "__main__":

@@ -12,8 +12,6 @@ import numpy as np
 from stormpsr_jax.media.framing import WHOLE, Framing
 from stormpsr_jax.serving.content import Function
 
-Region = tuple[float, float, float, float]  # x0, y0, x1, y1 in 0…1 of a picture
-
 MARGIN = 1.3  # sides of the part that is looked at, in those of the product; by rendered films
 FLOOR = 0.3  # confidence above which the product is there
 # Share of the way, in place and in size, from where it was to where it is found with confidence 1.
