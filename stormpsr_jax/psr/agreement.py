@@ -259,9 +259,9 @@ def _exchange(names: Sequence[str], fit: Callable[[str, str], float]) -> str | N
     if gain < _EXCHANGE:
         return None
     return (
-        f"the detections of {a} fit the labels of {b} in {fit(a, b):.0%} of their frames and their "
-        f"own in {own[a]:.0%}, and those of {b} the labels of {a} in {fit(b, a):.0%} and their own "
-        f"in {own[b]:.0%}: are the two files exchanged?"
+        f"--asd: the detections of {a} fit the labels of {b} in {fit(a, b):.0%} of their frames and "
+        f"their own in {own[a]:.0%}, and those of {b} the labels of {a} in {fit(b, a):.0%} and "
+        f"their own in {own[b]:.0%}: are the two files exchanged?"
     )
 
 
