@@ -259,8 +259,8 @@ def _exchange(names: Sequence[str], fit: Callable[[str, str], float]) -> str | N
     if gain < _EXCHANGE:
         return None
     return (
-        f"--asd: the detections of {a} fit the labels of {b} in {fit(a, b):.0%} of their frames and "
-        f"their own in {own[a]:.0%}, and those of {b} the labels of {a} in {fit(b, a):.0%} and "
+        f"--asd: the detections of {a} fit the labels of {b} in {fit(a, b):.0%} of their frames "
+        f"and their own in {own[a]:.0%}, and those of {b} the labels of {a} in {fit(b, a):.0%} and "
         f"their own in {own[b]:.0%}: are the two files exchanged?"
     )
 
