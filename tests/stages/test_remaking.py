@@ -210,10 +210,12 @@ def test_a_field_that_is_newer_than_a_run_loses_nothing_of_it_at_its_default(fol
 
 
 def test_what_is_unknown_or_left_out_is_refused(folder):
-    with pytest.raises(ValueError, match=r"'predict' .* else \(data.mean \[0.5, 0.5, 0.5\] → \["):
+    with pytest.raises(
+        ValueError, match=r"'predict' .* as it is \(data.mean \[0.5, 0.5, 0.5\] → \["
+    ):
         run(folder, stages=("evaluate",), **{"data.mean": (0.4, 0.5, 0.5)})
     flip(folder / "pretrain" / "best.safetensors")
-    with pytest.raises(ValueError, match=r"'pretrain' .* cannot be used \(pretrain/best.* was dam"):
+    with pytest.raises(ValueError, match=r"'pretrain' .* used as it is \(pretrain/best.* was dam"):
         run(folder, stages=("embed",))
     record = results.read(folder / "temporal")
     record.results = None  # begun, and goes on only with what it began with
