@@ -76,7 +76,6 @@ def rehearse(workdir: Path, count: int) -> list[LabelledPredictions]:
     shards.build(
         out / "data",
         procedure=procedure,
-        fps=procedure.fps,
         image_size=(made.size, made.size),
         splits={"test": [f"rehearsal_{i:03d}" for i in range(count)]},
         make=synthetic.Recipe(procedure, product, **told).make,
