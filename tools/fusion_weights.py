@@ -185,6 +185,7 @@ def fit_runs(
     units: int = 8,
 ) -> None:
     """Fits weights of kinds to runs, and writes them; ValueError for runs of several rates."""
+    out.mkdir(parents=True, exist_ok=True)
     runs = [read_run(folder, splits.split(",")) for folder in workdir]
     fps = runs[0][1]
     if others := [str(w) for w, run in zip(workdir, runs, strict=True) if run[1] != fps]:
