@@ -2,11 +2,7 @@
 
     python -m benchmarks.record
 
-writes every NAME.md again. A benchmark with --record=NAME saves its tables by `save`. A page quotes
-them by comments, which are in no output; tests/test_results.py compares:
-
-    40 <!-- from: risk/all/4.5/accepted -->           a number before: NAME/table/row/field
-    <!-- from: risk/all: bar accepted bound -->       fields of the table below, the first its rows
+writes every NAME.md again. A benchmark with --record=NAME saves its tables by `save`.
 """
 
 import datetime
