@@ -1,7 +1,7 @@
 """What the project claims, measured over seeds: a table of differences with intervals.
 
     python -m benchmarks.claims CLAIM [CLAIM …] --workdir=runs/claims --config.seed=612 --seeds=4
-        [--config.data.synthetic.world=bench] [--config.data.synthetic.occlusion=heavy] [--plan]
+        [--config.data.synthetic.world=bench] [--config.data.synthetic.occlusion=heavy]
 
 CLAIM is all, or one of `CLAIMS`. It compares two streams of the synthetic job on the same test
 recordings: of one run, or of the recipe and a variant of it. Each seed has recordings of its own,
@@ -14,22 +14,22 @@ labels, to which every window is its last frame, repeated. KCAS is to be compare
 where people are as slow as in real recordings; at the pace of the toy it draws nearly what uniform
 sampling draws.
 
-What is finished is not run again: the same command goes on where it was. What runs print is in
-WORKDIR/seed_N/VARIANT.log, results in WORKDIR/claims.md and claims.json.
+It prints the commands of the runs that are missing, for `sh` or `xargs`; once they have run, the
+same command writes WORKDIR/claims.md and claims.json.
 """
 
 from __future__ import annotations
 
 import argparse
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
 from benchmarks import compared_runs
-from stormpsr_jax.experiments import command, sweep_plan
-from stormpsr_jax.experiments.result_tables import markdown
+from stormpsr_jax.experiments import command
+from stormpsr_jax.experiments.result_tables import KEYS, markdown, spread
 from stormpsr_jax.experiments.runs import Changes, planned
 from stormpsr_jax.psr import analysis, streams, tables
 from stormpsr_jax.psr.learned_stream import LEARNED
@@ -132,12 +132,41 @@ def plan(args: argparse.Namespace) -> command.Plan:
 
     def made(runs: command.Runs) -> list[tuple[str, Any, str]]:
         rows = [row for name in names for row in differences(name, runs)]
-        variants = sweep_plan.content(runs, args.seeds) | {"title": "Every run", "note": ""}
+        variants = every_run(runs, args.seeds)
         shown = tables.format_rows([cells(row) for row in rows], "markdown")
         text = f"# Claims\n\n{_NOTE}\n\n{shown}\n\n{markdown(variants)}"
         return [("claims", {"claims": rows, "variants": variants}, text)]
 
     return runs, made
+
+
+def every_run(runs: command.Runs, seeds: Sequence[int]) -> dict[str, Any]:
+    """A table of the streams of every variant, for `result_tables.markdown`."""
+    columns = [*(f"validation_{key}" for key in KEYS), *KEYS, "accepted"]
+    results: dict[str, list[dict]] = {}
+    for (variant, _), run in runs.items():
+        results.setdefault(variant, []).append(analysis.load_result(run.folder / "metrics.json"))
+    rows = [
+        spread(f"{variant}: {stream}", [_figures(r, stream) for r in of_seeds], columns)
+        for variant, of_seeds in results.items()
+        for stream in of_seeds[0]["streams"]
+    ]
+    return {
+        "title": "Every run",
+        "note": "",
+        "seeds": list(seeds),
+        "columns": columns,
+        "rows": rows,
+    }
+
+
+def _figures(result: Mapping[str, Any], stream: str) -> dict[str, float | None]:
+    test, validation = result["streams"][stream], result["validation"][stream]
+    return {
+        **{f"validation_{key}": validation[key] for key in KEYS},
+        **{key: test[key] for key in KEYS},
+        "accepted": test["wrong"]["accepted"] if test["wrong"] else None,
+    }
 
 
 def differences(name: str, runs: command.Runs) -> list[dict[str, Any]]:

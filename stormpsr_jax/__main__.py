@@ -13,7 +13,6 @@ from stormpsr_jax.psr.cli import fail, print_anything
 COMMANDS = {
     "main": "stormpsr_jax.main",
     "paper": "stormpsr_jax.paper",
-    "sweep": "stormpsr_jax.sweep",
     "recognise": "stormpsr_jax.recognise",
     "evaluate": "stormpsr_jax.evaluate",
     "procedure": "stormpsr_jax.procedure",

@@ -1,7 +1,7 @@
 """Makes the tables of the STORM-PSR paper, over seeds, beside the published figures.
 
     python -m stormpsr_jax.paper TABLE [TABLE …] --config=industreal --config.data.dir=DATA …
-        --workdir=runs/paper [--seeds=3] [--plan] [--asd=DETECTIONS] [--devices_per_run=1]
+        --workdir=runs/paper [--seeds=3] [--asd=DETECTIONS]
 
 TABLE is all, or one of main (both streams, B1 to B3, recordings with and without errors), sampling
 (KFS and KCAS switched off), clips (uniform, Gaussian, KCAS), t_f, window, backbones, finetune,
@@ -13,11 +13,9 @@ config then needs no stage 'detector'.
 
 The config is that of a single run, which is the row of the whole method; the other rows differ from
 it as the paper's do. Rows and tables that come to the same config share its run. The seeds are
---config.seed and those after it. As many runs go on at once as have devices of their own; --plan
-prints the commands that are missing, in order of need, for other machines (docs/scale.md). What is
-finished is not run again: the same command goes on where it was. Results are in
-WORKDIR/tables/TABLE.md and .json, runs in WORKDIR/seed_N/VARIANT, and what they print in
-VARIANT.log beside.
+--config.seed and those after it. The commands of the runs that are missing are printed, in order of
+need, for xargs, job arrays or Ray jobs (docs/scale.md); once they have run, the same command prints
+the tables. Results are in WORKDIR/tables/TABLE.md and .json, runs in WORKDIR/seed_N/VARIANT.
 """
 
 import argparse

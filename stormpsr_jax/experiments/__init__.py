@@ -1,1 +1,1 @@
-"""Many runs from one command: which stages they share, in what order, and what comes of them."""
+"""Many runs from one command: which stages they share, in what order, and their figures."""

@@ -42,7 +42,7 @@ def spread(
 
 
 def markdown(content: Mapping[str, Any]) -> str:
-    """A table for people, of `paper_results.content` or `sweep_plan.content`."""
+    """A table for people, such as of `paper_results.content`."""
     columns = content["columns"]
     known = [c for c in columns if any(r["published"][c] is not None for r in content["rows"])]
     headings = [_HEADINGS[c][0] for c in columns] + [f"published {_HEADINGS[c][0]}" for c in known]

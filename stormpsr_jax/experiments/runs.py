@@ -29,7 +29,7 @@ class Run:
     """One run of `stormpsr_jax.main`.
 
     Attributes:
-        folder: its work folder. What it prints is beside it, in <folder>.log.
+        folder: its work folder.
         shared: folder of the results that runs share.
     """
 
@@ -56,11 +56,6 @@ class Run:
     def is_made(self, stage: Stage) -> bool:
         """Whether it has finished a stage, made from what it would be made from now."""
         return remaking.is_made(self.opened, stage)
-
-    @property
-    def log(self) -> Path:
-        """The file of what the run prints."""
-        return self.folder.with_name(f"{self.folder.name}.log")
 
     @property
     def command(self) -> list[str]:

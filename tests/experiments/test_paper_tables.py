@@ -4,7 +4,6 @@ import io
 import json
 import shlex
 import shutil
-import signal
 import statistics
 import sys
 from pathlib import Path
@@ -13,13 +12,12 @@ import pytest
 
 from stormpsr_jax import evaluate, paper
 from stormpsr_jax.configs import industreal, meccano
-from stormpsr_jax.experiments import (
-    command,
-    paper_plan,
-)
+from stormpsr_jax.experiments import command, paper_plan, runs
+from stormpsr_jax.experiments.result_tables import markdown, spread
 from stormpsr_jax.stages import checks
 from stormpsr_jax.stages.config_flag import flat
-from tests.support.tiny import TINY, flags_of
+from tests.support.processes import finish, start
+from tests.support.tiny import TINY, flags_of, tiny
 
 ALL = list(paper_plan.TABLES)
 
@@ -65,10 +63,8 @@ def test_rows_differ_from_the_whole_method_as_they_say(module, tmp_path):
         assert list(checks._fields(run.values, run.opened, ())) == []
 
 
-def test_a_plan_is_the_commands_that_are_missing_and_what_others_share_comes_first(
-    tmp_path, capsys
-):
-    asked = ["finetune", "--seeds=1", "--plan", "--config=synthetic_full", f"--workdir={tmp_path}"]
+def test_what_runs_share_is_missing_first_and_what_is_finished_is_not(tmp_path, finished, capsys):
+    asked = ["finetune", "--seeds=1", "--config=synthetic_full", f"--workdir={tmp_path}"]
     lines = [shlex.split(line) for line in paper_says(asked).splitlines()]
     flag = "--config.stages="
     stages = [next(w for w in words if w.startswith(flag)) for words in lines]
@@ -78,6 +74,28 @@ def test_a_plan_is_the_commands_that_are_missing_and_what_others_share_comes_fir
     assert folders == [*["frozen"] * 6, "finetuned"]
     assert "note: the first 5 make what others share" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+    variants = {"base": {}, "last": {"temporal_model.context_frames": 1}}
+    base, last = (both := runs.planned(tiny(), variants, tmp_path, [0])).values()
+    # What others than `temporal` have made is there, the recordings too.
+    shutil.copytree(finished, base.folder)
+    assert runs.missing(both.values()) == [[last]]
+
+
+def test_a_row_has_mean_and_standard_deviation_over_seeds():
+    found = [{"f1": 0.5, "pos": None}, {"f1": 0.7, "pos": 0.25}, {"f1": 0.6, "pos": None}]
+    row = spread("row", found, ["f1", "pos"], {"f1": 0.9})
+    assert row["mean"] == {"f1": pytest.approx(0.6), "pos": 0.25}
+    assert row["std"] == {"f1": pytest.approx(0.1), "pos": None}
+    assert (row["seeds"], row["published"]) == (3, {"f1": 0.9, "pos": None})
+    content = {"title": "T", "columns": ["f1", "pos"], "rows": [row], "note": "A note."}
+    assert markdown(content) == (
+        "## T\n\n"
+        "|  | F1 | POS | published F1 | seeds |\n|---|---|---|---|---|\n"
+        "| row | 0.600 ± 0.100 | 0.250 | 0.900 | 3 |\n\nA note.\n"
+    )
+    content = {"title": "T", "columns": ["f1"], "note": ""}
+    rows = [spread("row", [], ["f1"])]
+    assert markdown({**content, "rows": rows}).endswith("| row | – | 0 |\n")
 
 
 def words(root, words, finished):
@@ -86,13 +104,15 @@ def words(root, words, finished):
 
 
 def paper_says(argv):
-    """What the command prints, which is run in this process and runs others."""
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as said:
+    """What the command prints, which is run in this process."""
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as output:
         patch.setattr(sys, "argv", ["paper", *argv])
-        patch.setattr(signal, "signal", lambda *_: None)
-        with contextlib.suppress(SystemExit):  # of a plan
+        with contextlib.suppress(SystemExit):  # of an error
             command.run(paper.plan, "paper", paper.__doc__, "TABLE", takes_asd=True)
-    return said.getvalue()
+    return output.getvalue()
+
+
+TABLES = ["main", "finetune", "detector", "--seeds=1"]
 
 
 @pytest.fixture(scope="module")
@@ -100,11 +120,17 @@ def made(finished, tmp_path_factory):
     root = tmp_path_factory.mktemp("paper")
     for variant in ("base", "frozen"):  # trained on the same
         shutil.copytree(finished, root / "seed_0" / variant)
-    return root, paper_says(words(root, ["main", "finetune", "detector", "--seeds=1"], finished))
+    asked = words(root, TABLES, finished)
+    lines = paper_says(asked).splitlines()
+    assert len(lines) == 2
+    for line in lines:
+        finish(start([sys.executable, *shlex.split(line)[1:]]))
+    assert "STORM-PSR" in paper_says(asked)
+    return root
 
 
 def test_figures_are_those_of_the_run_and_of_evaluate(made, finished, tmp_path):
-    root, _ = made
+    root = made
     content = json.loads((root / "tables/main.json").read_text())
     assert content["rendered"]
     assert "Our figures are of **rendered** recordings" in (root / "tables/main.md").read_text()
@@ -137,19 +163,8 @@ def test_figures_are_those_of_the_run_and_of_evaluate(made, finished, tmp_path):
     assert rows["fine-tuned, temporal"]["pos"] == run["streams"]["temporal"]["pos"]
 
 
-def test_the_same_command_makes_nothing_again(made, finished):
-    root, _ = made
-    before = {path: path.stat().st_mtime_ns for path in root.rglob("metrics.json")}
-    tables = {path: path.read_text() for path in (root / "tables").iterdir()}
-    asked = words(root, ["main", "finetune", "detector", "--seeds=1"], finished)
-    assert "starts" not in paper_says(asked)
-    assert before == {path: path.stat().st_mtime_ns for path in root.rglob("metrics.json")}
-    assert tables == {path: path.read_text() for path in (root / "tables").iterdir()}
-    assert paper_says([*asked, "--plan"]) == ""
-
-
 def test_rows_with_detections_from_elsewhere(made, finished, tmp_path, capsys):
-    root, _ = made
+    root = made
     theirs = tmp_path / "theirs"
     shutil.copytree(root / "seed_0/base/predictions/test/asd", theirs)
     asked = words(root, ["main", "--seeds=1", f"--asd={theirs}"], finished)
