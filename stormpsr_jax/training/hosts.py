@@ -6,7 +6,6 @@ import json
 import os
 import platform
 import sys
-import threading
 import time
 import traceback
 import zlib
@@ -19,22 +18,10 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from stormpsr_jax.base import files, installed
-from stormpsr_jax.base.errors import one_line, tell
+from stormpsr_jax.base.errors import one_line
 
 # Of a device: twice what decodes for the fastest stage on an H100, by docs/scale.md.
 LOADERS = 4
-_MAX_TEXT = 2**16  # bytes of a config
-# What errors of JAX say of which another process is the cause.
-_LOST = (
-    "Gloo",
-    "Connection closed by peer",
-    "Connection reset",
-    "heartbeat",
-    "UNAVAILABLE",
-    "another task died",
-    "NCCL",
-    "coordination service",
-)
 HEARTBEAT_SECONDS = 30  # without a sign of life, after which JAX ends the others
 _LAST_SECONDS = 4.0  # in which the others print their own errors, before process 0 ends them
 
@@ -56,7 +43,7 @@ def connect(
 
     Raises:
         ValueError: some of the three without the others, or none of those launchers. If the
-            others do not come in time, the process says so in a line and ends.
+            others do not come in time, JAX ends the process.
     """
     named = {"coordinator": coordinator, "num_processes": num_processes, "process_id": process_id}
     if missing := [name for name, value in named.items() if value is None]:
@@ -64,10 +51,6 @@ def connect(
             flags = ", ".join(f"--{name}" for name in missing)
             raise ValueError(f"{flags} missing: give all of --coordinator, --num_processes and "
                              "--process_id, or --distributed alone")  # fmt: skip
-    # After its own timeout, JAX ends the process from C++ with a stack trace; this comes earlier.
-    watch = threading.Timer(timeout, _give_up, (coordinator, num_processes, process_id, timeout))
-    watch.daemon = True
-    watch.start()
     try:
         jax.distributed.initialize(
             coordinator,
@@ -75,7 +58,7 @@ def connect(
             process_id,
             # Inside a Slurm allocation, JAX would otherwise give this process a single GPU.
             cluster_detection_method=None if coordinator is None else "deactivate",
-            initialization_timeout=timeout + 60,
+            initialization_timeout=timeout,
             heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
         )
         jax.process_count()  # waits for all of them, of which some may expect another number
@@ -86,8 +69,6 @@ def connect(
             where = f"--coordinator={coordinator}"
         instead = "give --coordinator=host:port, --num_processes and --process_id"
         raise ValueError(f"{where} ({reason}); {instead}") from error
-    finally:
-        watch.cancel()
 
 
 def several() -> bool:
@@ -95,51 +76,19 @@ def several() -> bool:
     return jax.distributed.is_initialized() and jax.process_count() > 1
 
 
-def _give_up(
-    coordinator: str | None, num_processes: int | None, process_id: int | None, timeout: int
-) -> None:
-    if process_id == 0:
-        what = f"not all of the {num_processes} processes came to {coordinator}"
-        remedy = "did all start, with this --coordinator and --num_processes, and is the port open?"
-    else:
-        what = f"no connection to process 0 at {coordinator or 'the address of the launcher'}"
-        remedy = "does it run there, with the same --num_processes, and is the port open?"
-    tell("error", f"{what} within {timeout} s; {remedy}")
-    os._exit(1)
-
-
 def check_agreement(config: dict[str, Any]) -> None:
     """Makes sure that all processes run this config ({field: JSON value}) with this code.
 
     Raises:
-        ValueError: on every process, if one differs from process 0; its own says in what.
+        ValueError: on every process, if one differs from process 0; names these.
     """
-    if jax.process_count() == 1:
-        return
     code = f"{jax.__version__} {installed.code()}"
-    mine = json.dumps(config | {"code": code}, sort_keys=True).encode()
-    if len(mine) > _MAX_TEXT:
-        raise ValueError(f"the config has {len(mine)} bytes, more than {_MAX_TEXT}")
-    padded = np.frombuffer(mine.ljust(_MAX_TEXT), np.uint8)
-    first = json.loads(multihost_utils.broadcast_one_to_all(padded).tobytes())
-    own = json.loads(mine)
-    differing = where(first != own)
-    if not differing:
-        return
-    what = "; ".join(
-        f"{key}: {first.get(key, 'absent')} there, {own.get(key, 'absent')} here"
-        for key in sorted(first.keys() | own.keys())
-        if first.get(key) != own.get(key)
-    )
-    if what:
+    mine = zlib.crc32(json.dumps(config | {"code": code}, sort_keys=True).encode()) >> 1
+    if differing := where(mine != of_process_0(mine)):
         raise ValueError(
-            f"process {jax.process_index()} has another config or code than process 0 ({what}); "
-            "start all with the same, and the same versions on all hosts"
+            f"processes {differing} run another config or other code than process 0; start all "
+            "with the same, and the same versions on all hosts"
         )
-    raise ValueError(
-        f"processes {differing} run another config or other code than process 0; their own "
-        "messages say which"
-    )
 
 
 def of_process_0(number: int) -> int:
@@ -283,22 +232,11 @@ def on_every_host(tree: Any) -> Any:
 def fail(error: BaseException, with_traceback: bool = False, status: int = 1) -> None:
     """Ends this process of several with a line, or a traceback, without waiting for the others.
 
-    A regular exit would wait for them, and they may be waiting for this one. An error of the
-    connection only says that another process has ended.
+    A regular exit would wait for them, and they may be waiting for this one.
     """
-    index = jax.process_index()
-    of_another = isinstance(error, jax.errors.JaxRuntimeError) and any(
-        word in str(error) for word in _LOST
-    )
-    if with_traceback and of_another and not os.environ.get("STORMPSR_TRACEBACK"):
-        error = RuntimeError(
-            f"process {index} lost the connection to another process, which says why, or was "
-            "killed; run the same command again on all"
-        )
-        with_traceback = False
     lines = [f"error: {one_line(line)}" for line in str(error).split("\n")]
     text = "".join(traceback.format_exception(error)) if with_traceback else "\n".join(lines)
     print(text.rstrip(), file=sys.stderr, flush=True)
-    if index == 0:
+    if jax.process_index() == 0:
         time.sleep(_LAST_SECONDS)
     os._exit(status)

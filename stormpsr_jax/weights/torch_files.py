@@ -1,17 +1,14 @@
 """Reads foreign checkpoint files without PyTorch and without executing anything in them.
 
 A `.pth` file is a zip archive: `<name>/data.pkl`, a pickle of the object with tensors replaced by
-references, and `<name>/data/<key>`, the raw storages. Before PyTorch 1.6 it was five pickles (magic
-number, version, byte order, object, keys) and the storages of these keys, each after its number of
-elements. A pickle is a program for a small stack machine, which calls whatever it names. Here the
-few names of checkpoints stand for markers that put together dictionaries and arrays; any other
-name, and any other opcode, is an error.
+references, and `<name>/data/<key>`, the raw storages. A pickle is a program for a small stack
+machine, which calls whatever it names. Here the few names of checkpoints stand for markers that put
+together dictionaries and arrays; any other name, and any other opcode, is an error.
 """
 
 import io
 import math
 import pickle
-import pickletools
 import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -45,20 +42,18 @@ CALLS = (
     "torch.Size",
 )
 # The opcodes that checkpoints are made of.
-OPCODES = frozenset(
+OPCODES = (
     "PROTO FRAME STOP BININT BININT1 BININT2 LONG1 BINFLOAT BINUNICODE SHORT_BINUNICODE NONE "
     "NEWTRUE NEWFALSE MARK EMPTY_TUPLE TUPLE1 TUPLE2 TUPLE3 TUPLE EMPTY_LIST APPEND APPENDS "
     "EMPTY_DICT SETITEM SETITEMS BINPUT LONG_BINPUT MEMOIZE BINGET LONG_BINGET GLOBAL STACK_GLOBAL "
-    "REDUCE BINPERSID BUILD".split()
-)
+    "REDUCE BINPERSID BUILD"
+).split()
 # What data-parallel and compiled wrappers put before every name.
 WRAPPERS = ("module.", "_orig_mod.", "model.")
 # Keys under which training scripts keep the state dict.
 NESTED = ("state_dict", "model", "model_state_dict")
 MAX_AXES = 8
 FREE_BYTES = 2**26  # of arrays that a small file may be packed from: those of zeros
-# How files of PyTorch before 1.6 begin: pickles of a magic number and of version 1001.
-OLD = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03."
 # What NumPy, with ml_dtypes, can hold of the types that a .safetensors file may name.
 SAFETENSORS_DTYPES = {
     **{f"F{8 * n}": np.dtype(f"f{n}") for n in (8, 4, 2)},
@@ -88,11 +83,8 @@ def read_pth(path: str | Path) -> Any:
     """
     files.check_regular(path, "copy its content to one")
     try:
-        with open(path, "rb") as file:
-            if file.read(len(OLD)) == OLD:
-                return _read_old(file, Path(path))
         with zipfile.ZipFile(path) as archive:
-            return _ZipReader(archive, path).load()
+            return _Reader(archive, path).load()
     except _Refused as error:
         raise ValueError(one_line(f"{path}: {error}", 600)) from error
     # A hostile or damaged file can raise nearly anything, from EOFError to OverflowError.
@@ -142,33 +134,51 @@ class _Dict(dict):
         """The attribute _metadata of a state dict, which we have no use for."""
 
 
-def _checked(content: bytes) -> tuple[bytes, int]:
-    """(pickle whose dictionaries are made by a call, as all others take any key; where it ends)."""
-    parts, start, name = [], 0, "FRAME"
-    for opcode, argument, at in pickletools.genops(content):
-        assert at is not None
-        if opcode.name not in OPCODES:
-            raise ValueError(f"opcode {opcode.name}")
-        if opcode.name == "LONG_BINPUT" and int(argument or 0) >= len(content):
-            raise ValueError("a place in memory beyond all others")  # which would be made
-        if name != "FRAME":  # its length is another now, and nobody needs it
-            parts.append(b"cbuiltins\ndict\n)R" if name == "EMPTY_DICT" else content[start:at])
-        start, name = at, opcode.name
-    return b"".join([*parts, pickle.STOP]), start + 1
+class _Opcodes(dict):
+    def __missing__(self, code: int) -> None:
+        raise _Refused(f"holds more than tensors and containers (opcode {code}); {RESAVE}")
 
 
-class _Reader(pickle.Unpickler):
-    """Python's unpickler, which gets names and storages from here alone."""
+class _Reader(pickle._Unpickler):
+    """Python's unpickler (the one in Python, whose memo is a dictionary) of an archive."""
 
-    further: tuple = ()  # what a reference to a storage has behind its number of elements
+    dispatch = _Opcodes(
+        (code[0], pickle._Unpickler.dispatch[code[0]])
+        for code in (getattr(pickle, name) for name in OPCODES)
+    )
 
-    def __init__(self, content: bytes, size: int):
+    def _empty_dict(self) -> None:
+        self.append(_Dict())
+
+    dispatch[pickle.EMPTY_DICT[0]] = _empty_dict
+
+    def __init__(self, archive: zipfile.ZipFile, path: str | Path):
+        self.archive = archive
+        self.storages: dict[str, bytes] = {}
+        # Members that overlap in the archive could add up to far more than the file.
+        self.bytes_left = size = Path(path).stat().st_size
         self.tensor_bytes_left = MAX_SHARING * size
-        super().__init__(io.BytesIO(content))
+        roots = [n[: -len("data.pkl")] for n in archive.namelist() if n.endswith("/data.pkl")]
+        if len(roots) != 1:
+            raise _Refused(f"a PyTorch file has one */data.pkl, this has {len(roots)}")
+        self.root = roots[0]
+        if f"{self.root}byteorder" in archive.namelist():
+            byteorder = self.member("byteorder").decode("ascii", "replace").strip()
+            if byteorder != "little":
+                raise _Refused(f"byte order {byteorder[:20]!r}, not 'little'")
+        super().__init__(io.BytesIO(self.member("data.pkl", MAX_PICKLE)))
 
-    def storage(self, key: str, dtype: np.dtype, numel: Any) -> np.ndarray:
-        """The flat array of a key."""
-        raise _Refused("a storage where there is none")
+    def member(self, name: str, limit: int | None = None) -> bytes:
+        """The bytes of a member. PyTorch never compresses, so a compressed one may be a bomb."""
+        info = self.archive.getinfo(self.root + name)
+        if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
+            raise _Refused(f"member {name[:40]!r} is compressed or encrypted")
+        if limit is not None and info.file_size > limit:
+            raise _Refused(f"member {name[:40]!r} has over {limit} bytes; {RESAVE}")
+        self.bytes_left -= info.file_size
+        if self.bytes_left < 0:
+            raise _Refused("the members claim to be larger than the file")
+        return self.archive.read(info)
 
     def find_class(self, module: str, name: str) -> _Name:
         """One of the few names that a checkpoint is made of."""
@@ -194,14 +204,20 @@ class _Reader(pickle.Unpickler):
                 return sizes
         raise ValueError(f"{name} of {len(arguments)} arguments")
 
+    def storage(self, key: str, dtype: np.dtype) -> np.ndarray:
+        """The flat array in a member of the archive."""
+        if key not in self.storages:
+            self.storages[key] = self.member(f"data/{key}")
+        raw = self.storages[key]
+        if len(raw) % dtype.itemsize:
+            raise _Refused(f"storage {key[:40]!r} is no whole number of {dtype}")
+        return np.frombuffer(raw, dtype)
+
     def persistent_load(self, pid: Any) -> _Storage:
         """The flat array behind a reference ("storage", class, key, device, numel)."""
         match pid:
-            case ("storage", _Name(kind), str() as key, _, numel, *rest) if (
-                kind in STORAGE_DTYPES and len(rest) == len(self.further)
-            ):
-                if all(a is b for a, b in zip(rest, self.further, strict=True)):
-                    return _Storage(self.storage(key, np.dtype(STORAGE_DTYPES[kind]), numel))
+            case ("storage", _Name(kind), str() as key, _, _) if kind in STORAGE_DTYPES:
+                return _Storage(self.storage(key, np.dtype(STORAGE_DTYPES[kind])))
         raise _Refused("the pickle refers to something that is no storage")
 
     def tensor(self, storage: Any, offset: Any, size: Any, stride: Any) -> np.ndarray:
@@ -233,98 +249,6 @@ class _Reader(pickle.Unpickler):
             return np.zeros(size, array.dtype)
         strides = [s * array.itemsize for s in stride]
         return np.lib.stride_tricks.as_strided(array[offset:], size, strides, writeable=False)
-
-
-class _ZipReader(_Reader):
-    """Of an archive."""
-
-    def __init__(self, archive: zipfile.ZipFile, path: str | Path):
-        self.archive = archive
-        self.storages: dict[str, bytes] = {}
-        # Members that overlap in the archive could add up to far more than the file.
-        self.bytes_left = size = Path(path).stat().st_size
-        roots = [n[: -len("data.pkl")] for n in archive.namelist() if n.endswith("/data.pkl")]
-        if len(roots) != 1:
-            raise _Refused(f"a PyTorch file has one */data.pkl, this has {len(roots)}")
-        self.root = roots[0]
-        if f"{self.root}byteorder" in archive.namelist():
-            byteorder = self.member("byteorder").decode("ascii", "replace").strip()
-            if byteorder != "little":
-                raise _Refused(f"byte order {byteorder[:20]!r}, not 'little'")
-        super().__init__(_checked(self.member("data.pkl", MAX_PICKLE))[0], size)
-
-    def member(self, name: str, limit: int | None = None) -> bytes:
-        """The bytes of a member. PyTorch never compresses, so a compressed one may be a bomb."""
-        info = self.archive.getinfo(self.root + name)
-        if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
-            raise _Refused(f"member {name[:40]!r} is compressed or encrypted")
-        if limit is not None and info.file_size > limit:
-            raise _Refused(f"member {name[:40]!r} has over {limit} bytes; {RESAVE}")
-        self.bytes_left -= info.file_size
-        if self.bytes_left < 0:
-            raise _Refused("the members claim to be larger than the file")
-        return self.archive.read(info)
-
-    def storage(self, key: str, dtype: np.dtype, numel: Any) -> np.ndarray:
-        """A member of the archive."""
-        if key not in self.storages:
-            self.storages[key] = self.member(f"data/{key}")
-        raw = self.storages[key]
-        if len(raw) % dtype.itemsize:
-            raise _Refused(f"storage {key[:40]!r} is no whole number of {dtype}")
-        return np.frombuffer(raw, dtype)
-
-
-class _OldReader(_Reader):
-    """Of a file before PyTorch 1.6: its storages are filled when the pickle has been read."""
-
-    further = (None,)  # no view of a part
-
-    def __init__(self, content: bytes, size: int):
-        super().__init__(content, size)
-        self.storages: dict[str, np.ndarray] = {}
-        self.bytes_left = size
-
-    def storage(self, key: str, dtype: np.dtype, numel: Any) -> np.ndarray:
-        """An array of zeros for now; all together are no larger than the file."""
-        if type(numel) is not int or numel < 0:
-            raise _Refused(f"storage {key[:40]!r} has no size")
-        if key not in self.storages:
-            self.bytes_left -= numel * dtype.itemsize
-            if self.bytes_left < 0:
-                raise _Refused("the storages claim to be larger than the file")
-            self.storages[key] = np.zeros(numel, dtype)
-        array = self.storages[key]
-        if (array.dtype, array.size) != (dtype, numel):
-            raise _Refused(f"storage {key[:40]!r} is of two sizes or types")
-        return array
-
-
-def _read_old(file: io.BufferedReader, path: Path) -> Any:
-    """The object of a file whose beginning, `OLD`, has been read."""
-    size = path.stat().st_size
-    memory.check_fits(size, str(path))
-    content, at, pickles = file.read(3 * MAX_PICKLE), 0, []
-    for _ in range(3):
-        pickled, length = _checked(content[at : at + MAX_PICKLE])
-        pickles.append(pickled)
-        at += length
-    system = _Reader(pickles[0], size).load()
-    reader = _OldReader(pickles[1], size)
-    found, keys = reader.load(), _Reader(pickles[2], size).load()
-    if not isinstance(system, dict) or system.get("little_endian") is not True:
-        raise _Refused("not written by a little-endian machine")
-    if not isinstance(keys, list) or sorted(keys) != sorted(reader.storages):
-        raise _Refused("its list of storages is not that of its tensors")
-    file.seek(len(OLD) + at)
-    for key in keys:
-        array = reader.storages[key]
-        numel = int.from_bytes(file.read(8), "little", signed=True)
-        if numel != array.size:
-            raise _Refused(f"storage {key[:40]!r} has {numel} elements, not {array.size}")
-        if file.readinto(array.view(np.uint8).data) != array.nbytes:
-            raise _Refused(f"ends within storage {key[:40]!r}")
-    return found
 
 
 def read_state_dict(path: str | Path) -> dict[str, np.ndarray]:
