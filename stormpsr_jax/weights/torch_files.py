@@ -148,7 +148,7 @@ class _Reader(pickle._Unpickler):
     )
 
     def _empty_dict(self) -> None:
-        self.append(_Dict())
+        self.append(_Dict())  # type: ignore[attr-defined]
 
     dispatch[pickle.EMPTY_DICT[0]] = _empty_dict
 
