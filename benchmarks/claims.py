@@ -29,9 +29,9 @@ from ml_collections import ConfigDict
 
 from benchmarks import compared_runs
 from stormpsr_jax.experiments import command
-from stormpsr_jax.experiments.result_tables import KEYS, markdown, spread
+from stormpsr_jax.experiments.paper_results import KEYS, markdown, spread
 from stormpsr_jax.experiments.runs import Changes, planned
-from stormpsr_jax.psr import analysis, streams, tables
+from stormpsr_jax.psr import analysis, streams
 from stormpsr_jax.psr.learned_stream import LEARNED
 from stormpsr_jax.stages import order
 
@@ -133,7 +133,7 @@ def plan(args: argparse.Namespace) -> command.Plan:
     def made(runs: command.Runs) -> list[tuple[str, Any, str]]:
         rows = [row for name in names for row in differences(name, runs)]
         variants = every_run(runs, args.seeds)
-        shown = tables.format_rows([cells(row) for row in rows], "markdown")
+        shown = analysis.format_rows([cells(row) for row in rows], "markdown")
         text = f"# Claims\n\n{_NOTE}\n\n{shown}\n\n{markdown(variants)}"
         return [("claims", {"claims": rows, "variants": variants}, text)]
 

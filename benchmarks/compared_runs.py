@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from stormpsr_jax.psr import comparison
+from stormpsr_jax.psr import analysis
 
 # Figures of wrong parts that are given as a share of another one.
 SHARES = {"accepted": "shown", "found": "shown", "right_called_wrong": "right_installations"}
@@ -18,7 +18,7 @@ def compare_runs(
     samples: int = 10000,
     level: float = 0.95,
     seed: int = 0,
-) -> comparison.Rows:
+) -> analysis.Rows:
     """Compares two systems over several runs, such as seeds, recording by recording.
 
     Runs are drawn with replacement, then recordings of each drawn one, the same for both systems.
@@ -41,7 +41,7 @@ def compare_runs(
         raise ValueError("there are no runs to compare")
     runs = []
     for a, b in pairs:
-        values = comparison.values(a, b, streams)
+        values = analysis.values(a, b, streams)
         of_a = a["streams"][streams[0]]["recordings"]
         wholes = {}
         for key, of in SHARES.items():

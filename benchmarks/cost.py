@@ -41,7 +41,7 @@ from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.experiments import paper_plan
 from stormpsr_jax.experiments.runs import Run, changed
 from stormpsr_jax.networks import backbones
-from stormpsr_jax.networks.temporal_baselines import TemporalLSTM
+from stormpsr_jax.networks.temporal import TemporalLSTM
 from stormpsr_jax.stages import config_flag, order
 from stormpsr_jax.stages.validation import BOXED_FRAMES, EMPTY_FRAMES, KEY_FRAMES
 from stormpsr_jax.training import hosts

@@ -30,7 +30,7 @@ from data_prep.rendering.mesh import Mesh, affine
 from data_prep.worlds.timelines import draw_timeline
 from stormpsr_jax.base import files
 from stormpsr_jax.base.progress import Bar
-from stormpsr_jax.psr import tables
+from stormpsr_jax.psr import analysis
 from stormpsr_jax.serving.functions import Network, functions
 from stormpsr_jax.stages import config_flag, order
 from stormpsr_jax.stages.detector import MAX_DETECTIONS
@@ -245,7 +245,7 @@ def main() -> None:
     args = parser.parse_args()
     jax.config.update("jax_platforms", "cpu")
     found = [row for run in args.runs for row in scored(run, args.pictures)]
-    print(tables.format_rows(found))
+    print(analysis.format_rows(found))
     if args.record:
         record.save(args.record, {"one picture": found})
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from stormpsr_jax.base import files
-from stormpsr_jax.psr import tables
+from stormpsr_jax.psr import analysis
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -61,7 +61,7 @@ def markdown(name: str, content: Mapping[str, Any]) -> str:
     keys = ("command", "date", "processor", "commit", "notes")
     lines += [f"* {key}: {content[key]}" for key in keys if content[key]]
     for title, rows in content["tables"].items():
-        lines += ["", f"## {title}", "", tables.format_rows(rows, "markdown")]
+        lines += ["", f"## {title}", "", analysis.format_rows(rows, "markdown")]
     return "\n".join(lines) + "\n"
 
 

@@ -36,7 +36,7 @@ import simplejpeg
 from benchmarks import own_product, record
 from data_prep import synthetic
 from data_prep.products.product import Product, toy_product
-from data_prep.rendering import seeds
+from data_prep.rendering import ranges
 from data_prep.rendering.scene import Body
 from data_prep.worlds.hiding import Occlusion
 from data_prep.worlds.motion import plan_recording
@@ -45,7 +45,7 @@ from data_prep.worlds.workplace import Workplace
 from data_prep.worlds.worlds import WORLDS
 from stormpsr_jax.base import files
 from stormpsr_jax.base.progress import Bar
-from stormpsr_jax.psr import metrics, risk, tables, wrong_parts
+from stormpsr_jax.psr import analysis, metrics, risk, wrong_parts
 from stormpsr_jax.psr.events import reports
 from stormpsr_jax.psr.evidence import Evidence, part_inputs, sigmoid
 from stormpsr_jax.psr.learned_beliefs import Weights, default_weights, read_weights
@@ -93,7 +93,7 @@ def drawn(
 def recipe(model: Model, habits: Habits) -> synthetic.Recipe:
     """Of further recordings of the model's product in its world, whose people have these habits."""
     made, procedure = model.origin["config"], model.procedure.at(model.fps)
-    product = toy_product(seeds.streams(made["data.synthetic.seed"], "product")[0])
+    product = toy_product(ranges.streams(made["data.synthetic.seed"], "product")[0])
     world = dataclasses.replace(WORLDS[made["data.synthetic.world"]], habits=habits)
     occlusion = made["data.synthetic.occlusion"]
     return synthetic.Recipe(procedure, product, SEED, occlusion, SIZE, world=world)
@@ -377,7 +377,7 @@ def main() -> None:
         tests = [of for title, of in rows.items() if title.endswith(", test")]
         measured[f"all {kind}"] = together(list(rows.values()), tests)
     for title, of in measured.items():
-        print(f"\n{title}\n{tables.format_rows(of)}")
+        print(f"\n{title}\n{analysis.format_rows(of)}")
     if args.record:
         record.save(args.record, measured)
 

@@ -29,9 +29,8 @@ from stormpsr_jax.stages.embed import path_of
 from stormpsr_jax.stages.run import run_of
 from stormpsr_jax.stages.stage import Run, Training
 from stormpsr_jax.training import checkpoint, step
-from stormpsr_jax.training.definition import Definition
 from stormpsr_jax.training.sharding import state_shardings
-from stormpsr_jax.training.step import Batch, Params
+from stormpsr_jax.training.step import Batch, Definition, Params
 
 STAGES = ("pretrain", "temporal", "finetune", "detector")
 SECONDS = 16.0  # that a recording stays in each state: hard backgrounds lie 12 s before its end

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from data_prep import command
-from data_prep.checking import contact_sheet, folder
+from data_prep.checking import contact_sheet
 from data_prep.notes import agree
 
 
@@ -26,14 +26,14 @@ def check(directory: str | Path, *, everything: bool = False, out: str | Path | 
 
     ValueError: there are no clip shards at `directory`, or their preparation was not finished.
     """
-    checked = folder.open_folder(directory)
-    folder.check_pictures(checked, everything)
+    checked = contact_sheet.open_folder(directory)
+    contact_sheet.check_pictures(checked, everything)
     of_boxes = _of_boxes(checked)
     for problem in checked.problems:
         print(f"problem: {problem}")
     for warning in checked.warnings:
         print(f"warning: {warning}")
-    for line in [*folder.in_words(checked), *of_boxes]:
+    for line in [*contact_sheet.in_words(checked), *of_boxes]:
         print(line)
     sheet = Path(out) if out else Path(directory, "check.jpg")
     if contact_sheet.write(sheet, checked):
@@ -46,11 +46,11 @@ def check(directory: str | Path, *, everything: bool = False, out: str | Path | 
     return len(checked.problems)
 
 
-def _of_boxes(checked: folder.FolderCheck) -> list[str]:
+def _of_boxes(checked: contact_sheet.FolderCheck) -> list[str]:
     """Says how many boxes fit the step labels, but for those of renders; [] without boxes."""
     pairs = [np.zeros((2, 0), np.int64)]
     for split, recording in checked.recordings():
-        if split != folder.RENDERS:
+        if split != contact_sheet.RENDERS:
             boxed = recording.classes >= 0
             of_states = checked.procedure.state_classes(recording.states[boxed])
             pairs.append(np.stack([recording.classes[boxed], of_states]))

@@ -28,7 +28,7 @@ from data_prep import command, matching
 from data_prep.downloads import Download
 from data_prep.writing import from_files
 from stormpsr_jax.base import folders
-from stormpsr_jax.media import finding
+from stormpsr_jax.media import sources
 from stormpsr_jax.recordings.labels import Labels
 from stormpsr_jax.recordings.procedure import Procedure, Variant
 from stormpsr_jax.recordings.steps import states_to_steps
@@ -68,7 +68,7 @@ def make_dataset(
     """Makes the clip shards; see the module and from_files.build. ValueError has all errors."""
     tops = folders.require(labels, "--labels"), folders.require(videos, "--videos", "or a video")
     labelled = matching.find_labels(tops[0], f"--labels={labels}")
-    pictured = matching.images_first(finding.find_pictures(tops[1]))
+    pictured = matching.images_first(sources.find_pictures(tops[1]))
     found = matching.match(
         labelled,
         pictured,

@@ -34,7 +34,7 @@ import numpy as np
 from data_prep import command, downloads, matching
 from data_prep.writing import from_files
 from stormpsr_jax.base import files, folders
-from stormpsr_jax.media import finding
+from stormpsr_jax.media import sources
 from stormpsr_jax.recordings import box_files, class_maps
 from stormpsr_jax.recordings.boxes import Boxes, Id, of_one
 from stormpsr_jax.recordings.procedure import load_procedure
@@ -95,7 +95,7 @@ def make_dataset(
         lambda file: file.parent.name if file.name == _BOXES else None,
         _OTHER_STREAMS,
     )
-    pictured = matching.images_first(finding.find_pictures(top, "rgb", _OTHER_STREAMS))
+    pictured = matching.images_first(sources.find_pictures(top, "rgb", _OTHER_STREAMS))
     found = matching.match(
         labelled,
         pictured,

@@ -10,7 +10,7 @@ from absl import logging
 from stormpsr_jax.base import files, folders
 from stormpsr_jax.base.errors import for_each, gathering, raise_all
 from stormpsr_jax.base.folders import printable
-from stormpsr_jax.media import finding, video
+from stormpsr_jax.media import sources, video
 from stormpsr_jax.media.pictures import Pictures
 from stormpsr_jax.recordings import box_files
 from stormpsr_jax.recordings.boxes import (
@@ -32,7 +32,7 @@ P = TypeVar("P", Path, LabelPlace)
 def find_labels(top: Path, flag: str, left_out: Collection[str] = ()) -> dict[str, LabelPlace]:
     """The folders with a file of labels; ValueError: none, or all recordings in two places."""
     walked = folders.walk(top, left_out)
-    found = finding.by_name((path.name, path) for path, _, names in walked if STATES in names)
+    found = sources.by_name((path.name, path) for path, _, names in walked if STATES in names)
     if not found:
         raise ValueError(
             f"{flag}: no folder <train|val|test>/<recording> with a {STATES} is in it; unpack the "
@@ -50,7 +50,7 @@ def find_box_files(
 ) -> dict[str, Path]:
     """The file of boxes of each recording, whose name `recording_of` gives (None: another file)."""
     walked = folders.walk(top, left_out)
-    found = finding.by_name(
+    found = sources.by_name(
         (name, path)
         for path in (folder / file for folder, _, names in walked for file in names)
         if (name := recording_of(path)) is not None
@@ -100,7 +100,7 @@ def find_boxes(path: str | Path, names: Collection[str]) -> dict[str, Callable[[
         places += [(name.rpartition(".")[0], folder / name) for name in coco]
         if folder != top and any(map(box_files.is_of_picture, there)):
             places.append((folder.name, folder))
-    found = finding.by_name(places)
+    found = sources.by_name(places)
     if not found:
         raise ValueError(
             f"--boxes={path}: has no <recording>.json (COCO) or <recording>/*.txt (YOLO)"

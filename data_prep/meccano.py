@@ -23,7 +23,7 @@ import numpy as np
 from data_prep import command, downloads, matching
 from data_prep.writing import from_files
 from stormpsr_jax.base import files, folders
-from stormpsr_jax.media import finding
+from stormpsr_jax.media import sources
 from stormpsr_jax.recordings import box_files
 from stormpsr_jax.recordings.boxes import Boxes, join_pictures
 from stormpsr_jax.recordings.procedure import load_procedure
@@ -63,7 +63,7 @@ def make_dataset(
     procedure = load_procedure("meccano")
     tops = folders.require(labels, "--labels"), folders.require(frames, "--frames", "or a video")
     labelled = matching.find_labels(tops[0], f"--labels={labels}")
-    pictured = matching.images_first(finding.find_pictures(tops[1]))
+    pictured = matching.images_first(sources.find_pictures(tops[1]))
     boxed = find_boxes(asd_labels) if asd_labels else {}
     found = matching.match(
         labelled,

@@ -47,7 +47,7 @@ from data_prep.writing import from_files
 from data_prep.writing.locating import LOCATE
 from stormpsr_jax.base import folders
 from stormpsr_jax.base.errors import for_each, lines_of, one_line, raise_all
-from stormpsr_jax.media import finding
+from stormpsr_jax.media import sources
 from stormpsr_jax.media.video import Video
 from stormpsr_jax.psr.cli import add_label_flags
 from stormpsr_jax.recordings import find
@@ -77,7 +77,7 @@ def find_recordings(
     """
     of_videos = folders.require(videos, "--videos", "or a video")
     of_labels = folders.require(labels, "--labels", "or a label file")
-    pictured = finding.find_pictures(of_videos)
+    pictured = sources.find_pictures(of_videos)
     found = find.search(of_labels, None, pictured, splits)
     raise_all(found.lines)
     labelled = found.labels
@@ -94,7 +94,7 @@ def find_recordings(
             labelled,
             pictured,
             matching.find_boxes(boxes, labelled) if boxes is not None else {},
-            lambda path, name: finding.open_recording(path, procedure.fps),
+            lambda path, name: sources.open_recording(path, procedure.fps),
             f"--videos={videos}",
             procedure,
             terms=terms or Terms(),

@@ -28,14 +28,14 @@ from data_prep import command
 from data_prep.products import products
 from data_prep.products.product import Product
 from data_prep.products.wrong_poses import draw_states, with_wrong_poses
-from data_prep.rendering import seeds
+from data_prep.rendering import ranges
 from data_prep.rendering.ranges import Range
 from data_prep.rendering.scene import Body
 from data_prep.worlds import noticed, orders, rendered, timelines, worlds
-from data_prep.worlds.copies import copy_of
 from data_prep.worlds.hiding import OCCLUSIONS
 from data_prep.worlds.motion import Motion, plan_recording, plan_views
-from data_prep.worlds.names import is_rehearsal, split_names
+from data_prep.worlds.noticed import copy_of
+from data_prep.worlds.rendered import is_rehearsal, split_names
 from data_prep.worlds.timelines import Timeline
 from data_prep.worlds.workplace import Workplace, bodies_of, clean_picture, poses_in_pictures
 from data_prep.worlds.worlds import TOY, World
@@ -187,7 +187,7 @@ class Recipe:
 
         def filmed(product: Product, told: Timeline) -> tuple[Workplace, Motion, np.ndarray]:
             """The recording in which parts do what is told; all else is by `timeline`."""
-            _, how, looks, _ = seeds.streams(self.seed, "recording", split, name)
+            _, how, looks, _ = ranges.streams(self.seed, "recording", split, name)
             motion = plan_recording(
                 *(timeline, places, fps, hidden, how, world.cameras),
                 shown=told,
@@ -210,7 +210,7 @@ class Recipe:
         visible_from = None  # of rehearsals, which are for training alone
         if not is_rehearsal(name):
             visible_from = noticed.visible_from(told, place, motion, seen, world)
-        noise = seeds.streams(self.seed, "recording", split, name)[3]
+        noise = ranges.streams(self.seed, "recording", split, name)[3]
         pictures = (place.picture(motion, i, seen[i], self.size) for i in range(0, len(seen), step))
         return rendered.encode(
             name,
@@ -227,7 +227,7 @@ class Recipe:
 
     def _render_states(self, name: str) -> shards.RecordingData:
         """Renders a recording of split "cad": of clean renders, or of incorrect parts."""
-        when, how, looks, noise = seeds.streams(self.seed, "recording", "cad", name)
+        when, how, looks, noise = ranges.streams(self.seed, "recording", "cad", name)
         world, count = self.world, self.renders[name]
         state = self.procedure.states[int(name.split("_")[1]) - 1]
         if rendered.is_wrong(name):
@@ -255,7 +255,7 @@ class Recipe:
 
 
 def _stream(seed: int, kind: str, split: str = "", name: str = "") -> np.random.Generator:
-    return seeds.streams(seed, kind, split, name)[0]
+    return ranges.streams(seed, kind, split, name)[0]
 
 
 def _make(out: str, recordings: str, **given: Any) -> None:

@@ -3,10 +3,10 @@
     python -m stormpsr_jax.camera --model=MODEL VIDEO… --out=DIR
 
 A model of renders alone reads the pictures of a camera, on which correct parts may look less so.
-Most parts of most units are installed correctly: where the films of ten units or so have them says
-by how much "right" is to be moved (stormpsr_jax.psr.level). MODEL is a model folder, or a work
-folder that has one; DIR becomes a copy for this camera, and the numbers of each part are printed.
-Nothing is learned: give films of the place where it will recognise.
+Most parts of most units are installed correctly: where the videos of ten units or so have them says
+by how much "right" is to be moved (psr/calibration.py). MODEL is a model folder, or a work folder
+that has one; DIR becomes a copy for this camera, and the numbers of each part are printed.
+Nothing is learned: give videos of the place where it will recognise.
 """
 
 import os
@@ -22,7 +22,7 @@ from stormpsr_jax.base import files
 from stormpsr_jax.base.errors import raise_all, tell
 from stormpsr_jax.base.memory import check_start
 from stormpsr_jax.base.progress import Bar
-from stormpsr_jax.psr import level, tables
+from stormpsr_jax.psr import analysis, calibration
 from stormpsr_jax.psr.cli import OneLineParser, fail_for
 from stormpsr_jax.recordings.scores import Scores
 
@@ -74,15 +74,19 @@ def fit(model_given: str, videos: Sequence[str], out: Path, modules: Sequence[st
         said = [frame.scores for chunk in frames for frame in chunk]
         columns = (np.array(column, np.float32) for column in zip(*said, strict=True))
         seen += [Scores(np.arange(len(said)), *columns)] if said else []
-    of_films = level.level(seen) or []
+    of_films = calibration.level(seen) or []
     if not any(of_films):
-        raise ValueError(f"the films show no part {level.ENOUGH} times; give more, of this product")
-    shifts = level.shift(model.right_level, of_films)
+        raise ValueError(
+            f"the films show no part {calibration.ENOUGH} times; give more, of this product"
+        )
+    shifts = calibration.shift(model.right_level, of_films)
     parts = model.procedure.components
     shown = {"part": parts, "validation": model.right_level, "films": of_films, "added": shifts}
     rows_of = zip(*shown.values(), strict=True)
-    print(tables.format_rows([dict(zip(shown, row, strict=True)) for row in rows_of]))
-    low = [p for p, x in zip(parts, of_films, strict=True) if x is not None and x < level.LITTLE]
+    print(analysis.format_rows([dict(zip(shown, row, strict=True)) for row in rows_of]))
+    low = [
+        p for p, x in zip(parts, of_films, strict=True) if x is not None and x < calibration.LITTLE
+    ]
     if low:
         what = "correct ones hardly look right here, so incorrect ones may be accepted"
         tell("warning", f"{', '.join(low)}: {what}; label some films and train on them")

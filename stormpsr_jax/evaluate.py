@@ -16,7 +16,7 @@ from typing import Any
 
 from stormpsr_jax.base import files
 from stormpsr_jax.base.errors import tell
-from stormpsr_jax.psr import analysis, comparison, detection_scores, streams, tables
+from stormpsr_jax.psr import analysis, detection_scores, streams
 from stormpsr_jax.psr.accumulation import DECODERS, Settings
 from stormpsr_jax.psr.cli import (
     OneLineParser,
@@ -142,11 +142,11 @@ def _main_tables(argv: Sequence[str]) -> None:
     for name in [args.table] if args.table else analysis.TABLES:
         if not args.table:
             print(f"\n{name}")
-        print(tables.format_rows(analysis.TABLES[name](result), args.format))
+        print(analysis.format_rows(analysis.TABLES[name](result), args.format))
 
 
 def _main_compare(argv: Sequence[str]) -> None:
-    parser = _parser_of("compare", comparison.__doc__)
+    parser = _parser_of("compare", analysis.__doc__)
     add = parser.add_argument
     add("a", help="a file that evaluate wrote")
     add("b", help="another one on the same recordings; the difference is b − a")
@@ -158,7 +158,7 @@ def _main_compare(argv: Sequence[str]) -> None:
         raise ValueError(f"--streams={args.streams} names more than two streams; as asd,storm")
     pair = (named[0], named[-1]) if named else None
     results = analysis.load_result(args.a), analysis.load_result(args.b)
-    print(tables.format_rows(comparison.compare(*results, pair), args.format))
+    print(analysis.format_rows(analysis.compare(*results, pair), args.format))
 
 
 def _main_detections(argv: Sequence[str]) -> None:
@@ -181,12 +181,12 @@ def _main_detections(argv: Sequence[str]) -> None:
     if args.out is not None:
         files.write_json(args.out, result)
     for rows_of in detection_scores.tables_of(result):
-        print(tables.format_rows(rows_of, args.format), end="\n\n")
+        print(analysis.format_rows(rows_of, args.format), end="\n\n")
 
 
 def _parser_of(name: str, description: str | None) -> OneLineParser:
     parser = OneLineParser(prog=f"python -m stormpsr_jax.evaluate {name}", description=description)
-    parser.add_argument("--format", **tables.FLAG)
+    parser.add_argument("--format", **analysis.FLAG)
     return parser
 
 

@@ -33,7 +33,7 @@ def plan(args: argparse.Namespace) -> command.Plan:
     """
     # JAX takes a second to import: flags are read before.
     from stormpsr_jax.experiments import paper_plan, paper_results
-    from stormpsr_jax.experiments.result_tables import markdown
+    from stormpsr_jax.experiments.paper_results import markdown
 
     known = list(paper_plan.TABLES)
     tables = known if args.words == ["all"] else list(dict.fromkeys(args.words))

@@ -14,7 +14,7 @@ import simplejpeg
 
 from stormpsr_jax import load_model, main, recognise
 from stormpsr_jax.base.files import read_json
-from stormpsr_jax.stages import checks, config_flag, remaking
+from stormpsr_jax.stages import config_flag, remaking, run
 from stormpsr_jax.training.metrics import read_metrics
 from stormpsr_jax.training.sharding import make_mesh
 from tests.support import model_data
@@ -76,7 +76,7 @@ ADDITIONS = {
     },
     "a temporal network": {
         "stormpsr_jax/networks/temporal_mean.py": """
-            from stormpsr_jax.networks.temporal_baselines import Baseline
+            from stormpsr_jax.networks.temporal import Baseline
 
             class TemporalMean(Baseline):
                 def _features(self, x, drop):
@@ -334,7 +334,7 @@ def test_an_error_in_a_users_own_code_is_a_line_that_names_the_field(
     if not (lines := list(config_flag.find_errors(config))):
         made, stages = opened(config, own / "run", make_mesh(1, 1))
         chosen = [stages[name] for name in config.stages]
-        lines = checks.find_errors(config_flag.typed(config), made, chosen)
+        lines = run.find_errors(config_flag.typed(config), made, chosen)
     (line,) = lines
     (field,) = changes
     assert line.startswith(f"--config.{field}") or line.startswith("--config.temporal_model")

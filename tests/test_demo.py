@@ -59,7 +59,7 @@ def test_demo_finds_what_its_provenance_says(recognised):
     told = ABOUT["video"]["figures"]
     assert scores["f1"] == pytest.approx(told["f1"], abs=0.08)
     assert scores["f1"] > 0.75
-    words = f"(F1 {told['f1']:.2f}, mean delay {told['delay_s']:.1f} s"
+    words = f"F1 {told['f1']:.2f}, mean delay {told['delay_s']:.1f} s"
     assert words in (ROOT / "docs" / "recognise.md").read_text(encoding="utf-8")
     wrong = wrong_parts.score_recording(truth.frames, truth.states, events, content.fps)
     assert [wrong[key] for key in ("shown", "found", "accepted")] == [1, 1, 0]

@@ -40,7 +40,7 @@ from PIL import Image
 
 from data_prep import synthetic
 from data_prep.products.product import toy_product
-from data_prep.rendering import seeds
+from data_prep.rendering import ranges
 from data_prep.worlds.hiding import OCCLUSIONS
 from data_prep.worlds.motion import plan_recording
 from data_prep.worlds.timelines import Timeline, changes, draw_timeline
@@ -178,12 +178,12 @@ def tell(timeline: Timeline) -> Story | None:
 
 def plan(name: str, procedure: Procedure, seed: int) -> Timeline:
     """What happens in a recording."""
-    return draw_timeline(procedure, seeds.streams(seed, "recording", SPLIT, name)[0])
+    return draw_timeline(procedure, ranges.streams(seed, "recording", SPLIT, name)[0])
 
 
 def render(name: str, procedure: Procedure, seed: int, size: int) -> tuple[RecordingData, list]:
     """A recording and its pictures as JPEG files; the data are whole once those have been made."""
-    product = toy_product(seeds.streams(seed, "product")[0])
+    product = toy_product(ranges.streams(seed, "product")[0])
     recipe = synthetic.Recipe(procedure, product, seed=seed, occlusion=OCCLUSION, size=size)
     data = recipe.make(SPLIT, name)
     return data, list(Bar(iterable=data.jpegs, total=len(data.states), desc=name, unit="frame"))
@@ -195,7 +195,7 @@ def stories(procedure: Procedure, seed: int) -> Iterator[tuple[str, Story]]:
     Each is a minute or two long; one part is incorrect and put right later, another is taken off
     and put on again, and hands are out of the way for a while before each of the two is put right.
     """
-    product = toy_product(seeds.streams(seed, "product")[0])
+    product = toy_product(ranges.streams(seed, "product")[0])
     places = np.array([part.right[:2, 3] for part in product.parts])
     for number in itertools.count():
         name = f"{SPLIT}_{number:04d}"
@@ -203,7 +203,7 @@ def stories(procedure: Procedure, seed: int) -> Iterator[tuple[str, Story]]:
         story = tell(timeline)
         if story is None or not SECONDS[0] <= timeline.num_frames / procedure.fps <= SECONDS[1]:
             continue
-        how = seeds.streams(seed, "recording", SPLIT, name)[1]
+        how = ranges.streams(seed, "recording", SPLIT, name)[1]
         motion = plan_recording(timeline, places, procedure.fps, OCCLUSIONS[OCCLUSION], how)
         away = (motion.reach < AWAY).all(1)
         spans = [away[start:end].sum() / procedure.fps for _, start, end in story]

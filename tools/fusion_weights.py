@@ -31,7 +31,7 @@ from ml_collections import ConfigDict
 
 from data_prep import synthetic
 from data_prep.products.product import toy_product
-from data_prep.rendering import seeds
+from data_prep.rendering import ranges
 from data_prep.worlds.worlds import WORLDS
 from data_prep.writing import shards
 from stormpsr_jax.base import files
@@ -70,7 +70,7 @@ def rehearse(workdir: Path, count: int) -> list[LabelledPredictions]:
     out = workdir / "rehearsed"
     config = ConfigDict(json.loads((workdir / "config.json").read_text()))
     procedure, made = load_procedure(config.procedure), config.data.synthetic
-    product = toy_product(seeds.streams(made.seed, "product")[0])
+    product = toy_product(ranges.streams(made.seed, "product")[0])
     told = {name: made[name] for name in ("seed", "occlusion", "size")}
     told |= {"error_recordings_step": 1, "world": WORLDS[made.world]}
     shards.build(

@@ -29,7 +29,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from data_prep.products.product import random_product
-from data_prep.rendering import seeds
+from data_prep.rendering import ranges
 from data_prep.synthetic import FIRST_OBJECT_SEED
 from data_prep.worlds import rendered
 from data_prep.worlds.motion import plan_views
@@ -48,10 +48,9 @@ from stormpsr_jax.stages.run import run_of
 from stormpsr_jax.stages.stage import Run, Training
 from stormpsr_jax.training import losses
 from stormpsr_jax.training.checkpoint import load_best
-from stormpsr_jax.training.definition import Definition
 from stormpsr_jax.training.optimizer import optimisation
 from stormpsr_jax.training.sharding import make_mesh
-from stormpsr_jax.training.step import Batch, Loss, Params
+from stormpsr_jax.training.step import Batch, Definition, Loss, Params
 from stormpsr_jax.weights import parameters
 
 COMPONENTS, STATES = 11, 12  # of every object
@@ -115,7 +114,7 @@ def make_objects(
 def _object(
     split: str, name: str, *, procedure: Procedure, count: int, turn: float, size: int
 ) -> shards.RecordingData:
-    when, how, looks, noise = seeds.streams(FIRST_OBJECT_SEED, "object", split, name)
+    when, how, looks, noise = ranges.streams(FIRST_OBJECT_SEED, "object", split, name)
     product = random_product(int(when.integers(2**62)), COMPONENTS)
     known = related_states(when)
     states = known[when.integers(len(known), size=count)]

@@ -26,7 +26,7 @@ from data_prep.writing.from_files import SAME_ASPECT
 from data_prep.writing.locating import CLOSE
 from stormpsr_jax.base import folders
 from stormpsr_jax.base.errors import message_of
-from stormpsr_jax.media import finding, video
+from stormpsr_jax.media import sources, video
 from stormpsr_jax.psr import advice, analysis
 from stormpsr_jax.recordings.find import SPLITS
 from stormpsr_jax.recordings.procedure import Procedure
@@ -64,8 +64,8 @@ class Recording:
             if not video.is_video(self.place.name):
                 what = "is a folder of pictures, and videos alone are labelled here"
                 raise ValueError(f"{self.place}: {what}")
-            self.film = Film(self.place, fps)
             self._stamp = self._stat()
+            self.film = Film(self.place, fps)
         except (ValueError, OSError, RuntimeError, MemoryError) as error:
             self.error = message_of(error)
 
@@ -93,7 +93,7 @@ class Recording:
 
 def _find(videos: str) -> dict[str, Recording]:
     """The videos in a folder by name; ValueError: none, or a name that no recording can have."""
-    found = finding.find_pictures(folders.require(videos, "VIDEOS"))
+    found = sources.find_pictures(folders.require(videos, "VIDEOS"))
     if not found:
         raise ValueError(f"{videos}: no videos and no folders of pictures are in it")
     places = matching.only_places(found, videos, "videos")

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.products import look_alikes, mesh_files, obj_files
+from data_prep.products import mesh_files
 from data_prep.products.mesh_files import MAX_FACES, OTHER_SUFFIXES, SUFFIXES
 from data_prep.products.product import Part, Product
 from data_prep.products.wrong_poses import is_visible
@@ -20,6 +20,71 @@ from data_prep.rendering.mesh import Mesh, affine, join
 from stormpsr_jax.base.errors import gathering, raise_all
 from stormpsr_jax.base.files import check_name, read_json
 from stormpsr_jax.recordings.procedure import Procedure
+
+_NEAR = 2e-3  # of a mesh's size: so near are distances of one mesh that was exported twice
+_HAND = 1e-4  # by which `_hand` of a mirrored mesh differs; of one exported twice, by a hundredth
+_COLOUR = 0.08  # of display values: mean colours so close are one
+
+
+def groups(meshes: Sequence[Mesh], coloured: Sequence[bool]) -> list[list[int]]:
+    """Numbers of the meshes that look the same, in groups of two or more.
+
+    `coloured`: whether each has colours, which are display ones; those without are of one.
+    """
+    found: list[list[int]] = []
+    for k, mesh in enumerate(meshes):
+        for group in found:
+            first = group[0]
+            same = coloured[k] == coloured[first] and congruent(mesh, meshes[first])
+            if same and (not coloured[k] or _same_colour(mesh, meshes[first])):
+                group.append(k)
+                break
+        else:
+            found.append([k])
+    return [group for group in found if len(group) > 1]
+
+
+def congruent(a: Mesh, b: Mesh) -> bool:
+    """Whether one mesh is the other one, turned and moved, but not mirrored.
+
+    Their triangles have the same areas, and corners as far from the middle of the surface.
+    """
+    if len(a.faces) != len(b.faces):
+        return False
+    near = _NEAR * float(np.linalg.norm(np.ptp(a.vertices, axis=0)))
+    measured = _measured(a), _measured(b)
+    areas = [np.sqrt(np.sort(each)) for each, _ in measured]
+    radii = [np.sort(np.linalg.norm(corners, axis=2), axis=None) for _, corners in measured]
+    hands = [_hand(areas, corners / radii[0][-1]) for areas, corners in measured]
+    return bool(
+        np.abs(areas[0] - areas[1]).max() < near
+        and np.abs(radii[0] - radii[1]).max() < near
+        and abs(hands[0] - hands[1]) < _HAND
+    )
+
+
+def _measured(mesh: Mesh) -> tuple[np.ndarray, np.ndarray]:
+    """Areas (F,) of triangles, and their corners (F, 3, 3) seen from the surface's middle."""
+    corners = mesh.vertices[mesh.faces]
+    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    areas = np.linalg.norm(normals, axis=1) / 2
+    return areas, corners - np.average(corners.mean(axis=1), axis=0, weights=areas)
+
+
+def _hand(areas: np.ndarray, corners: np.ndarray) -> float:
+    """In −1…1, the volume of three vectors that turn with a mesh; a mirrored one's is negative."""
+    points, weights = corners.reshape(-1, 3), np.repeat(areas / areas.sum(), 3)[:, None]
+    spread = points.T @ (weights * points)
+    skew = np.sum(weights * points * np.square(points).sum(axis=1, keepdims=True), axis=0)
+    vectors = np.array([skew, spread @ skew, spread @ spread @ skew])
+    # Of a symmetric mesh they are rounding errors.
+    return float(np.linalg.det(vectors) / (np.linalg.norm(vectors, axis=1).prod() + 1e-12))
+
+
+def _same_colour(a: Mesh, b: Mesh) -> bool:
+    means = [np.average(m.colours, axis=0, weights=_measured(m)[0]) for m in (a, b)]
+    return bool(np.abs(means[0] - means[1]).max() < _COLOUR)
+
 
 RADIUS = 2.0  # half the diagonal of a complete product, in the units of the scene (about 5 cm)
 POSES = "poses.json"
@@ -138,7 +203,7 @@ def _checksum(meshes: Sequence[Path], content: Any) -> str:
         data = file.read_bytes()
         digest.update(hashlib.sha256(data).digest() + file.suffix.lower().encode())
         if file.suffix.lower() == ".obj":
-            _, materials = obj_files.library(file, data)
+            _, materials = mesh_files.library(file, data)
             if materials is not None:
                 digest.update(hashlib.sha256(materials).digest())
     return digest.hexdigest()
@@ -245,7 +310,7 @@ def _painted(
     meshes: Sequence[Mesh], coloured: Sequence[bool], drawn: Sequence[np.ndarray]
 ) -> list[Mesh]:
     """The meshes in linear colours: what has none gets a drawn one, the same for one mesh."""
-    first = {k: group[0] for group in look_alikes.groups(meshes, coloured) for k in group}
+    first = {k: group[0] for group in groups(meshes, coloured) for k in group}
     painted = []
     for k, mesh in enumerate(meshes):
         own = drawn[k if coloured[k] else first.get(k, k)]
@@ -264,7 +329,7 @@ def _notes(files: Sequence[Path], coloured: Sequence[bool]) -> list[str]:
             f"{path.name} names {name}, which is not beside it"
             for path, own in zip(files, coloured, strict=True)
             if path.suffix.lower() == ".obj" and not own
-            for name, materials in [obj_files.library(path, path.read_bytes())]
+            for name, materials in [mesh_files.library(path, path.read_bytes())]
             if name and materials is None
         ]
         lines += [f"{files[0].parent}: {line}; add it for the part's colours" for line in missing]

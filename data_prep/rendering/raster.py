@@ -13,7 +13,7 @@ import math
 
 import numpy as np
 
-from data_prep.rendering.compiled import compiled
+from data_prep.rendering.resampled import compiled
 
 # Nothing is nearer to the camera. What lies behind this depth takes no part in finding the pixels
 # that a triangle may cover, where a perspective division would fail.

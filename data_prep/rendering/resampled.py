@@ -1,10 +1,25 @@
 """Pictures seen from elsewhere: on a table, or at given places; compiled by numba."""
 
 import math
+from collections.abc import Callable
+from typing import Any
 
+import numba
 import numpy as np
 
-from data_prep.rendering.compiled import compiled
+
+def compiled(function: Callable) -> Any:
+    """Compiles it when it is called first, for all processes: numba keeps the result in a file.
+
+    That lies beside the function's module, else in the user's cache folder (NUMBA_CACHE_DIR names
+    another). Where no such folder can be written, each process compiles for itself. Nothing is
+    reordered or fused, so results do not depend on the processor.
+    """
+    try:
+        return numba.njit(cache=True, error_model="numpy")(function)
+    except RuntimeError:  # numba found no folder
+        return numba.njit(error_model="numpy")(function)
+
 
 _FAR = 40.0  # from the table's middle, where it ends
 

@@ -9,8 +9,7 @@ import functools
 
 import numpy as np
 
-from data_prep.rendering.compiled import compiled
-from data_prep.rendering.resampled import resample
+from data_prep.rendering.resampled import compiled, resample
 
 # Four random bytes together have a bell-shaped distribution, of this mean and standard deviation.
 _MEAN, _DEVIATION = 4 * 127.5, 2 * ((256**2 - 1) / 12) ** 0.5

@@ -15,7 +15,7 @@ from array_record.python import array_record_module
 from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
 from data_prep.writing import output
-from stormpsr_jax.base import npy
+from stormpsr_jax.base import files
 from stormpsr_jax.data.clips import count_records
 from stormpsr_jax.recordings import labels, predictions
 from stormpsr_jax.recordings.procedure import Procedure
@@ -120,7 +120,7 @@ def is_finished(job: Job) -> bool:
         return False
     try:
         return count_records(job.shard) == int(read_arrays(job)["num_records"])
-    except npy.UNREADABLE:
+    except files.UNREADABLE:
         return False
 
 

@@ -18,7 +18,10 @@ import secrets
 import shutil
 import socket
 import stat
+import tokenize
 import unicodedata
+import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -367,3 +370,20 @@ def shorten(value: Any) -> str:
     text = value if isinstance(value, str) else _SHOWN.repr(value)
     cut = text if len(text) <= 40 else text[:37] + "…"
     return repr(cut) if isinstance(value, str) else cut
+
+
+MAX_HEADER = 10_000  # characters of the header of an .npy file
+# What NumPy, zipfile and the parser of a header raise for a damaged file.
+UNREADABLE = (
+    *(OSError, ValueError, TypeError, KeyError, EOFError, SyntaxError, RecursionError),
+    *(MemoryError, NotImplementedError, RuntimeError),
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
+def reason(error: BaseException) -> str:
+    """The first line of an error, or its type where it says nothing."""
+    text = str(error).strip()
+    return text.splitlines()[0][:200] if text else type(error).__name__

@@ -12,8 +12,8 @@ from typing import Annotated, TypeVar
 import msgspec
 import numpy as np
 
-from stormpsr_jax.base import files, memory, npy
-from stormpsr_jax.base.npy import UNREADABLE, reason
+from stormpsr_jax.base import files, memory
+from stormpsr_jax.base.files import UNREADABLE, reason
 from stormpsr_jax.data.annotation import LabelledFrames
 from stormpsr_jax.media import framing
 from stormpsr_jax.recordings.procedure import Procedure
@@ -145,7 +145,7 @@ def read_labels(
     try:
         with zipfile.ZipFile(path) as archive:  # compressed, little can be much
             memory.check_fits(sum(info.file_size for info in archive.infolist()), str(path))
-        with np.load(path, allow_pickle=False, max_header_size=npy.MAX_HEADER) as file:
+        with np.load(path, allow_pickle=False, max_header_size=files.MAX_HEADER) as file:
             arrays = dict(file)
     except UNREADABLE as error:
         raise ValueError(f"{path}: damaged ({reason(error)}); delete it and {_AGAIN}") from error

@@ -5,7 +5,7 @@ import functools
 import itertools
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from stormpsr_jax.base import files
-from stormpsr_jax.experiments import paper_plan, result_tables
+from stormpsr_jax.experiments import paper_plan
 from stormpsr_jax.experiments.command import Runs
 from stormpsr_jax.experiments.paper_plan import TABLES, Entry
 from stormpsr_jax.experiments.runs import Run
@@ -23,6 +23,65 @@ from stormpsr_jax.serving.frames import stack
 from stormpsr_jax.serving.model import load_model
 from stormpsr_jax.stages.evaluate import Evaluation
 from stormpsr_jax.stages.predict import read_split
+
+KEYS = ("pos", "f1", "delay_s")  # of a stream
+# Heading and format of each figure.
+_HEADINGS = {
+    "validation_pos": ("validation POS", ".3f"),
+    "validation_f1": ("validation F1", ".3f"),
+    "validation_delay_s": ("validation delay, s", ".1f"),
+    "pos": ("POS", ".3f"),
+    "f1": ("F1", ".3f"),
+    "delay_s": ("delay, s", ".1f"),
+    "accepted": ("false acceptances", ".1f"),
+    "ap": ("AP@50, boxed frames", ".3f"),
+    "ap_all": ("AP@50, all frames", ".3f"),
+    "live": ("one by one", ".1f"),
+    "batch": ("in batches", ".1f"),
+}
+
+
+def spread(
+    text: str,
+    found: Sequence[Mapping[str, float | None]],
+    keys: Sequence[str],
+    published: Mapping[str, float | None] | None = None,
+) -> dict[str, Any]:
+    """A row of a table: mean and standard deviation over the seeds in which a figure is defined.
+
+    `found` are the figures of each seed, `keys` those of the columns.
+    """
+    defined = {key: [v for f in found if (v := f[key]) is not None] for key in keys}
+    return {
+        "text": text,
+        "seeds": len(found),
+        "mean": {key: statistics.fmean(v) if v else None for key, v in defined.items()},
+        "std": {key: statistics.stdev(v) if len(v) > 1 else None for key, v in defined.items()},
+        "published": {key: (published or {}).get(key) for key in keys},
+    }
+
+
+def markdown(content: Mapping[str, Any]) -> str:
+    """A table for people, such as of `paper_results.content`."""
+    columns = content["columns"]
+    known = [c for c in columns if any(r["published"][c] is not None for r in content["rows"])]
+    headings = [_HEADINGS[c][0] for c in columns] + [f"published {_HEADINGS[c][0]}" for c in known]
+    head = ["", *headings, "seeds"]
+    lines = [f"## {content['title']}", "", f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for row in content["rows"]:
+        cells = [_cell(row["mean"][c], row["std"][c], _HEADINGS[c][1]) for c in columns]
+        cells += [_cell(row["published"][c], None, _HEADINGS[c][1]) for c in known]
+        lines.append(f"| {' | '.join([row['text'], *cells, str(row['seeds'])])} |")
+    if content["note"]:
+        lines += ["", content["note"]]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(value: float | None, std: float | None, form: str) -> str:
+    if value is None:
+        return "–"
+    return f"{value:{form}}" + ("" if std is None else f" ± {std:{form}}")
+
 
 _SETTINGS = (
     "by the papers' settings (of other products T is 6, or 1 if 6 finds no step on validation; on "
@@ -47,7 +106,7 @@ def content(
         rows = [_row(row, runs, seeds, procedure, asd) for row in chosen]
         where = "" if asd is None else f"Detections of --asd: {asd}, {_SETTINGS}."
         note = f"{plan.note} {where}".strip()
-        found = {"columns": list(result_tables.KEYS), "rows": rows, "note": note}
+        found = {"columns": list(KEYS), "rows": rows, "note": note}
     else:
         base = [runs[paper_plan.BASE, seed] for seed in seeds if (paper_plan.BASE, seed) in runs]
         found = _detector(base, procedure) if table == "detector" else _speed(base[0])
@@ -72,8 +131,8 @@ def _row(
     if row.given and row.stream == streams.BASELINE.name:
         there = there[:1]  # no network of ours has a part in it, so seeds do not differ
     found = [figures(run, row, asd) for run in there]
-    published = dict(zip(result_tables.KEYS, row.published.get(procedure, ()), strict=False))
-    return result_tables.spread(row.text, found, result_tables.KEYS, published)
+    published = dict(zip(KEYS, row.published.get(procedure, ()), strict=False))
+    return spread(row.text, found, KEYS, published)
 
 
 def figures(run: Run, row: Entry, asd: Path | None = None) -> dict[str, float | None]:
@@ -93,7 +152,7 @@ def figures(run: Run, row: Entry, asd: Path | None = None) -> dict[str, float | 
         if row.errors is None or entry["contains_errors"] == row.errors
     ]
     found = headline.over_recordings(recordings, statistics.fmean)
-    return {key: found[key] for key in result_tables.KEYS}
+    return {key: found[key] for key in KEYS}
 
 
 @functools.lru_cache
@@ -135,11 +194,11 @@ def _detector(runs: Sequence[Run], procedure: str) -> dict[str, Any]:
     columns = ["ap", "ap_all"]
     published = {"ap": paper_plan.DETECTOR_PUBLISHED.get(procedure)}
     means = [{"ap": result["map"], "ap_all": result["map_all"]} for result in found]
-    rows = [result_tables.spread("all classes (mAP)", means, columns, published)]
+    rows = [spread("all classes (mAP)", means, columns, published)]
     for i, of_class in enumerate(found[0]["classes"] if found else ()):
         if of_class["boxes"]:
             by_seed = [result["classes"][i] for result in found]
-            rows.append(result_tables.spread(of_class["name"], by_seed, columns))
+            rows.append(spread(of_class["name"], by_seed, columns))
     note = "On frames with a box, and on all annotated frames."
     return {"columns": columns, "rows": rows, "note": note}
 
@@ -162,7 +221,7 @@ def _speed(run: Run) -> dict[str, Any]:
         chunks = _rate(next, itertools.repeat((model.frames(stream=stream).over(parts),)))
         rates = {"live": _rate(live, shown), "batch": model.batch * chunks}
         published = {"batch": paper_plan.SPEED_PUBLISHED.get(stream)}
-        rows.append(result_tables.spread(stream, [rates], columns, published))
+        rows.append(spread(stream, [rates], columns, published))
     device = f"{len(jax.devices())} × {jax.devices()[0].device_kind}"
     note = f"Frames a second on {device}; published: on an A100."
     return {"columns": columns, "rows": rows, "note": note}

@@ -1,18 +1,81 @@
 """What there is to recognise: video files, folders of them, globs, folders of numbered pictures."""
 
+import contextlib
 import dataclasses
 import glob
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
+import queue
+import threading
+from collections.abc import Collection, Generator, Iterable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from stormpsr_jax import demo
 from stormpsr_jax.base import files, folders
-from stormpsr_jax.base.errors import gathering
+from stormpsr_jax.base.errors import for_each, gathering, tell
+from stormpsr_jax.base.files import check_name
 from stormpsr_jax.base.folders import printable, read_errors
-from stormpsr_jax.media import finding, pictures, video
-from stormpsr_jax.media.pictures import Pictures
+from stormpsr_jax.media import pictures, video
+from stormpsr_jax.media.pictures import ImageFiles, Pictures
+
+
+def find_pictures(
+    top: Path, inside: str = "", left_out: Collection[str] = ()
+) -> dict[str, list[Path]]:
+    """Finds folders of image files, and videos, by the recording that they are of.
+
+    Args:
+        top: a folder, or a video.
+        inside: '' if a folder has the name of its recording; else the name of the folder, or
+            video, of pictures that is inside of a folder of that name, in small or capital letters.
+            A video may always have the recording's name.
+        left_out: names of folders that are not looked into.
+
+    Archives are left out, with a warning.
+
+    Returns:
+        The places found for each name; a video's place is its file.
+    """
+    places: list[tuple[str, Path]] = []
+    for folder, _, names in folders.walk(top, left_out):
+        last = folder.name
+        if pictures.has_images(names) and top not in (folder, folder / names[0]):
+            if inside in ("", last.lower()):
+                places.append((folder.parent.name if inside else last, folder))
+        for name in filter(video.is_video, names):
+            stem = name.rpartition(".")[0]
+            places.append((last if inside and stem.lower() == inside else stem, folder / name))
+        if packed := list(filter(folders.is_archive, names)):
+            what = f"{len(packed)} archives are not read, such as {packed[0]}; unpack what you need"
+            tell("warning", f"{printable(folder)}: {what}")
+    return by_name(places)
+
+
+def by_name(places: Iterable[tuple[str, Path]]) -> dict[str, list[Path]]:
+    """Returns the places of each name, both in order, names in the form of files.check_name.
+
+    Raises:
+        ValueError: all names that cannot be those of recordings.
+    """
+    found: dict[str, list[Path]] = {}
+
+    def add(name: str, place: Path) -> None:
+        found.setdefault(check_name(name, printable(place)), []).append(place)
+
+    for_each(places, add)
+    return dict(sorted(found.items()))
+
+
+def open_recording(path: Path, fps: float) -> Pictures:
+    """Opens a video, resampled to fps, or a folder of images, which is taken to have that rate.
+
+    ValueError if it cannot be read.
+    """
+    if video.is_video(path.name):
+        return video.open_resampled(path, fps)
+    numbers = pictures.number_images(path, folders.entries(path)[1])
+    return ImageFiles(path, min(numbers), len(numbers))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +92,7 @@ class Source:
 
     def open(self, fps: float) -> Pictures:
         """Opens it, as `data_prep.own` does; ValueError: it cannot be read, or PyAV is missing."""
-        return finding.open_recording(self.place, fps)
+        return open_recording(self.place, fps)
 
     def stamp(self) -> str:
         """Tells, by the sizes and times of change of its files, whether it may have changed."""
@@ -140,7 +203,7 @@ def _inside(folder: Path, out: Path) -> list[Path]:
 def _kept(folder: Path, out: Path) -> list[Path]:
     """The folder itself if it holds pictures, and the videos and folders of pictures in it."""
     places = [folder] if _holds_pictures(folder) else []
-    for of_name in finding.find_pictures(folder).values():
+    for of_name in find_pictures(folder).values():
         places += of_name
     return sorted(place for place in places if out not in place.resolve().parents)
 
@@ -155,3 +218,49 @@ def _twice(found: Sequence[Source]) -> list[str]:
         for name, of_name in places.items()
         if len(of_name) > 1
     ]
+
+
+_Item = TypeVar("_Item")
+_WAIT = 0.1  # seconds after which a thread whose results nobody takes looks whether to stop
+
+
+def ahead(items: Generator[_Item], depth: int) -> Generator[_Item]:
+    """Iterates over items that a thread makes, at most `depth` of them ahead.
+
+    An error of the thread is raised here, after the items before it. When this iterator is closed,
+    the thread ends, and `items` are closed by it.
+    """
+    made: queue.Queue = queue.Queue(depth)
+    stop = threading.Event()
+
+    def put(item: _Item | None, error: BaseException | None, last: bool) -> None:
+        while not stop.is_set():
+            with contextlib.suppress(queue.Full):
+                return made.put((item, error, last), timeout=_WAIT)
+
+    def work() -> None:
+        try:
+            with contextlib.closing(items):
+                for item in items:
+                    put(item, None, False)
+                    if stop.is_set():
+                        return
+        except BaseException as error:
+            put(None, error, True)
+        else:
+            put(None, None, True)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        while True:
+            item, error, last = made.get()
+            if error is not None:
+                raise error
+            if last:
+                return
+            yield item
+            del item  # which may be large, while the next one is waited for
+    finally:
+        stop.set()
+        thread.join()

@@ -25,12 +25,12 @@ from stormpsr_jax.networks import backbones
 from stormpsr_jax.networks.detector import Detector
 from stormpsr_jax.networks.spatial import SpatialEncoder
 from stormpsr_jax.networks.stored import is_ours, later_defaults, stored_types, training_only
-from stormpsr_jax.networks.temporal import TemporalTransformer
-from stormpsr_jax.networks.temporal_baselines import (
+from stormpsr_jax.networks.temporal import (
     Baseline,
     TemporalLSTM,
     TemporalMLP,
     TemporalTCN,
+    TemporalTransformer,
 )
 
 # The temporal encoders by name, as `temporal_model.backbone` has it; others go by import paths.

@@ -5,17 +5,71 @@ does not say which truth an event belongs to.
 """
 
 import collections
+import csv
+import io
 import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from stormpsr_jax.base import files
-from stormpsr_jax.base.errors import one_line
-from stormpsr_jax.psr import calibration, headline, metrics, streams, tables, wrong_parts
+from stormpsr_jax.base.errors import one_line, visible
+from stormpsr_jax.psr import calibration, headline, metrics, streams, wrong_parts
+from stormpsr_jax.recordings import csvfile
 from stormpsr_jax.recordings.procedure import step_name
+
+FORMATS = ("text", "csv", "markdown")
+FLAG: dict[str, Any] = {"choices": FORMATS, "default": "text"}  # of commands that print tables
+
+
+def format_rows(rows: Sequence[Mapping[str, Any]], form: str = "text") -> str:
+    """Returns a table with a column per key of the first row.
+
+    Args:
+        rows: one mapping per row, all with the same keys; None is shown as a dash, in CSV as an
+            empty field; fractions with three decimals, in CSV in full.
+            Texts of outside cannot become formulas or escape sequences.
+        form: "text", "csv" (for programs) or "markdown"; ValueError for another.
+    """
+    if form not in FORMATS:
+        raise ValueError(f"form={form} is not one of {', '.join(FORMATS)}")
+    if not rows:
+        return ""
+    header = list(rows[0])
+    numeric = [all(isinstance(row[key], int | float | None) for row in rows) for key in header]
+    if form == "csv":
+        file = io.StringIO()
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows([_field(row[key]) for key in header] for row in rows)
+        return file.getvalue().rstrip("\n")
+    cells = [[_cell(row[key]) for key in header] for row in rows]
+    widths = [max(map(len, column)) for column in zip(header, *cells, strict=True)]
+    aligned = [
+        [c.rjust(w) if n else c.ljust(w) for c, w, n in zip(row, widths, numeric, strict=True)]
+        for row in [header, *cells]
+    ]
+    if form == "text":
+        return "\n".join("  ".join(row).rstrip() for row in aligned)
+    rule = ["-" * (w - 1) + ":" if n else "-" * w for w, n in zip(widths, numeric, strict=True)]
+    aligned = [[c.replace("|", r"\|") for c in row] for row in aligned]
+    return "\n".join(f"| {' | '.join(row)} |" for row in [aligned[0], rule, *aligned[1:]])
+
+
+def _field(value: Any) -> Any:
+    """Of CSV: a name that would be a formula in a spreadsheet is a text there too."""
+    if value is None:
+        return ""
+    return visible(csvfile.plain(value)) if isinstance(value, str) else value
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.3f}" if isinstance(value, float) else visible(str(value))
+
 
 Rows = list[dict[str, Any]]
 # Visible fraction at a completion: hidden, mostly hidden, mostly visible, visible.
@@ -81,7 +135,7 @@ def overview(result: Mapping[str, Any]) -> str:
 
     def table(rows: Rows, figures: Iterable[headline.Figure]) -> str:
         keys = ["stream", *(figure.key for figure in figures)]
-        return tables.format_rows([{key: row[key] for key in keys} for row in rows])
+        return format_rows([{key: row[key] for key in keys} for row in rows])
 
     wrong = wrong_parts.summary_table(result)
     incorrect = table(wrong, headline.OF_INCORRECT), wrong_parts.untested(result)
@@ -221,3 +275,105 @@ TABLES: dict[str, Callable[[Mapping[str, Any]], Rows]] = {
     "installations": wrong_parts.installations_table,
     "reliability": calibration.table,
 }
+
+
+SAMPLES = 10000
+
+
+def compare(
+    a: Mapping[str, Any],
+    b: Mapping[str, Any],
+    streams: tuple[str, str] | None = None,
+) -> Rows:
+    """Compares two results, recording by recording.
+
+    The recordings are drawn with replacement, the same for both systems; the interval holds the
+    central 95 % of the differences of the means so found (percentile bootstrap, seed 0).
+
+    Args:
+        a, b: contents of two metrics.json of the same recordings.
+        streams: of a and of b; None compares every stream that both have with itself.
+
+    Returns:
+        A row per stream and metric: means of a and b over the recordings where both are defined,
+        their difference b − a with its interval, and the number of those recordings. The metrics
+        are the headline figures that are means, common_delay_s, the delay on the steps that both
+        recognised, and of wrong parts (`headline.WRONG`) what a stream makes better or worse.
+
+    Raises:
+        ValueError: other recordings, labels or protocols in a than in b, or an absent stream.
+    """
+    of_b = headline.streams(b)
+    pairs = [(stream, stream) for stream in headline.streams(a) if stream in of_b]
+    if streams is not None:
+        pairs = [streams]
+    elif not pairs:
+        raise ValueError("there is no stream that both have; --streams=asd,storm names two")
+    return [
+        {
+            "stream": pair[0] if pair[0] == pair[1] else f"{pair[1]} − {pair[0]}",
+            "metric": metric,
+            **_row(*of_both),
+        }
+        for pair in pairs
+        for metric, of_both in values(a, b, pair).items()
+    ]
+
+
+def values(
+    a: Mapping[str, Any], b: Mapping[str, Any], streams: tuple[str, str]
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Returns by metric the values (R,) of both systems, NaN where undefined; as `compare`."""
+    for key in ("protocol", "fps"):
+        if a[key] != b[key]:
+            raise ValueError(f"{key} differs: {a[key]} and {b[key]}; compare like with like")
+    entries = []
+    for stream, known in zip(streams, map(headline.streams, (a, b)), strict=True):
+        if stream not in known:
+            have = ", ".join(known)
+            raise ValueError(f"stream {stream!r} is not in the results, which have {have}")
+        entries.append(known[stream]["recordings"])
+    fps, (a, b) = a["fps"], entries
+    if set(a) != set(b):
+        lone = ", ".join(sorted(set(a) ^ set(b)))
+        raise ValueError(f"the results do not have the same recordings; only one has {lone}")
+    names = sorted(a)
+    for name in names:
+        if a[name]["truth"] != b[name]["truth"]:
+            raise ValueError(f"the labels of recording {name} differ between the results")
+    found = {}
+    for figure in headline.means([*a.values(), *b.values()]):
+        x, y = (np.array([r[name][figure.key] for name in names], np.float64) for r in (a, b))
+        found[figure.key] = x, y
+    common = np.full((len(names), 2), np.nan)
+    for row, name in zip(common, names, strict=True):
+        of_a, of_b = (
+            {(step, t): (p - t) / fps for step, t, p in matching(r[name]).correct} for r in (a, b)
+        )
+        if both := sorted(of_a.keys() & of_b):
+            row[:] = np.mean([(of_a[key], of_b[key]) for key in both], axis=0)
+    found["common_delay_s"] = common[:, 0], common[:, 1]
+    for figure in headline.WRONG:
+        if figure.better:
+            wrong = ([r[name].get("wrong") or {} for name in names] for r in (a, b))
+            x, y = (np.array([one.get(figure.key) for one in r], np.float64) for r in wrong)
+            found[f"wrong.{figure.key}"] = x, y
+    return found
+
+
+def _row(a: np.ndarray, b: np.ndarray) -> dict[str, float | int | None]:
+    defined = ~(np.isnan(a) | np.isnan(b))
+    a, b = a[defined], b[defined]
+    if not len(a):
+        return dict.fromkeys(("a", "b", "difference", "low", "high")) | {"recordings": 0}
+    drawn = np.random.default_rng(0).integers(0, len(a), (SAMPLES, len(a)))
+    means = (b - a)[drawn].mean(axis=1)
+    low, high = np.quantile(means, [0.025, 0.975]).tolist()
+    return {
+        "a": float(a.mean()),
+        "b": float(b.mean()),
+        "difference": float((b - a).mean()),
+        "low": low,
+        "high": high,
+        "recordings": len(a),
+    }

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stormpsr_jax.base import files, memory, npy
+from stormpsr_jax.base import files, memory
 from stormpsr_jax.recordings import csvfile
 from stormpsr_jax.recordings.predictions import Detections, TemporalPredictions
 from stormpsr_jax.recordings.procedure import Procedure
@@ -196,8 +196,8 @@ def read_scores(path: str | os.PathLike, procedure: Procedure) -> Scores:
                 with archive.open(info) as file:
                     arrays[name] = np.lib.format.read_array(file, allow_pickle=False)
         _check(arrays, procedure)
-    except npy.UNREADABLE as error:
-        reason = getattr(error, "strerror", None) or npy.reason(error)
+    except files.UNREADABLE as error:
+        reason = getattr(error, "strerror", None) or files.reason(error)
         raise ValueError(f"{path}: {reason}; write it again, or leave --scores out") from error
     frames = arrays.pop("frames").astype(np.int64)
     found = {name: array.astype(np.float32) for name, array in arrays.items()}

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stormpsr_jax.psr import analysis, calibration, headline, streams
-from stormpsr_jax.psr.comparison import compare
+from stormpsr_jax.psr.analysis import compare
 from stormpsr_jax.report import pages
 from stormpsr_jax.report.pages import INK, MUTED, PALETTE
 

@@ -18,9 +18,8 @@ from stormpsr_jax.base.files import MAX_FPS, MIN_FPS, field, fit, shorten
 from stormpsr_jax.media.framing import WHOLE, Framing
 from stormpsr_jax.networks.stored import MAX_CLIP
 from stormpsr_jax.psr import streams as all_streams
-from stormpsr_jax.psr.calibration import Calibration
+from stormpsr_jax.psr.calibration import Calibration, Level
 from stormpsr_jax.psr.learned_beliefs import Weights
-from stormpsr_jax.psr.level import Level
 from stormpsr_jax.psr.risk import Control
 from stormpsr_jax.psr.stream import Stream
 from stormpsr_jax.recordings.procedure import Procedure

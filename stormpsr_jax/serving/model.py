@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 
 from stormpsr_jax.media import sources
-from stormpsr_jax.media.ahead import ahead
 from stormpsr_jax.media.pictures import Pictures, read_upright
+from stormpsr_jax.media.sources import ahead
 from stormpsr_jax.psr import streams
 from stormpsr_jax.psr.calibration import Calibration
 from stormpsr_jax.psr.events import Event, OnlineDecoder

@@ -23,9 +23,8 @@ from stormpsr_jax.stages import learning, validation
 from stormpsr_jax.stages.data import CAD, SPLITS, Data, Reads
 from stormpsr_jax.stages.stage import Run, Training
 from stormpsr_jax.training import losses
-from stormpsr_jax.training.definition import Definition
 from stormpsr_jax.training.optimizer import optimisation
-from stormpsr_jax.training.step import Batch, Loss, Params
+from stormpsr_jax.training.step import Batch, Definition, Loss, Params
 from stormpsr_jax.weights import parameters
 
 ZOOM = 0.2  # pictures are scaled by 1 ± this, boxes with them

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from stormpsr_jax.base import files, npy, results
+from stormpsr_jax.base import files, results
 from stormpsr_jax.base.errors import gathering
 from stormpsr_jax.base.results import Record
 from stormpsr_jax.configs import default as sections
@@ -150,9 +150,9 @@ def _rows(run: Run, split: str, name: str, path: Path) -> np.ndarray:
         raise ValueError(f"{path}: is missing; --config.embed.files has a file a recording")
     files.check_regular(path, "remove it")
     try:
-        rows = np.load(path, mmap_mode="r", allow_pickle=False, max_header_size=npy.MAX_HEADER)
-    except npy.UNREADABLE as error:
-        raise ValueError(f"{path}: not an array of np.save ({npy.reason(error)})") from error
+        rows = np.load(path, mmap_mode="r", allow_pickle=False, max_header_size=files.MAX_HEADER)
+    except files.UNREADABLE as error:
+        raise ValueError(f"{path}: not an array of np.save ({files.reason(error)})") from error
     count = run.data.source(split).recordings[name].num_frames
     if rows.dtype.kind != "f" or rows.ndim != 2 or len(rows) != count or not rows.shape[1]:
         raise ValueError(

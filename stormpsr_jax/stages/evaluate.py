@@ -19,9 +19,9 @@ from stormpsr_jax.configs.default import LEARNING
 from stormpsr_jax.data.annotation import ENOUGH, NOT_ANNOTATED, pixels_across
 from stormpsr_jax.psr import advice, analysis, detection_scores, headline, streams, wrong_parts
 from stormpsr_jax.psr.accumulation import Settings
+from stormpsr_jax.psr.calibration import Level, level
 from stormpsr_jax.psr.evaluation import evaluate_recordings
 from stormpsr_jax.psr.learned_beliefs import Weights
-from stormpsr_jax.psr.level import Level, level
 from stormpsr_jax.psr.selection import Choice, HeldOut, select
 from stormpsr_jax.recordings.evaluation_set import LabelledPredictions
 from stormpsr_jax.recordings.procedure import Procedure

@@ -14,9 +14,8 @@ from stormpsr_jax.stages.pretrain import Pretraining
 from stormpsr_jax.stages.stage import Run, Training
 from stormpsr_jax.stages.temporal import TemporalTraining
 from stormpsr_jax.training import checkpoint
-from stormpsr_jax.training.definition import Definition
 from stormpsr_jax.training.optimizer import optimisation
-from stormpsr_jax.training.step import Batch, Loss, Params
+from stormpsr_jax.training.step import Batch, Definition, Loss, Params
 
 
 @dataclasses.dataclass(frozen=True)

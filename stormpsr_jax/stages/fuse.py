@@ -17,13 +17,13 @@ import jax
 from stormpsr_jax.base import files
 from stormpsr_jax.base.progress import Bar
 from stormpsr_jax.configs import default as sections
+from stormpsr_jax.psr.calibration import level, trust
 from stormpsr_jax.psr.learned_beliefs import (
     Weights,
     default_weights,
     read_weights,
     write_weights,
 )
-from stormpsr_jax.psr.level import level, trust
 from stormpsr_jax.psr.selection import MIN_RECORDINGS
 from stormpsr_jax.recordings.scores import KINDS
 from stormpsr_jax.stages.data import FPS, LABEL_FILES, Reads

@@ -20,9 +20,8 @@ from stormpsr_jax.stages.data import CAD, FPS, SPLITS, Reads
 from stormpsr_jax.stages.stage import Run, Training
 from stormpsr_jax.training import choices, losses
 from stormpsr_jax.training.checkpoint import BEST
-from stormpsr_jax.training.definition import Definition
 from stormpsr_jax.training.optimizer import layer_lr_scale, optimisation
-from stormpsr_jax.training.step import Batch, Loss, Params
+from stormpsr_jax.training.step import Batch, Definition, Loss, Params
 from stormpsr_jax.weights import parameters
 
 

@@ -29,7 +29,7 @@ from stormpsr_jax.recordings.procedure import Procedure
 from stormpsr_jax.stages.data import Data, Reads, normalisation
 from stormpsr_jax.training import hosts, loop
 from stormpsr_jax.training.checkpoint import BEST
-from stormpsr_jax.training.definition import Definition
+from stormpsr_jax.training.step import Definition
 
 PHOTOS = "photos"  # the extra with the encoder that has seen photographs, and its name
 

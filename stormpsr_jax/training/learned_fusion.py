@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -20,10 +20,121 @@ import numpy as np
 import optax
 
 from stormpsr_jax.base import memory
-from stormpsr_jax.networks import learned_fusion
 from stormpsr_jax.psr import learned_beliefs
-from stormpsr_jax.psr.learned_beliefs import NUM_INPUTS, Weights
+from stormpsr_jax.psr.learned_beliefs import NUM_INPUTS, Weights, shapes
 from stormpsr_jax.recordings.scores import Scores
+
+Params = Mapping[str, jax.Array]
+
+
+def initial(key: jax.Array, units: int) -> dict[str, jax.Array]:
+    """Returns random weights to begin with, by name as in `learned_beliefs.shapes`.
+
+    The update gate is nearly shut at first, so that what was seen is remembered for long.
+    """
+    params = {}
+    for name, shape in shapes(units).items():
+        if name in ("input", "recurrent", "readout"):
+            key, own = jax.random.split(key)
+            params[name] = jax.random.normal(own, shape) / np.sqrt(shape[0])
+        else:
+            params[name] = jnp.zeros(shape)
+    params["bias"] = params["bias"].at[:units].set(2.0)
+    return params
+
+
+def logits(params: Params, x: jax.Array, start: jax.Array) -> jax.Array:
+    """Whole recordings, averaged inputs (T, F, N) → (T, 2, N): present, right if present.
+
+    `start`: (N,) int, the components' initial state.
+    """
+    hidden = recur(
+        params["input"].T, params["bias"], params["recurrent"].T, params["start"][start].T, x
+    )
+    return params["readout"].T @ hidden + params["skip"].T @ x + params["offset"][:, None]
+
+
+def loss(
+    params: Params, x: jax.Array, start: jax.Array, states: jax.Array, mask: jax.Array
+) -> jax.Array:
+    """Binary cross-entropy of being present, plus that of being right where a part is present.
+
+    Both are means, over nothing 0. `states` (T, N) are -1 incorrect, 0 absent, 1 right; `mask`
+    (T, N) says what counts; the others are of `logits`.
+    """
+    o = logits(params, x, start)
+    targets = jnp.stack([states != 0, states == 1], axis=1).astype(o.dtype)
+    weights = jnp.stack([mask, mask & (states != 0)], axis=1).astype(o.dtype)
+    bce = (optax.sigmoid_binary_cross_entropy(o, targets) * weights).sum((0, 2))
+    return (bce / jnp.maximum(weights.sum((0, 2)), 1.0)).sum()
+
+
+# --- Recurrence -----------------------------------------------------------------------------------
+
+
+@jax.custom_vjp
+def recur(
+    w_in: jax.Array, bias: jax.Array, w_hidden: jax.Array, first: jax.Array, x: jax.Array
+) -> jax.Array:
+    """The gated recurrent unit along time, for x (T, F, N): (T, U, N), after each frame.
+
+    `w_in` (3U, F) and `bias` (3U,) are of the update gate, the reset gate and the new value, as is
+    `w_hidden` (3U, U); `first` (U, N) is before the first frame. The gradient is written out: sums
+    of the weights' gradients run along with the way back, which takes half the time of
+    differentiating the scan. There is none with respect to `x`.
+    """
+    return _forward(w_in, bias, w_hidden, first, x)[0]
+
+
+def _forward(
+    w_in: jax.Array, bias: jax.Array, w_hidden: jax.Array, first: jax.Array, x: jax.Array
+) -> tuple[jax.Array, Any]:
+    U = len(first)
+
+    def step(hidden: jax.Array, x: jax.Array) -> tuple[jax.Array, Any]:
+        a = w_in @ x + bias[:, None]
+        b = w_hidden @ hidden
+        gates = jax.nn.sigmoid(a[: 2 * U] + b[: 2 * U])
+        update, reset = gates[:U], gates[U:]
+        new = jnp.tanh(a[2 * U :] + reset * b[2 * U :])
+        after = update * hidden + (1 - update) * new
+        return after, (after, (hidden, gates, new, b[2 * U :]))
+
+    _, (after, kept) = jax.lax.scan(step, first, x)
+    return after, (w_in, w_hidden, x, kept)
+
+
+def _backward(residuals: Any, d_after: jax.Array) -> tuple[jax.Array | None, ...]:
+    w_in, w_hidden, x, kept = residuals
+    U = w_hidden.shape[1]
+
+    def step(carry: Any, at: Any) -> tuple[Any, None]:
+        d_later, d_in, d_bias, d_hidden = carry
+        d_after, x, (hidden, gates, new, b_new) = at
+        update, reset = gates[:U], gates[U:]
+        d = d_later + d_after
+        d_new = d * (1 - update) * (1 - new * new)
+        d_update = d * (hidden - new) * update * (1 - update)
+        d_reset = d_new * b_new * reset * (1 - reset)
+        d_a = jnp.concatenate([d_update, d_reset, d_new])
+        d_b = jnp.concatenate([d_update, d_reset, d_new * reset])
+        d_in, d_bias, d_hidden = d_in + d_a @ x.T, d_bias + d_a.sum(1), d_hidden + d_b @ hidden.T
+        return (d * update + w_hidden.T @ d_b, d_in, d_bias, d_hidden), None
+
+    zeros = (
+        jnp.zeros(d_after.shape[1:], d_after.dtype),
+        jnp.zeros_like(w_in),
+        jnp.zeros(len(w_in), w_in.dtype),
+        jnp.zeros_like(w_hidden),
+    )
+    (d_first, d_in, d_bias, d_hidden), _ = jax.lax.scan(
+        step, zeros, (d_after, x, kept), reverse=True
+    )
+    return d_in, d_bias, d_hidden, d_first, None
+
+
+recur.defvjp(_forward, _backward)
+
 
 FOLDS = 4
 AVERAGE = 0.4  # seconds that inputs are averaged over, where no start says it
@@ -111,7 +222,7 @@ def fit(
     sets = [np.flatnonzero(fold != i) for i in range(FOLDS)]
     if start is None:
         sets.append(np.arange(len(examples)))
-        first = learned_fusion.initial(jax.random.key(seed), units)
+        first = initial(jax.random.key(seed), units)
         centre = jax.tree.map(jnp.zeros_like, first)
     else:
         first = centre = {n: jnp.asarray(a, jnp.float32) for n, a in start.arrays.items()}
@@ -138,7 +249,7 @@ def fit(
             return itertools.repeat(_side_by_side([rows[i] for i in own], size, K))
         return (_side_by_side([rows[i] for i in drawn], size, K) for drawn in _draw(own, few, seed))
 
-    def one(own: np.ndarray) -> learned_fusion.Params:
+    def one(own: np.ndarray) -> Params:
         params, moments = begin
         for key, data in zip(keys, batches(own), strict=False):
             params, moments = step(params, moments, data, centre, bank, key)
@@ -158,11 +269,11 @@ def fit(
     arrays = [{n: np.asarray(a, float) for n, a in params.items()} for params in found]
     begun = start or Weights(kind, average, arrays[0])
     weights = [dataclasses.replace(begun, arrays=one, rate=float(rate)) for one in arrays]
-    loss, losses = jax.jit(learned_fusion.loss), []
+    jitted, losses = jax.jit(loss), []
     largest = (T, int(max(np.bincount(fold))))
     for i in range(FOLDS):
         own = _side_by_side([rows[r] for r in np.flatnonzero(fold == i)], largest, K)
-        losses.append([float(loss(first, *own)), float(loss(found[i], *own))])
+        losses.append([float(jitted(first, *own)), float(jitted(found[i], *own))])
     before, after = np.mean(losses, axis=0).tolist()
     whole = weights[-1]
     if start is not None:
@@ -214,10 +325,10 @@ def _draw(own: np.ndarray, batch: int, seed: int) -> Iterator[np.ndarray]:
 def _step(
     optimizer: optax.GradientTransformation,
     decay: float,
-    params: learned_fusion.Params,
+    params: Params,
     moments: Any,
     data: _Data,
-    centre: learned_fusion.Params,
+    centre: Params,
     bank: jax.Array,
     key: jax.Array,
 ) -> tuple[Any, Any]:
@@ -226,9 +337,9 @@ def _step(
     noise = jax.lax.dynamic_slice_in_dim(bank, jax.random.randint(keys[0], (), 0, T + 1), T)
     noise = noise * jax.random.rademacher(keys[1], noise.shape[1:], noise.dtype)
 
-    def objective(params: learned_fusion.Params) -> jax.Array:
+    def objective(params: Params) -> jax.Array:
         away = jax.tree.map(lambda a, b: ((a - b) ** 2).sum(), params, centre)
-        own = learned_fusion.loss(params, data.x + noise, *data[1:])
+        own = loss(params, data.x + noise, *data[1:])
         return own + decay * sum(jax.tree.leaves(away))
 
     updates, moments = optimizer.update(jax.grad(objective)(params), moments, params)

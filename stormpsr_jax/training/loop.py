@@ -21,10 +21,10 @@ from stormpsr_jax.base.progress import Bar
 from stormpsr_jax.data.pipelines import BatchIterator
 from stormpsr_jax.training import hosts, sharding
 from stormpsr_jax.training.checkpoint import Checkpoints, save_best
-from stormpsr_jax.training.definition import Definition
 from stormpsr_jax.training.metrics import MetricWriter, Pace
 from stormpsr_jax.training.step import (
     Batch,
+    Definition,
     Params,
     TrainState,
     compiled,

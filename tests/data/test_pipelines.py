@@ -7,10 +7,11 @@ import pytest
 import simplejpeg
 
 from data_prep.writing import shards
-from stormpsr_jax.data import clip_rows, pipelines, sampling
+from stormpsr_jax.data import pipelines, sampling
 from stormpsr_jax.data.annotation import EMPTY, NOT_ANNOTATED
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.recordings.procedure import load_procedure
+from stormpsr_jax.stages import temporal
 
 PROCEDURE = load_procedure("meccano")
 SIZE = 16
@@ -82,7 +83,7 @@ def pipeline(data, kind, workers=0, seed=0):
         return pipelines.picture_clips(train, sampler, **options)
     if kind == "temporal":
         states = {name: r.states for name, r in train.recordings.items()}
-        return clip_rows.embedded_clips(states, sampler, **options)
+        return temporal.embedded_clips(states, sampler, **options)
     options = {"background": 0.4, "cad_share": 0.3, "cad_wrong": 0.4, "batch": 16}
     return pictures(train, data["cad"], seed=seed, workers=workers, **options)
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 from data_prep import check
 from data_prep.checking import contact_sheet
-from data_prep.checking.folder import open_folder
+from data_prep.checking.contact_sheet import open_folder
 from data_prep.writing import shards
 from tests.support.commands import refused
 from tests.support.shards_data import build, make

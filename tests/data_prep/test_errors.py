@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from data_prep import draft, impact, industreal, industreal_cad, meccano, own, parts, synthetic
-from stormpsr_jax.media import finding
+from stormpsr_jax.media import sources
 from tests.data_prep import test_impact, test_industreal_cad
 from tests.support import cad_files, refusals
 from tests.support.own_data import FPS, PROCEDURE, make, write_pictures, write_video
@@ -62,7 +62,7 @@ def test_the_stretch_of_a_recording_of_another_shape_is_refused(own_pictures, tm
 
 def test_damage_inside_is_an_error_not_a_shorter_recording(tmp_path):
     path = write_video(tmp_path / "a.mkv", np.arange(0, 12, 0.2))
-    opened_video = finding.open_recording(path, FPS)
+    opened_video = sources.open_recording(path, FPS)
     write_video(path, np.arange(0, 6, 0.2))
     with pytest.raises(ValueError, match=r"a.mkv: \d+ frames can be decoded, its index has"):
         list(opened_video.read())

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from data_prep.products import products
-from data_prep.worlds import names, orders, timelines
+from data_prep.worlds import orders, rendered, timelines
 from stormpsr_jax.recordings.procedure import Procedure, load_procedure
 from tests.support import lantern, toy
 
@@ -30,13 +30,13 @@ def test_recordings_are_of_all_variants_in_turn_as_their_globs_tell():
     for name, globs in (("on", ["*_assy"]), ("off", ["[xy]?-*", "never"])):
         content["variants"][name] = only | {"recordings": globs}
     procedure = Procedure.from_json(content)
-    found = names.split_names(procedure, {"train": 4, "val": 2}, 2)
+    found = rendered.split_names(procedure, {"train": 4, "val": 2}, 2)
     assert len({name for of_split in found.values() for name in of_split}) == 8
     for of_split in found.values():
         variants = [procedure.variant_for(name).name for name in of_split]
         assert variants == ["on", "off"] * (len(of_split) // 2)
     assert found["train"][-1] == "x0-rehearsal_001"
-    assert [names.is_rehearsal(name) for name in found["train"]] == [False] * 4 + [True] * 2
+    assert [rendered.is_rehearsal(name) for name in found["train"]] == [False] * 4 + [True] * 2
 
 
 def test_a_drawn_product_can_be_built_and_its_catalogue_is_all_that_its_order_allows():

@@ -7,8 +7,7 @@ import pytest
 from embreex.mesh_construction import TriangleMesh
 from embreex.rtcore_scene import EmbreeScene
 
-from data_prep.products.product import random_product, solid, toy_product
-from data_prep.products.shapes import SHAPES
+from data_prep.products.product import SHAPES, random_product, solid, toy_product
 from data_prep.rendering import scene
 from data_prep.rendering.mesh import Mesh, affine, join
 from data_prep.worlds import motion, workplace

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from data_prep.writing import changes, output, recording_shard
+from data_prep.writing import output, recording_shard, shards
 from tests.support import shards_data
 from tests.support.digests import digests
 
@@ -53,8 +53,8 @@ def stopping_at(patch: pytest.MonkeyPatch, number: int) -> None:
 
         return call
 
-    patch.setattr(changes, "os", SimpleNamespace(replace=stopping(os.replace)))
-    patch.setattr(changes, "shutil", SimpleNamespace(rmtree=stopping(shutil.rmtree)))
+    patch.setattr(shards, "os", SimpleNamespace(replace=stopping(os.replace)))
+    patch.setattr(shards, "shutil", SimpleNamespace(rmtree=stopping(shutil.rmtree)))
     patch.setattr(output, "write_atomically", stopping(output.write_atomically))
     patch.setattr(recording_shard, "make_recording", stopping(recording_shard.make_recording))
 

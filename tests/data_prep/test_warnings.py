@@ -6,7 +6,7 @@ import trimesh
 
 from data_prep import synthetic
 from data_prep.products import products
-from data_prep.products.warnings import warnings
+from data_prep.products.products import warnings
 from tests.support import cad_files, toy
 from tests.support.boxes import box, product, shell
 

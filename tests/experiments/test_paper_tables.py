@@ -13,8 +13,8 @@ import pytest
 from stormpsr_jax import evaluate, paper
 from stormpsr_jax.configs import industreal, meccano
 from stormpsr_jax.experiments import command, paper_plan, runs
-from stormpsr_jax.experiments.result_tables import markdown, spread
-from stormpsr_jax.stages import checks
+from stormpsr_jax.experiments.paper_results import markdown, spread
+from stormpsr_jax.stages import run as stages_run
 from stormpsr_jax.stages.config_flag import flat
 from tests.support.processes import finish, start
 from tests.support.tiny import TINY, flags_of, tiny
@@ -60,7 +60,7 @@ def test_rows_differ_from_the_whole_method_as_they_say(module, tmp_path):
     for name in ("transformer", "mlp"):
         assert runs[f"w256_{name}", 0] is runs[f"stride_1_{name}", 0]
     for run in runs.values():
-        assert list(checks._fields(run.values, run.opened, ())) == []
+        assert list(stages_run._fields(run.values, run.opened, ())) == []
 
 
 def test_what_runs_share_is_missing_first_and_what_is_finished_is_not(tmp_path, finished, capsys):

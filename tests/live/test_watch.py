@@ -15,6 +15,7 @@ import stormpsr_jax
 from stormpsr_jax.live import capture, watch
 from stormpsr_jax.psr.events import Event
 from stormpsr_jax.serving import product_share
+from stormpsr_jax.serving.online import Live
 from tests.support.made_once import made_once
 from tests.support.model_data import PROCEDURE, video, write
 from tests.support.played import Events, ask
@@ -107,6 +108,13 @@ def test_recognise_a_file_that_plays_has_the_events_of_its_pictures(
 def test_recognise_says_at_the_end_what_it_did_not_keep_up_with(
     hurried, trained, even, capsys, monkeypatch
 ):
+    update = Live.update
+
+    def slow(*arguments):
+        time.sleep(0.05)
+        return update(*arguments)
+
+    monkeypatch.setattr(Live, "update", slow)
     monkeypatch.setattr(watch, "BUFFER_SECONDS", 0.1)
     assert run(trained, even, "--realtime", "--variant=assembly") == 0
     out, err = capsys.readouterr()

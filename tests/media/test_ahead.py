@@ -3,7 +3,7 @@
 import itertools
 import time
 
-from stormpsr_jax.media.ahead import ahead
+from stormpsr_jax.media.sources import ahead
 
 
 def test_ahead_is_bounded_and_closes_what_it_takes_from():

@@ -8,7 +8,7 @@ import pytest
 import simplejpeg
 from PIL import Image, ImageOps
 
-from stormpsr_jax.media import finding, framing, pictures
+from stormpsr_jax.media import framing, pictures, sources
 from stormpsr_jax.media.framing import Framing
 from tests.support.pictures_data import HEIGHT, WIDTH, jpeg, photograph
 
@@ -114,7 +114,7 @@ def test_read_upright_matches_pillow(tmp_path, kind):
     first.save(tmp_path / f"1.{kind.lower()}", **turned)
     plain = ImageOps.exif_transpose(Image.open(tmp_path / f"1.{kind.lower()}")).convert("RGB")
     plain.save(tmp_path / f"2.{kind.lower()}")
-    opened = finding.open_recording(tmp_path, 10)
+    opened = sources.open_recording(tmp_path, 10)
     assert (opened.first_frame, opened.num_frames) == (1, 2)
     for i, picture in enumerate(pictures.read_upright(opened), start=1):
         saved = ImageOps.exif_transpose(Image.open(tmp_path / f"{i}.{kind.lower()}"))

@@ -8,8 +8,12 @@ from stormpsr_jax.networks import architectures
 from stormpsr_jax.networks.detector import Detector
 from stormpsr_jax.networks.efficientnet import EfficientNet
 from stormpsr_jax.networks.spatial import SpatialEncoder
-from stormpsr_jax.networks.temporal import TemporalTransformer
-from stormpsr_jax.networks.temporal_baselines import TemporalLSTM, TemporalMLP, TemporalTCN
+from stormpsr_jax.networks.temporal import (
+    TemporalLSTM,
+    TemporalMLP,
+    TemporalTCN,
+    TemporalTransformer,
+)
 from stormpsr_jax.networks.vit import ViT
 
 ENCODER = SpatialEncoder(ViT(patch_size=8, width=16, depth=2, num_heads=2, stem=(4,)), hidden=8)

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from stormpsr_jax.networks import temporal, temporal_baselines
+from stormpsr_jax.networks import temporal
 from stormpsr_jax.training import losses
 from stormpsr_jax.weights.torch_layout import from_state_dict
 from tests.support.drawn import apply, random_variables
@@ -125,9 +125,9 @@ def test_temporal_positions_are_dropped_out_only_if_asked_for(small):
 
 T, D, K = 9, 4, 3
 MODELS = {
-    "mlp": temporal_baselines.TemporalMLP(K, depth=1, width=32, dropout=0.0),
-    "lstm": temporal_baselines.TemporalLSTM(K, depth=1, width=32, dropout=0.0),
-    "tcn": temporal_baselines.TemporalTCN(K, depth=3, width=32, dropout=0.0),
+    "mlp": temporal.TemporalMLP(K, depth=1, width=32, dropout=0.0),
+    "lstm": temporal.TemporalLSTM(K, depth=1, width=32, dropout=0.0),
+    "tcn": temporal.TemporalTCN(K, depth=3, width=32, dropout=0.0),
 }
 
 
@@ -157,10 +157,10 @@ def test_temporal_baselines_frames_that_are_not_seen_change_nothing(name):
 @pytest.mark.parametrize(("frames", "depth"), [(1, 1), (3, 1), (4, 2), (17, 4), (65, 6), (257, 8)])
 def test_a_tcn_of_the_depth_of_a_clip_sees_every_frame_and_one_block_less_does_not(frames, depth):
     """Depth d with kernel 3 sees 1 + 2 · (2^d - 1) frames: where the gradient is not 0."""
-    assert temporal_baselines.tcn_depth(frames) == depth
+    assert temporal.tcn_depth(frames) == depth
     x = jnp.asarray(np.random.default_rng(7).normal(size=(2, frames, D)), jnp.float32)
     for blocks in {depth, max(1, depth - 1)}:
-        model = temporal_baselines.TemporalTCN(K, depth=blocks, width=16)
+        model = temporal.TemporalTCN(K, depth=blocks, width=16)
         params = jax.jit(model.init)(jax.random.key(0), x)
         gradient = jax.jit(jax.grad(lambda x, m=model, p=params: (m.apply(p, x) ** 2).sum()))(x)
         seen = np.abs(gradient).max(axis=(0, 2)) > 0
@@ -171,7 +171,7 @@ def test_a_tcn_of_the_depth_of_a_clip_sees_every_frame_and_one_block_less_does_n
 
 def test_without_activation_the_mlp_is_two_matrix_products_and_a_norm():
     """As in the released code: no GELU between them, and no dropout in training."""
-    model = temporal_baselines.TemporalMLP(K, depth=1, width=6, dropout=0.5, activation="none")
+    model = temporal.TemporalMLP(K, depth=1, width=6, dropout=0.5, activation="none")
     x, _ = clips(8, 3)
     variables = jax.jit(model.init)(jax.random.key(0), x)
     p = jax.tree.map(lambda a: np.asarray(a, np.float64), variables["params"])
@@ -186,7 +186,7 @@ def test_without_activation_the_mlp_is_two_matrix_products_and_a_norm():
 
 
 def test_temporal_baselines_matches_lstm_in_a_plain_loop():
-    model = temporal_baselines.TemporalLSTM(K, depth=1, width=5)
+    model = temporal.TemporalLSTM(K, depth=1, width=5)
     x, _ = clips(4, 3)
     variables = jax.jit(model.init)(jax.random.key(0), x)
     p = jax.tree.map(lambda a: np.asarray(a, np.float64), variables["params"])

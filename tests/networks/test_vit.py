@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from stormpsr_jax.networks import attention, vit
+from stormpsr_jax.networks import vit
 from tests.support.drawn import apply, random_variables
 
 
@@ -86,7 +86,7 @@ def test_vit_positions_of_another_size_are_an_error_that_names_both(small):
 def test_attend_matches_jax_and_so_does_its_gradient():
     q, k, v, g = (images_of(seed, 2, 5, 3, 4) for seed in range(4))
     q = 100 * q  # logits that overflow without their maximum subtracted
-    ours, backward = jax.vjp(attention._attend, q, k, v)
+    ours, backward = jax.vjp(vit._attend, q, k, v)
     expected, expected_backward = jax.vjp(jax.nn.dot_product_attention, q, k, v)
     assert np.abs(np.einsum("btnd,bsnd->bnts", q, k)).max() > 200
     np.testing.assert_allclose(ours, expected, atol=1e-5)
@@ -100,8 +100,8 @@ def test_attend_matches_jax_and_so_does_its_gradient():
 )
 def test_vit_tokens_that_fill_up_for_the_fused_kernel_change_nothing(monkeypatch, fields):
     """Features and gradients; the kernel's part is computed by XLA here."""
-    by_xla = functools.partial(attention.fused_attention, implementation="xla")
-    monkeypatch.setattr(attention, "fused_attention", by_xla)
+    by_xla = functools.partial(vit.fused_attention, implementation="xla")
+    monkeypatch.setattr(vit, "fused_attention", by_xla)
     plain = vit.ViT(patch_size=4, width=16, depth=2, num_heads=2, dtype=jnp.bfloat16, **fields)
     images = images_of(0, 2, 8, 12, 3)  # 7 or 9 tokens: filled up to 8 or 16
     variables = random_variables(plain, images)

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from stormpsr_jax.psr import analysis, comparison, metrics
+from stormpsr_jax.psr import analysis, metrics
 
 FPS = 4.0
 
@@ -73,14 +73,14 @@ def systems(seed, shift, num=12):
 
 def test_compare_golden_constant_difference():
     a, b = systems(0, shift=8)
-    rows = {row["metric"]: row for row in comparison.compare(a, b)}
+    rows = {row["metric"]: row for row in analysis.compare(a, b)}
     for metric in ("delay_s", "common_delay_s"):
         row = rows[metric]
         assert row["difference"] == row["low"] == row["high"] == 8 / FPS
         assert row["b"] - row["a"] == pytest.approx(8 / FPS)
         assert row["recordings"] == 12
     assert rows["f1"]["difference"] == 0
-    back = {row["metric"]: row for row in comparison.compare(b, a)}
+    back = {row["metric"]: row for row in analysis.compare(b, a)}
     assert back["delay_s"]["difference"] == -8 / FPS
 
 
@@ -106,7 +106,7 @@ def recordings(data):
 def test_compare_errors_name_what_differs(change, stream, message):
     a, b = systems(0, 1)
     with pytest.raises(ValueError, match=message):
-        comparison.compare(a, changed(b, change), (stream, "storm"))
+        analysis.compare(a, changed(b, change), (stream, "storm"))
 
 
 def test_a_file_that_no_table_can_be_made_of_is_one_line(tmp_path):

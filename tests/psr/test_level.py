@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from stormpsr_jax.psr import level
+from stormpsr_jax.psr import calibration
 from stormpsr_jax.recordings.scores import Scores
 
 
@@ -24,7 +24,7 @@ def film(rng, centre, wrong):
 def test_incorrect_parts_among_the_films_move_the_level_little(wrong):
     rng = np.random.default_rng(0)
     alone, with_wrong = (
-        level.level([film(rng, 4.0, chance) for _ in range(10)]) for chance in (0.0, wrong)
+        calibration.level([film(rng, 4.0, chance) for _ in range(10)]) for chance in (0.0, wrong)
     )
     assert alone[0] == pytest.approx(4.7, abs=0.3)  # the upper quarter of N(4, 1)
     assert abs(with_wrong[0] - alone[0]) < 0.5
@@ -32,11 +32,11 @@ def test_incorrect_parts_among_the_films_move_the_level_little(wrong):
 
 
 def test_what_is_added_is_half_of_what_the_films_lack():
-    assert level.shift([6.0, 5.0, None], [2.0, None, 3.0]) == [2.0, 0.0, 0.0]
-    assert level.level([Scores(np.arange(3), None, None, None, np.zeros((3, 2)))]) is None
+    assert calibration.shift([6.0, 5.0, None], [2.0, None, 3.0]) == [2.0, 0.0, 0.0]
+    assert calibration.level([Scores(np.arange(3), None, None, None, np.zeros((3, 2)))]) is None
 
 
 def test_logits_far_above_those_of_renders_count_for_less():
     taught = [True, True, True, False]
-    assert level.trust([8.0, 3.0, None, 5.0], taught) == (0.5, 1.0, 0.8, 0.0)
-    assert level.trust(None, taught) == (1.0, 1.0, 1.0, 0.0)
+    assert calibration.trust([8.0, 3.0, None, 5.0], taught) == (0.5, 1.0, 0.8, 0.0)
+    assert calibration.trust(None, taught) == (1.0, 1.0, 1.0, 0.0)

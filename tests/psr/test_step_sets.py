@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stormpsr_jax.psr import analysis, comparison, evaluation, metrics, step_sets
+from stormpsr_jax.psr import analysis, evaluation, metrics, step_sets
 from stormpsr_jax.psr.accumulation import Settings
 from stormpsr_jax.psr.batch_decoding import decode
 from stormpsr_jax.recordings.evaluation_set import LabelledPredictions, load_recordings
@@ -101,7 +101,7 @@ def test_pos_sets_is_in_results_and_tables_where_labelled_steps_share_a_frame(tm
     assert (stream["pos_sets"], stream["undefined"]["pos_sets"]) == (1, 0)
     assert analysis.summary_table(result)[0]["pos_sets"] == 1
     assert "pos_sets" not in analysis.overview(result)  # which all results have alike
-    assert "pos_sets" in {r["metric"] for r in comparison.compare(result, result)}
+    assert "pos_sets" in {r["metric"] for r in analysis.compare(result, result)}
     path = tmp_path / "m.json"
     path.write_text(json.dumps(result))
     assert analysis.load_result(path) == json.loads(json.dumps(result))

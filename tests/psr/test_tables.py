@@ -3,7 +3,7 @@
 import csv
 import io
 
-from stormpsr_jax.psr.tables import format_rows
+from stormpsr_jax.psr.analysis import format_rows
 
 ROWS = [
     {"stream": "asd", "f1": 0.123456, "tp": 3, "name": "50 % of a_b|c"},

@@ -8,7 +8,7 @@ from stormpsr_jax import main
 from stormpsr_jax.networks import architectures, vit
 from stormpsr_jax.psr.accumulation import DECODERS
 from stormpsr_jax.recordings.procedure import load_procedure
-from stormpsr_jax.stages import checks, config_flag, run
+from stormpsr_jax.stages import config_flag, run
 from stormpsr_jax.training import choices
 from tests.support import arrays
 from tests.support.arrays import filled
@@ -24,7 +24,7 @@ def errors(rendered, folder, **changes):
     changes = {"stages": tiny().stages[1:], "data.dir": str(rendered / "data"), **changes}
     values = config_flag.typed(tiny(**changes))
     made, stages = tiny_run(folder, **changes)
-    return checks.find_errors(values, made, run.chosen(stages, values, made))
+    return run.find_errors(values, made, run.chosen(stages, values, made))
 
 
 def test_find_errors_none_in_a_good_run(rendered, tmp_path):

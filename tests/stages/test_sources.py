@@ -11,7 +11,7 @@ from stormpsr_jax.configs import cad
 from stormpsr_jax.recordings import predictions
 from stormpsr_jax.recordings.procedure import load_procedure
 from stormpsr_jax.serving import functions
-from stormpsr_jax.stages import checks, run
+from stormpsr_jax.stages import run
 from stormpsr_jax.stages.config_flag import typed
 from stormpsr_jax.training import checkpoint
 from tests.support import lantern, real_data
@@ -54,7 +54,7 @@ def of_detector(rendered, **changes):
 def errors(folder, fields):
     values = typed(tiny(**fields))
     made, stages = tiny_run(folder, **fields)
-    return checks.find_errors(values, made, run.chosen(stages, values, made))
+    return run.find_errors(values, made, run.chosen(stages, values, made))
 
 
 def by_hand(source, name, rows, size):

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from stormpsr_jax.networks import attention
+from stormpsr_jax.networks import vit
 from stormpsr_jax.training import choices
 
 
@@ -40,7 +40,7 @@ def test_fused_attention_is_lowered_to_the_kernel_of_cudnn(monkeypatch):
 
     monkeypatch.setattr(fused, "check_cudnn_version", lambda: 92800)
     q = jnp.zeros((2, 9, 2, 16), jnp.bfloat16)
-    loss = lambda q, k, v: attention.fused_attention(q, k, v).astype(jnp.float32).sum()  # noqa: E731
+    loss = lambda q, k, v: vit.fused_attention(q, k, v).astype(jnp.float32).sum()  # noqa: E731
     traced = jax.jit(jax.grad(loss, argnums=(0, 1, 2))).trace(q, q, q)
     text = traced.lower(lowering_platforms=("cuda",)).as_text()
     assert "__cudnn$fmhaSoftmax(" in text or "@__cudnn$fmhaSoftmax" in text

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from stormpsr_jax.networks.attention import fused_attention
 from stormpsr_jax.networks.layers import Conv
+from stormpsr_jax.networks.vit import fused_attention
 from stormpsr_jax.training import sharding
 from tests.support.processes import ROOT, environment, finish, start
 from tests.support.tiny import TRAINED, tiny

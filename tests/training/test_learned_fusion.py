@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from stormpsr_jax.networks import learned_fusion as network
 from stormpsr_jax.psr import learned_beliefs, learned_stream
 from stormpsr_jax.recordings.scores import Scores
 from stormpsr_jax.training import learned_fusion
@@ -36,7 +35,7 @@ def test_fit_the_same_again_and_from_nothing_one_more_fit(examples):
 
 
 def test_fit_a_fold_does_not_see_its_recording(examples):
-    params = network.initial(jax.random.key(3), 4)
+    params = learned_fusion.initial(jax.random.key(3), 4)
     arrays = {name: np.asarray(a, float) for name, a in params.items()}
     start = learned_beliefs.Weights("scores", 0.4, arrays)
     options, told = {"start": start, "steps": 2}, []
@@ -53,7 +52,7 @@ def test_fit_a_fold_does_not_see_its_recording(examples):
 
 def drawn(units=3, T=20, N=5):
     rng = np.random.default_rng(0)
-    params = network.initial(jax.random.key(0), units)
+    params = learned_fusion.initial(jax.random.key(0), units)
     params = {n: a + 0.3 * rng.normal(size=a.shape).astype(np.float32) for n, a in params.items()}
     x = rng.normal(size=(T, learned_beliefs.NUM_INPUTS, N)).astype(np.float32)
     start = rng.integers(0, 2, N)
@@ -74,7 +73,9 @@ def test_the_fit_and_the_stream_believe_what_the_numpy_rule_says_of_a_recording(
         rows.append(o)
     expected = np.stack(rows).swapaxes(1, 2)
     params = {name: jnp.asarray(a, jnp.float32) for name, a in weights.arrays.items()}
-    got = network.logits(params, jnp.asarray(x.swapaxes(1, 2), jnp.float32), np.array(initial))
+    got = learned_fusion.logits(
+        params, jnp.asarray(x.swapaxes(1, 2), jnp.float32), np.array(initial)
+    )
     np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
     settings = learned_stream.LearnedSettings(rho=None)
     belief = learned_stream.LEARNED.beliefs(PROCEDURE, recording, settings, weights)
@@ -104,7 +105,9 @@ def test_recur_gradient_is_that_of_the_plain_scan():
         there = mask & (states != 0)
         return first + (bce * there).sum() / there.sum()
 
-    value, gradient = jax.jit(jax.value_and_grad(network.loss))(params, x, start, states, mask)
+    value, gradient = jax.jit(jax.value_and_grad(learned_fusion.loss))(
+        params, x, start, states, mask
+    )
     expected, wanted = jax.jit(jax.value_and_grad(plain))(params)
     np.testing.assert_allclose(value, expected, rtol=1e-5)
     for name in params:
@@ -114,6 +117,8 @@ def test_recur_gradient_is_that_of_the_plain_scan():
 def test_loss_what_the_mask_leaves_out_does_not_matter():
     params, x, start, states, mask = drawn()
     mask[12:] = False
-    value = network.loss(params, x, start, states, mask)
-    np.testing.assert_allclose(value, network.loss(params, x[:12], start, states[:12], mask[:12]))
-    assert network.loss(params, x, start, states, np.zeros_like(mask)) == 0
+    value = learned_fusion.loss(params, x, start, states, mask)
+    np.testing.assert_allclose(
+        value, learned_fusion.loss(params, x[:12], start, states[:12], mask[:12])
+    )
+    assert learned_fusion.loss(params, x, start, states, np.zeros_like(mask)) == 0

@@ -16,9 +16,8 @@ from stormpsr_jax.base import cluster, files
 from stormpsr_jax.base.progress import Bar
 from stormpsr_jax.base.results import checksums
 from stormpsr_jax.base.results import write as write_record
-from stormpsr_jax.media.ahead import ahead
 from stormpsr_jax.media.pictures import Pictures, read_upright
-from stormpsr_jax.media.sources import Source
+from stormpsr_jax.media.sources import Source, ahead
 from stormpsr_jax.psr.events import reports
 from stormpsr_jax.report import pages
 from stormpsr_jax.serving.checklist import Checklist

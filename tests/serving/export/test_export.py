@@ -13,7 +13,7 @@ from stormpsr_jax import export as command
 from stormpsr_jax.media import sources
 from stormpsr_jax.media.pictures import read_upright
 from stormpsr_jax.networks.detector import Detector
-from stormpsr_jax.networks.temporal_baselines import TemporalLSTM, TemporalMLP, TemporalTCN
+from stormpsr_jax.networks.temporal import TemporalLSTM, TemporalMLP, TemporalTCN
 from stormpsr_jax.training import locator
 from tests.support.exported import FORMS, declare, export, in_form
 from tests.support.model_data import NETWORKS, PICTURES, SIZE, network, video, with_temporal, write
