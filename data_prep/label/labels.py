@@ -18,8 +18,8 @@ from stormpsr_jax.base import files
 from stormpsr_jax.base.errors import lines_of, raise_all
 from stormpsr_jax.psr import agreement
 from stormpsr_jax.recordings import find, label_times
-from stormpsr_jax.recordings.label_entries import Unit
 from stormpsr_jax.recordings.label_times import TimedStep
+from stormpsr_jax.recordings.label_tools import Unit
 from stormpsr_jax.recordings.labels import PSR_FILES, Labels
 from stormpsr_jax.recordings.procedure import Procedure
 from stormpsr_jax.recordings.steps import Step, steps_to_states

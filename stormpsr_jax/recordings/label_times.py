@@ -16,7 +16,7 @@ import numpy as np
 
 from stormpsr_jax.base.errors import note, raise_all
 from stormpsr_jax.recordings import csvfile
-from stormpsr_jax.recordings.label_entries import Unit
+from stormpsr_jax.recordings.label_tools import Unit
 from stormpsr_jax.recordings.pictures import Pictures, Timestamps
 from stormpsr_jax.recordings.procedure import Procedure
 from stormpsr_jax.recordings.steps import VALUES, Step
