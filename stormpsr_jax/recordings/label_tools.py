@@ -164,8 +164,8 @@ def _of_region(region: Any, task: dict[str, Any], where: str, place: str) -> Ite
     for span in files.field({"ranges": [value], **value}, "ranges", list, where):
         start, end = (files.field(span, key, (int, float), where) for key in ("start", "end"))
         if "ranges" in value:
-            low, high = _whole(start, where, "start", 1), _whole(end, where, "end", 1)
-            at, unit = _end(low - 1, high - 1, where), Unit.TICKS
+            first, last = _whole(start, where, "start", 1), _whole(end, where, "end", 1)
+            at, unit = _end(first - 1, last - 1, where), Unit.TICKS
             if rate is not None:
                 at /= files.number(rate, f"{where}: fps", files.MIN_FPS, files.MAX_FPS)
                 unit = Unit.SECONDS
@@ -308,8 +308,8 @@ def _read_cvat(root: Element, path: Path) -> Entries:
                 line = csvfile.Line(path, int(node.attrib[_LINE]))
                 numbers, unit = [line.image(name)], Unit.FRAMES
         if several and unit is Unit.PICTURES:
-            offset, end = (-1, 0) if task.offset is None or task.end is None else task[2:]
-            numbers = [number - offset for number in numbers]
+            numbers = [number - (task.offset or 0) for number in numbers]
+            end = 0 if task.offset is None or task.end is None else task.end
             if not all(0 <= number < end for number in numbers):
                 raise ValueError(
                     f"{path}: {_place(node)}: is from a project of several videos, and the file "
@@ -401,14 +401,13 @@ def _read_elan(root: Element, path: Path) -> Entries:
                 what = f"ANNOTATION_REF: there is no annotation {files.shorten(reference)}"
                 raise ValueError(f"{path}: {place}: {what}")
             aligned = by_id[reference]
-        times = []
-        for key in ("TIME_SLOT_REF1", "TIME_SLOT_REF2"):
-            slot = aligned.get(key, "")
-            if slot not in slots:
+        keys = "TIME_SLOT_REF1", "TIME_SLOT_REF2"
+        for key in keys:
+            if (slot := aligned.get(key, "")) not in slots:
                 what = f"{key}: time slot {files.shorten(slot)} has no time; align it in ELAN"
                 raise ValueError(f"{path}: {place}: {what}")
-            times.append(slots[slot] + origin)
-        end = _end(*times, f"{path}: {place}") / 1000
+        begun, ended = (slots[aligned.attrib[key]] + origin for key in keys)
+        end = _end(begun, ended, f"{path}: {place}") / 1000
         text = "".join(value.text or "" for value in node.iterfind("ANNOTATION_VALUE")).strip()
         return Entry(text or tier, end, Unit.SECONDS, place)
 
