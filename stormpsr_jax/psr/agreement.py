@@ -243,7 +243,7 @@ def _clock_or_order(
     elif len(moved) > 1 and ordered - fitting > _ORDER * num and ordered > _FIT * num:
         best, which = ordered, ", ".join(f"{a} as {b}" for a, b in moved)
         which = f"its classes were other ones ({which}): class 0 is background, class 1 the first "
-        which += "state of the procedure (psr.convert coco and yolo have --classes and --offset)"
+        which += "state of the procedure (psr.convert coco and yolo have --classes)"
     else:
         return None
     said = f"{fitting:,} of {num:,} frames in which --asd shows a state agree with the labels"
