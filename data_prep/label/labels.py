@@ -20,9 +20,8 @@ from stormpsr_jax.psr import agreement
 from stormpsr_jax.recordings import find, label_file
 from stormpsr_jax.recordings.label_file import TimedStep
 from stormpsr_jax.recordings.label_tools import Unit
-from stormpsr_jax.recordings.labels import PSR_FILES, Labels
+from stormpsr_jax.recordings.labels import PSR_FILES, Labels, Step, steps_to_states
 from stormpsr_jax.recordings.procedure import Procedure
-from stormpsr_jax.recordings.steps import Step, steps_to_states
 from stormpsr_jax.recordings.words import Terms
 
 _MAX_STEPS = 100_000  # of a recording

@@ -20,7 +20,7 @@ from data_prep.worlds.motion import Motion
 from data_prep.worlds.timelines import Timeline
 from data_prep.worlds.workplace import Workplace, bodies_of, differ, plain_sketch
 from data_prep.worlds.worlds import World
-from stormpsr_jax.recordings.steps import Step
+from stormpsr_jax.recordings.labels import Step
 
 _LOOKS = 12  # at a pose, spread over the time in which a part is incorrect
 _TRIES = 12  # of poses; in a world with parts that are nearly right, half of them are such

@@ -9,8 +9,8 @@ from data_prep.rendering.scene import Picture
 from data_prep.worlds.worlds import TOY, World
 from data_prep.writing import shards
 from stormpsr_jax.data.annotation import EMPTY, NOT_ANNOTATED
+from stormpsr_jax.recordings.labels import Step
 from stormpsr_jax.recordings.procedure import Procedure
-from stormpsr_jax.recordings.steps import Step
 
 
 def cad_recordings(procedure: Procedure, per_state: int, wrong: int, board: bool) -> dict[str, int]:

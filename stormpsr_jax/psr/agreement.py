@@ -15,9 +15,8 @@ import numpy as np
 
 from stormpsr_jax.psr.monitor import Monitor
 from stormpsr_jax.recordings.evaluation_set import FLAGS, LabelledPredictions
-from stormpsr_jax.recordings.labels import Labels
+from stormpsr_jax.recordings.labels import Labels, Step, steps_to_states
 from stormpsr_jax.recordings.procedure import Procedure, Variant
-from stormpsr_jax.recordings.steps import Step, steps_to_states
 
 _NAMED = 5  # places of a warning
 _LONG = 2 * 3600  # seconds; times in milliseconds of any video longer than 7 s are beyond

@@ -26,10 +26,9 @@ from stormpsr_jax.base.errors import for_each, lines_of, note, raise_all
 from stormpsr_jax.base.folders import printable
 from stormpsr_jax.recordings import csvfile
 from stormpsr_jax.recordings.label_tools import TOOLS, Content, Entries, Entry, Unit, parse_xml
-from stormpsr_jax.recordings.labels import Labels
+from stormpsr_jax.recordings.labels import VALUES, Labels, Step, states_to_steps, steps_to_states
 from stormpsr_jax.recordings.pictures import Pictures, Timestamps
 from stormpsr_jax.recordings.procedure import Procedure, Variant
-from stormpsr_jax.recordings.steps import VALUES, Step, states_to_steps, steps_to_states
 from stormpsr_jax.recordings.words import Steps, Terms
 
 # Files with these endings are labels, in a form that is read or not; those with `MAYBE` are if

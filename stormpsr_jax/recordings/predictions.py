@@ -18,9 +18,8 @@ import numpy as np
 from stormpsr_jax.base import files, folders
 from stormpsr_jax.base.errors import for_each
 from stormpsr_jax.recordings import csvfile
-from stormpsr_jax.recordings.labels import check_ascending
+from stormpsr_jax.recordings.labels import Step, check_ascending
 from stormpsr_jax.recordings.procedure import Procedure
-from stormpsr_jax.recordings.steps import Step
 
 SUFFIX = "_results_pred.csv"  # of a file's name, after the recording's
 VISIBLE_FROM = "PSR_labels_visible_from.csv"  # beside the labels of a render

@@ -6,7 +6,7 @@ from stormpsr_jax.psr import Decoder, Settings, learned_stream
 from stormpsr_jax.psr.learned_beliefs import Belief
 from stormpsr_jax.recordings import label_file
 from stormpsr_jax.recordings.label_file import LabelFile
-from stormpsr_jax.recordings.steps import states_per_frame, steps_to_states
+from stormpsr_jax.recordings.labels import states_per_frame, steps_to_states
 from stormpsr_jax.recordings.words import Terms
 from stormpsr_jax.serving.files import results
 from stormpsr_jax.serving.frames import Frame
