@@ -20,9 +20,9 @@ from stormpsr_jax.psr import batch_decoding, metrics, released
 from stormpsr_jax.psr.accumulation import Decoder, Settings
 from stormpsr_jax.recordings import labels
 from stormpsr_jax.recordings.evaluation_set import LabelledPredictions
+from stormpsr_jax.recordings.labels import states_per_frame, states_to_steps
 from stormpsr_jax.recordings.predictions import Detections, TemporalPredictions
 from stormpsr_jax.recordings.procedure import load_procedure
-from stormpsr_jax.recordings.steps import states_per_frame, states_to_steps
 
 PROCEDURE = load_procedure("meccano")
 VARIANT = PROCEDURE.variants["assembly"]

@@ -53,10 +53,10 @@ from stormpsr_jax.psr.learned_events import LearnedSettings, removal_logits
 from stormpsr_jax.psr.learned_stream import LEARNED
 from stormpsr_jax.psr.monitor import Monitor
 from stormpsr_jax.recordings.evaluation_set import LabelledPredictions
+from stormpsr_jax.recordings.labels import states_to_steps
 from stormpsr_jax.recordings.predictions import Detections, TemporalPredictions
 from stormpsr_jax.recordings.procedure import Procedure
 from stormpsr_jax.recordings.scores import KINDS, Scores, from_predictions
-from stormpsr_jax.recordings.steps import states_to_steps
 from stormpsr_jax.serving import frames
 from stormpsr_jax.serving.model import Model, load_model
 from stormpsr_jax.stages import fuse

@@ -29,9 +29,8 @@ from data_prep.downloads import Download
 from data_prep.writing import from_files
 from stormpsr_jax.base import folders
 from stormpsr_jax.media import sources
-from stormpsr_jax.recordings.labels import Labels
+from stormpsr_jax.recordings.labels import Labels, states_to_steps
 from stormpsr_jax.recordings.procedure import Procedure, Variant
-from stormpsr_jax.recordings.steps import states_to_steps
 
 
 def settled(states: np.ndarray, initial_state: Sequence[int]) -> np.ndarray:

@@ -35,7 +35,7 @@ from data_prep import command, downloads, matching
 from data_prep.writing import from_files
 from stormpsr_jax.base import files, folders
 from stormpsr_jax.media import sources
-from stormpsr_jax.recordings import box_files, class_maps
+from stormpsr_jax.recordings import box_files
 from stormpsr_jax.recordings.boxes import Boxes, Id, of_one
 from stormpsr_jax.recordings.procedure import load_procedure
 
@@ -52,7 +52,7 @@ def read_boxes(path: Path) -> Boxes:
     One is that numbers and names in the table neither agree nor are one off as in the download.
     """
     data = files.read_json(path)
-    table, number = box_files.coco_categories(data, path), class_maps.by_name(PROCEDURE)
+    table, number = box_files.coco_categories(data, path), box_files.class_names(PROCEDURE)
     by_name = {key: number.get(name, -1) for key, name in table.items()}
     last = PROCEDURE.error_class
     one_off = by_name.get(1) == 0 and by_name.get(last + 1) == last

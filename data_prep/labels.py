@@ -15,8 +15,11 @@ give the file as --words.
 """
 
 import argparse
+import contextlib
 import csv
+import itertools
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -31,6 +34,13 @@ from stormpsr_jax.psr.cli import add_label_flags
 from stormpsr_jax.recordings import csvfile, find, words
 from stormpsr_jax.recordings.procedure import Procedure
 
+# What says, beside a component's name, that it is put on wrong, or taken off.
+_WRONG = frozenset("wrong wrongly incorrect incorrectly bad badly misplaced crooked".split())
+_OFF = frozenset(
+    "off out remove removed removing removal detach detached disassemble disassembled "
+    "unscrew unscrewed loosen loosened dismount dismounted".split()
+)
+
 
 def draft(procedure: Procedure, labels: str | Path, out: str | Path) -> int:
     """Writes the words of all labels, each with a guess of its step; returns how many there are.
@@ -40,16 +50,40 @@ def draft(procedure: Procedure, labels: str | Path, out: str | Path) -> int:
     if os.path.lexists(out):
         raise ValueError(f"--out={out}: exists; give another name, so that no correction is lost")
     places = {at: None for at in find.find(labels).values() if at.file is not None}
-    known = for_each([(place.file,) for place in places], lambda file: file.entries)
-    texts = [entry.text for entries in known for entry in entries]
-    rows = words.draft(texts, procedure)
-    if not rows:
+    entries = for_each([(place.file,) for place in places], lambda file: file.entries)
+    texts = {entry.text.casefold(): entry.text for entry in itertools.chain(*entries)}
+    if not texts:
         raise ValueError(f"--labels={labels}: holds PSR label files alone, which have no words")
     with files.replacing(out) as part, part.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow([*words.HEADER, "how"])
-        table.writerows([csvfile.plain(word), step, how] for word, step, how in rows)
-    return len(rows)
+        for word in sorted(texts.values(), key=str.casefold):
+            table.writerow([csvfile.plain(word), *_guess(word, procedure)])
+    return len(texts)
+
+
+def _guess(word: str, procedure: Procedure) -> tuple[str, str]:
+    """The step of a word and how it was found: the one component whose name is in it."""
+    with contextlib.suppress(ValueError):
+        step = words.Steps(procedure).of_procedure(word, "")
+        return procedure.step_name(step), "is a step"
+    spaced = f" {_spaced(word)} "
+    parts = {
+        _spaced(name): k
+        for k, name in enumerate(procedure.components)
+        if any(f" {_spaced(name)}{s} " in spaced for s in ("", "s"))
+    }
+    longest = max(parts, key=len, default="")
+    if not longest or any(name not in longest for name in parts):
+        return "", "none found"
+    rest = set(spaced.replace(longest, " ").split())
+    step = 3 * parts[longest] + (1 if rest & _WRONG else 2 if rest & _OFF else 0)
+    return procedure.step_name(step), "by its component"
+
+
+def _spaced(text: str) -> str:
+    """A text in small letters, with single spaces for all else."""
+    return re.sub(r"[\W_]+", " ", text).strip().casefold()
 
 
 def _act(action: str, procedure: Procedure, labels: str, **given: Any) -> None:

@@ -7,10 +7,9 @@ import numpy as np
 
 from stormpsr_jax.data.annotation import ENOUGH, pixels_across
 from stormpsr_jax.media.framing import Framing
-from stormpsr_jax.recordings.labels import Labels
+from stormpsr_jax.recordings.labels import Labels, states_to_steps
 from stormpsr_jax.recordings.procedure import Procedure
 from stormpsr_jax.recordings.recording import Recording
-from stormpsr_jax.recordings.steps import states_to_steps
 
 MAX_SHOWN = 5  # of states, steps or recordings in one line
 

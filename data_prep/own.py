@@ -52,7 +52,7 @@ from stormpsr_jax.media.video import Video
 from stormpsr_jax.psr.cli import add_label_flags
 from stormpsr_jax.recordings import find
 from stormpsr_jax.recordings.find import SPLITS
-from stormpsr_jax.recordings.label_entries import Unit
+from stormpsr_jax.recordings.label_tools import Unit
 from stormpsr_jax.recordings.procedure import Procedure
 from stormpsr_jax.recordings.recording import LabelPlace, Recording
 from stormpsr_jax.recordings.words import Terms, terms

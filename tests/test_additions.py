@@ -83,7 +83,7 @@ ADDITIONS = {
                     return drop(x.mean(axis=1))
             """,
         "stormpsr_jax/networks/architectures.py": {
-            "import TemporalTransformer\n": (
+            "    TemporalTransformer,\n)\n": (
                 "from stormpsr_jax.networks.temporal_mean import TemporalMean\n"
             ),
             '    "tcn": TemporalTCN,\n': '    "mean": TemporalMean,\n',
@@ -113,15 +113,15 @@ def twice_bce(logits, labels):
     },
     "a label format": {
         "stormpsr_jax/recordings/label_tools.py": {
-            'return source.kind == "xml" and source.xml.tag == "ANNOTATION_DOCUMENT"\n': """
+            'return isinstance(content, Element) and content.tag == "ANNOTATION_DOCUMENT"\n': """
 
-def _is_lines(source):
-    return source.kind == "text" and source.text.startswith("# steps")
+def _is_lines(content):
+    return isinstance(content, str) and content.startswith("# steps")
 
 
-def _read_lines(source):
-    rows = (line.split(" at ") for line in source.text.splitlines()[1:])
-    return [Entry(s, float(t), Unit.SECONDS, "a line") for s, t in rows]
+def _read_lines(content, path):
+    rows = (line.split(" at ") for line in content.splitlines()[1:])
+    return {(): [Entry(s, float(t), Unit.SECONDS, "a line") for s, t in rows]}
 
 """,
             "TOOLS = (\n": '    Tool("lines", _is_lines, _read_lines),\n',

@@ -22,9 +22,9 @@ from stormpsr_jax.data.clips import ClipSource, list_splits
 from stormpsr_jax.psr import agreement
 from stormpsr_jax.psr.agreement import clock
 from stormpsr_jax.recordings.find import SPLITS
+from stormpsr_jax.recordings.labels import Step
 from stormpsr_jax.recordings.procedure import Procedure, load_procedure
 from stormpsr_jax.recordings.recording import LabelPlace
-from stormpsr_jax.recordings.steps import Step
 
 RENDERS = "cad"  # a split of single states, which no procedure leads to
 SAMPLED = 3  # pictures of a recording, evenly spread, the first and the last among them

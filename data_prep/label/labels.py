@@ -17,12 +17,11 @@ from data_prep.label.store import LabelStore, State, revision
 from stormpsr_jax.base import files
 from stormpsr_jax.base.errors import lines_of, raise_all
 from stormpsr_jax.psr import agreement
-from stormpsr_jax.recordings import find, label_times
-from stormpsr_jax.recordings.label_entries import Unit
-from stormpsr_jax.recordings.label_times import TimedStep
-from stormpsr_jax.recordings.labels import PSR_FILES, Labels
+from stormpsr_jax.recordings import find, label_file
+from stormpsr_jax.recordings.label_file import TimedStep
+from stormpsr_jax.recordings.label_tools import Unit
+from stormpsr_jax.recordings.labels import PSR_FILES, Labels, Step, steps_to_states
 from stormpsr_jax.recordings.procedure import Procedure
-from stormpsr_jax.recordings.steps import Step, steps_to_states
 from stormpsr_jax.recordings.words import Terms
 
 _MAX_STEPS = 100_000  # of a recording
@@ -90,7 +89,7 @@ class LabelFolder:
             return sorted(steps)
         steps = []
         for step in place.file.timed(procedure, self._terms, name, with_pictures=True):
-            frame = label_times.frame_of(step, procedure.fps, 0, film.timestamps, place)
+            frame = label_file.frame_of(step, procedure.fps, 0, film.timestamps, place)
             if not 0 <= frame <= last + 1:
                 raise ValueError(f"{place}: {step.place}: {step.when} is outside of the recording")
             steps.append((min(frame, last), step.step_id))
@@ -153,7 +152,7 @@ class LabelFolder:
         variant = self._procedure.variant_for(name)
         timed = [TimedStep(frame, f"frame {frame}", step, Unit.FRAMES) for frame, step in steps]
         try:
-            first, changes = label_times.to_frames(
+            first, changes = label_file.to_frames(
                 name, timed, variant.initial_state, self._procedure
             )
         except ValueError as error:

@@ -29,8 +29,8 @@ from stormpsr_jax.base.errors import message_of
 from stormpsr_jax.media import sources, video
 from stormpsr_jax.psr import advice, analysis
 from stormpsr_jax.recordings.find import SPLITS
+from stormpsr_jax.recordings.labels import Step
 from stormpsr_jax.recordings.procedure import Procedure
-from stormpsr_jax.recordings.steps import Step
 from stormpsr_jax.recordings.words import Terms
 
 _KEYS = "123456789abcdefghijklmnopqrstuvwxyz"

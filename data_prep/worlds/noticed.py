@@ -20,7 +20,7 @@ from data_prep.worlds.motion import Motion
 from data_prep.worlds.timelines import Timeline
 from data_prep.worlds.workplace import Workplace, bodies_of, differ, plain_sketch
 from data_prep.worlds.worlds import TOY, Paint, World
-from stormpsr_jax.recordings.steps import Step
+from stormpsr_jax.recordings.labels import Step
 
 # Of a part that sits nearly right: a turn about the vertical in radians, or a shift, as a share of
 # its size. From most sides it looks as it should.

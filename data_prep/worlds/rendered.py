@@ -11,8 +11,8 @@ from data_prep.worlds.worlds import TOY, World
 from data_prep.writing import shards
 from stormpsr_jax.base.files import check_name
 from stormpsr_jax.data.annotation import EMPTY, NOT_ANNOTATED
+from stormpsr_jax.recordings.labels import Step
 from stormpsr_jax.recordings.procedure import Procedure, Variant
-from stormpsr_jax.recordings.steps import Step
 
 REHEARSAL = "rehearsal_"
 _CHARACTERS = re.compile(r"\[([^]!])[^]]*\]|\?")

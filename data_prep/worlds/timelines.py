@@ -7,8 +7,8 @@ import numpy as np
 
 from data_prep.worlds import orders
 from data_prep.worlds.orders import Event
+from stormpsr_jax.recordings.labels import states_per_frame
 from stormpsr_jax.recordings.procedure import Procedure, Variant
-from stormpsr_jax.recordings.steps import states_per_frame
 
 SHORTEST_PAUSE = 3.5  # seconds
 PAUSE_SCALE = 2.9

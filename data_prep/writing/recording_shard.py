@@ -18,8 +18,8 @@ from data_prep.writing import output
 from stormpsr_jax.base import files
 from stormpsr_jax.data.clips import count_records
 from stormpsr_jax.recordings import labels, predictions
+from stormpsr_jax.recordings.labels import Step, states_to_steps
 from stormpsr_jax.recordings.procedure import Procedure
-from stormpsr_jax.recordings.steps import Step, states_to_steps
 
 # Random access wants one record per chunk; JPEGs do not compress any further.
 WRITER_OPTIONS = "group_size:1,uncompressed"

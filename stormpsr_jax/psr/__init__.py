@@ -90,7 +90,15 @@ from stormpsr_jax.psr.monitor import Alert, Monitor
 from stormpsr_jax.psr.step_sets import order_similarity as order_similarity_of_sets
 from stormpsr_jax.psr.wrong_parts import score_recording as score_wrong_parts
 from stormpsr_jax.psr.wrong_parts import wrong_installations
-from stormpsr_jax.recordings.labels import read_states, read_steps, write_states, write_steps
+from stormpsr_jax.recordings.labels import (
+    read_states,
+    read_steps,
+    states_per_frame,
+    states_to_steps,
+    steps_to_states,
+    write_states,
+    write_steps,
+)
 from stormpsr_jax.recordings.predictions import (
     Detections,
     TemporalPredictions,
@@ -100,7 +108,6 @@ from stormpsr_jax.recordings.predictions import (
     write_temporal,
 )
 from stormpsr_jax.recordings.procedure import Procedure, Variant, load_procedure
-from stormpsr_jax.recordings.steps import states_per_frame, states_to_steps, steps_to_states
 
 # In the order of the API's page: functions on arrays, what has a procedure, files.
 __all__ = ["accumulate", "match_steps", "order_similarity", "order_similarity_of_sets"]

@@ -11,22 +11,23 @@ import argparse
 import dataclasses
 import math
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from stormpsr_jax.base import files, folders
 from stormpsr_jax.base.errors import for_each
 from stormpsr_jax.psr.cli import OneLineParser, add_label_flags, fail_for
-from stormpsr_jax.recordings import box_files, class_maps, find, labels, predictions, words
+from stormpsr_jax.recordings import box_files, find, labels, predictions, words
+from stormpsr_jax.recordings.box_files import ClassMap
 from stormpsr_jax.recordings.boxes import Picture, by_frame
-from stormpsr_jax.recordings.class_maps import ClassMap
 from stormpsr_jax.recordings.csvfile import MAX_FRAME
 from stormpsr_jax.recordings.labels import STATES, STEPS, WITH_ERRORS, Labels
 from stormpsr_jax.recordings.predictions import Detections, TemporalPredictions
 from stormpsr_jax.recordings.procedure import Procedure, load_procedure
 from stormpsr_jax.recordings.recording import LabelPlace
+
+ByFrame = dict[tuple[str, int], Picture]  # by recording and frame
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -42,53 +43,51 @@ def _main_detections(args: argparse.Namespace) -> None:
     """``convert coco`` and ``convert yolo``."""
     procedure = load_procedure(args.procedure)
     rates = None if args.fps is None else _rates(args.fps, procedure)
-    of_coco = args.format == "coco"
-    content = files.read_json(args.results) if of_coco else None
-    classes = _classes(args, content, procedure)
+    classes = ClassMap(args.classes, procedure)
     print(classes)
-    found = _from_coco(args, content, classes) if of_coco else _from_yolo(args, classes)
     if args.recording is not None:
         files.check_name(args.recording, "--recording")
+    convert = _from_coco if args.format == "coco" else _from_yolo
+    detections = _detections(args.recording, convert(args, classes))
     out = pathlib.Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
-    for name, detections in found.items():
-        rows = detections if rates is None else renumber(detections, *rates)
+    for name, rows in detections.items():
+        rows = rows if rates is None else renumber(rows, *rates)
         path = out / f"{name}{predictions.SUFFIX}"
         predictions.write(path, name, rows)
         print(f"{path}: {len(rows.frames)} detections")
 
 
-def _from_coco(args: argparse.Namespace, results: Any, classes: ClassMap) -> dict[str, Detections]:
+def _from_coco(args: argparse.Namespace, classes: ClassMap) -> ByFrame:
     """Converts COCO results: boxes in 0…1 where --images tells the image sizes, else in pixels."""
 
     def owner(picture: Picture) -> str:
         return args.recording or (_named_before if args.images is None else _folder_of)(picture)
 
+    results = files.read_json(args.results)
     if args.images is None:
-        pictures = box_files.coco_results(results, args.results, None, classes)
-        return _detections(args.recording, by_frame(pictures, owner))
+        return by_frame(box_files.coco_results(results, args.results, None, classes), owner)
     listed = box_files.coco_images(files.read_json(args.images), args.images)
-    found = by_frame(listed.values(), owner)
+    pictures = by_frame(listed.values(), owner)
     box_files.coco_results(results, args.results, listed, classes)  # adds them to the pictures
-    return _detections(args.recording, found)
+    return pictures
 
 
-def _from_yolo(args: argparse.Namespace, classes: ClassMap) -> dict[str, Detections]:
-    """Converts a folder of YOLO text files.
+def _from_yolo(args: argparse.Namespace, classes: ClassMap) -> ByFrame:
+    """Converts a folder of YOLO text files, or one with a folder of such files a recording.
 
-    A folder without such files may have a folder for each recording, named after it, with the files
-    in it or in its folder "labels". Files are of the recording that their folder is named after,
-    unless it is called "labels", as Ultralytics calls every one, or has those of several videos:
-    then of the one that stands before the frame's number.
+    Files are of the recording that their folder is named after, unless it is called "labels", as
+    Ultralytics calls every one, or has those of several videos: then of the one that stands before
+    the frame's number.
     """
-    folder, first = folders.require(args.folder, "--folder"), args.first_frame or 0
-    if first < 0:
-        raise ValueError(f"--first_frame={first} is not a number from 0 up")
+    folder = folders.require(args.folder, "--folder")
+    if args.first_frame < 0:
+        raise ValueError(f"--first_frame={args.first_frame} is not a number from 0 up")
     owners = dict.fromkeys(_texts(folder), args.recording)
     if not owners and args.recording is None:
         for inner in sorted(path for path in folder.iterdir() if path.is_dir()):
-            its = _texts(inner / "labels") or _texts(inner)
-            owners |= {path: files.check_name(inner.name, str(inner)) for path in its}
+            paths = _texts(inner / "labels") or _texts(inner)
+            owners |= {path: files.check_name(inner.name, str(inner)) for path in paths}
     if not owners:
         raise ValueError(f"{folder}: holds no .txt files of frames")
 
@@ -98,35 +97,20 @@ def _from_yolo(args: argparse.Namespace, classes: ClassMap) -> dict[str, Detecti
     pictures = for_each([(path,) for path in owners], read)
     numbers = for_each([(picture,) for picture in pictures], Picture.frame_number)
     name = folder.resolve().name
-    if name != "labels" and len({start for start, _ in numbers}) == 1:
+    if name != "labels" and len({video for video, _ in numbers}) == 1:
         owners = {path: owner or name for path, owner in owners.items()}
-    counted = [
-        frame > 0 and picture.name.startswith(f"{start}_{frame}")  # Ultralytics does not pad it
-        for picture, (start, frame) in zip(pictures, numbers, strict=True)
-        if start
-    ]
-    if args.first_frame is None and counted and all(counted):
-        print(
-            "frames have the numbers in the files' names; if these are a video's, which "
-            "Ultralytics counts from 1 and labels from 0, give --first_frame=1"
-        )
     of_place = {str(path): owner for path, owner in owners.items()}
-    found = by_frame(pictures, lambda its: of_place[its.place] or _named_before(its), first)
-    return _detections(args.recording, found)
+    return by_frame(pictures, lambda p: of_place[p.place] or _named_before(p), args.first_frame)
 
 
-def _detections(
-    recording: str | None, pictures: Mapping[tuple[str, int], Picture]
-) -> dict[str, Detections]:
+def _detections(recording: str | None, pictures: ByFrame) -> dict[str, Detections]:
     """Returns the detections in pictures by recording; of `recording` also if there are none."""
     rows: dict[str, list[tuple]] = {} if recording is None else {recording: []}
     for (name, frame), picture in pictures.items():
-        its, (width, height) = rows.setdefault(name, []), picture.size or (1, 1)
+        of_recording, sides = rows.setdefault(name, []), np.tile(picture.size or (1, 1), 2)
         for box in picture.boxes:
-            x, y, w, h = box.at
-            at = x / width, y / height, w / width, h / height
-            its.append((frame, box.category, box.score, *at))
-    return {name: Detections.of_rows(its) for name, its in sorted(rows.items())}
+            of_recording.append((frame, box.category, box.score, *(box.at / sides)))
+    return {name: Detections.of_rows(of_one) for name, of_one in sorted(rows.items())}
 
 
 def _texts(folder: pathlib.Path) -> list[pathlib.Path]:
@@ -152,44 +136,6 @@ def _named_before(picture: Picture) -> str:
             "number, so --recording is needed (of COCO results, or --images)"
         )
     return files.check_name(name, picture.place)
-
-
-def _classes(args: argparse.Namespace, results: Any, procedure: Procedure) -> ClassMap:
-    """What --classes, --names or --offset say of a detector's classes."""
-    if args.offset is not None:
-        ours = range(procedure.error_class + 1)
-        return ClassMap({str(c - args.offset): c for c in ours}, procedure)
-    if args.classes is not None:
-        place, data = args.classes, files.read_json(args.classes)
-        if args.format == "coco" and args.images is not None and isinstance(data, dict):
-            ids = {name: key for key, name in _categories(args.images).items()}
-            data = {str(ids.get(key, key)): value for key, value in data.items()}
-    elif args.format == "coco" and args.names.lower().endswith(".json"):
-        place, data = args.names, _categories(args.names)
-    else:
-        place, names = args.names, class_maps.read_names(args.names)
-        first = 0
-        if args.format == "coco":
-            first = args.first_category
-            if first is None:
-                entries = results if isinstance(results, list) else []
-                found = [e.get("category_id") for e in entries if isinstance(e, dict)]
-                first = class_maps.first_category(found, names, args.results)
-            print(f"category_id {first} is class 0, {files.shorten(names.get(0))}")
-        data = {str(c + first): name for c, name in names.items()}
-    try:
-        return ClassMap(data, procedure)
-    except ValueError as error:
-        hint = "; give --classes instead" if args.names is not None else ""
-        raise ValueError(f"{place}: {error}{hint}") from error
-
-
-def _categories(path: str) -> dict[str, str]:
-    """The names of the categories of a COCO annotation file, by their ids, if it has any."""
-    data = files.read_json(path)
-    if not isinstance(data, dict) or "categories" not in data:
-        return {}
-    return {str(key): name for key, name in box_files.coco_categories(data, path).items()}
 
 
 def _main_frames(args: argparse.Namespace) -> None:
@@ -252,14 +198,12 @@ def _parser() -> argparse.ArgumentParser:
     add = coco_results.add_argument
     add("--results", required=True, help="the JSON file of detections")
     add("--images", help="the annotation file that explains the image ids")
-    what = "category_id of the first of --names; otherwise found from those that occur"
-    add("--first_category", type=int, choices=(0, 1), help=what)
     yolo = sub("yolo", "a folder of YOLO text files, or of such folders", _main_detections, name)
     add = yolo.add_argument
     add("--folder", required=True, help="such as runs/detect/predict/labels")
     what = "number of a recording's first frame in the files' names, which becomes 0; "
     what += "Ultralytics counts the frames of a video from 1"
-    add("--first_frame", type=int, metavar="N", help=what)
+    add("--first_frame", type=int, default=0, metavar="N", help=what)
     what = "prediction files whose frames count otherwise"
     frames = sub("frames", what, _main_frames, name)
     what = "folder of <rec>_results_pred.csv, of either stream"
@@ -271,18 +215,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--variant", help="of all recordings; otherwise found by their names")
     add("--fps", type=float, help="frames per second of labels by the clock; or the procedure's")
     what = "frames counted at FROM a second become frames at TO, or at the procedure's rate"
-    for one in (coco_results, yolo, frames):
-        one.add_argument("--fps", required=one is frames, metavar="FROM[:TO]", help=what)
-    for one in (coco_results, yolo):
+    for command in (coco_results, yolo, frames):
+        command.add_argument("--fps", required=command is frames, metavar="FROM[:TO]", help=what)
+    for command in (coco_results, yolo):
         what = "name of the recording; otherwise that of the folder, or of the file or image "
-        one.add_argument("--recording", help=what + "before the frame's number")
-        add = one.add_mutually_exclusive_group(required=True).add_argument
-        what = "JSON file {detector's class: class of the procedure, state, background or "
-        add("--classes", help=what + "error}; a class may be the name of a category of --images")
-        what = "data.yaml of Ultralytics, a text file with a line per class from 0, or of coco "
-        what += "an annotation file with categories: states such as 1100, background, error_state"
-        add("--names", help=what)
-        add("--offset", type=int, help="is added to the detector's classes")
+        command.add_argument("--recording", help=what + "before the frame's number")
+        what = "JSON file {detector's class: class of the procedure, state, background or error}"
+        command.add_argument("--classes", required=True, help=what)
     return parser
 
 

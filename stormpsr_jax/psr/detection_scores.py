@@ -15,7 +15,7 @@ import numpy as np
 
 from stormpsr_jax.base import files, folders
 from stormpsr_jax.base.errors import Errors, first_of, for_each, raise_all
-from stormpsr_jax.recordings import box_files, class_maps, find, predictions
+from stormpsr_jax.recordings import box_files, find, predictions
 from stormpsr_jax.recordings.boxes import Id, with_frame_numbers
 from stormpsr_jax.recordings.predictions import Detections
 from stormpsr_jax.recordings.procedure import Procedure
@@ -286,14 +286,14 @@ def read(path: pathlib.Path, procedure: Procedure) -> TrueBoxes:
     """Reads the true boxes of one recording, in pixels.
 
     `<rec>_results_gt.csv` has the columns of prediction files, but x, y are the box's upper left
-    corner. `OD_labels.json` is COCO; `class_maps.of_table` says what its categories are. A frame
+    corner. `OD_labels.json` is COCO; `box_files.coco_classes` says what its categories are. A frame
     with a box of class 0 is left out: no detector can be right about it. ValueError has every
     error, with file and place.
     """
     size = None
     if path.name == OD_LABELS:
         data = files.read_json(path)
-        classes = class_maps.of_table(box_files.coco_categories(data, path), procedure, str(path))
+        classes = box_files.coco_classes(data, path, procedure)
 
         def translate(category: Id, place: str) -> int:
             if category not in classes:

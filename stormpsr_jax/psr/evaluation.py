@@ -209,7 +209,7 @@ def evaluate_recordings(
             errors += certain
             warnings += likely
     raise_all(errors)
-    checks, better = agreement.check(procedure, recordings, settings.get(streams.BASELINE.name))
+    checks, better = agreement.check(procedure, recordings)
     warnings = warnings or better
     odd = [
         name

@@ -17,6 +17,7 @@ from stormpsr_jax.base import files
 from stormpsr_jax.base.errors import for_each
 from stormpsr_jax.recordings import csvfile
 from stormpsr_jax.recordings.boxes import Box, Id, Picture
+from stormpsr_jax.recordings.procedure import Procedure
 
 _MAX_PIXELS = 10**6  # of a side of a picture
 _MAX_DEGREES = 360  # of a turned box
@@ -232,3 +233,92 @@ def meccano(text: str, path: Path) -> tuple[list[Picture], list[tuple[int, int]]
 
     for_each(csvfile.rows_of(text, path), add)
     return pictures, unsure
+
+
+# --- Classes --------------------------------------------------------------------------------------
+
+
+def class_names(procedure: Procedure) -> dict[str, int]:
+    """Returns the classes of a procedure by what boxes are called: digits of a state, and others.
+
+    The others are "background", "error" and "error_state".
+    """
+    states = procedure.to_json()["states"]
+    errors = dict.fromkeys(("error", "error_state"), procedure.error_class)
+    return {"background": 0, **{state: c for c, state in enumerate(states, start=1)}, **errors}
+
+
+def coco_classes(data: Any, path: Path, procedure: Procedure) -> dict[Id, int]:
+    """Returns the class of each category id of an annotation file, by the categories' names.
+
+    A category is named as in `class_names`; a state that is not catalogued has class 0.
+    IndustReal's own files, though, name class n as n + 1 (1 "background" … S + 2 "error_state"),
+    while the ids of their boxes are classes: with such a table a class is its id.
+
+    Raises:
+        ValueError: a name that is none of these, or a table that is shifted in part.
+    """
+    named, classes, last = class_names(procedure), dict[Id, int](), procedure.error_class
+    names = coco_categories(data, path)
+    for key, name in names.items():
+        state = len(name) == procedure.num_components and set(name) <= {"0", "1"}
+        if name not in named and not state:
+            raise ValueError(
+                f"{path}: categories: {files.shorten(name)} is neither a state of procedure "
+                f"{procedure.name!r} nor background or error_state"
+            )
+        classes[key] = named.get(name, 0)
+    if names.get(1) != "background" or classes.get(last + 1) != last:
+        return classes
+    if any(key != c + 1 for key, c in classes.items()):
+        raise ValueError(
+            f"{path}: categories: background is 1, but not every state is one above its class in "
+            f"procedure {procedure.name!r}"
+        )
+    return {c: c for c in range(last + 1)}
+
+
+class ClassMap:
+    """Translates a detector's classes into those of a procedure.
+
+    `path` is of a JSON object {the detector's class: ours}, where ours is a number in 0…S+1, a
+    catalogued state such as "1100", "background" or "error". ValueError: a class that the procedure
+    does not have, or a catalogued state given twice.
+    """
+
+    def __init__(self, path: Path, procedure: Procedure) -> None:
+        data = files.read_json(path)
+        if not isinstance(data, dict):
+            what = "a class map is an object {detector's class: class of the procedure}"
+            raise ValueError(f"{path}: {what}")
+        self._procedure, self._reported = procedure, set[Id]()
+        self._classes: dict[str, int] = {}
+        named, source = class_names(procedure), dict[int, str]()
+        for name, value in data.items():
+            c = named.get(value, -1) if isinstance(value, str) else value
+            if type(c) is not int or not 0 <= c <= procedure.error_class:
+                raise ValueError(
+                    f"{path}: class {files.shorten(name)} maps to {files.shorten(value)}, which is "
+                    f"none of 0…{procedure.error_class}, 'background', 'error' or a catalogued "
+                    f"state of procedure {procedure.name!r}"
+                )
+            if c in source and 1 <= c <= procedure.num_states:
+                both = f"{files.shorten(source[c])} and {files.shorten(name)}"
+                raise ValueError(f"{path}: classes {both} both map to class {c}")
+            source[c], self._classes[name] = name, c
+
+    def __call__(self, detected: Id, place: str) -> int:
+        """Returns the procedure's class; of one it has not ValueError, and then at others 0."""
+        if str(detected) in self._classes or detected in self._reported:
+            return self._classes.get(str(detected), 0)
+        self._reported.add(detected)
+        raise ValueError(f"{place}: class {files.shorten(detected)} is not in the class map")
+
+    def __str__(self) -> str:
+        procedure, values = self._procedure, set(self._classes.values())
+        missing = sorted({*range(1, procedure.error_class)} - values)
+        text = f"{len(self._classes)} classes: {procedure.num_states - len(missing)} of the "
+        text += f"{procedure.num_states} states of procedure {procedure.name!r}"
+        for c, what in ((procedure.error_class, "error state"), (0, "background")):
+            text += f", {what if c in values else 'no ' + what}"
+        return f"{text}; not {', '.join(map(str, missing))}" if missing else text

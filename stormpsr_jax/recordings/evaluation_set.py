@@ -12,10 +12,9 @@ from stormpsr_jax.base import folders
 from stormpsr_jax.base.errors import first_of, raise_all
 from stormpsr_jax.recordings import find, predictions
 from stormpsr_jax.recordings import scores as score_files
-from stormpsr_jax.recordings.labels import STEPS, WITH_ERRORS
+from stormpsr_jax.recordings.labels import STEPS, WITH_ERRORS, Step
 from stormpsr_jax.recordings.procedure import Procedure, Variant
 from stormpsr_jax.recordings.recording import LabelPlace
-from stormpsr_jax.recordings.steps import Step
 from stormpsr_jax.recordings.words import Terms
 
 # By kind of predictions that streams need, the flag that gives it; "windows" is what the temporal

@@ -10,47 +10,79 @@ A step is its id or its name as `stormpsr_jax.procedure show` prints it, in any 
 --words maps to one.
 """
 
+import csv
+import dataclasses
 import functools
+import math
 import re
 import zlib
 from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
 
 from stormpsr_jax.base import files, folders
-from stormpsr_jax.base.errors import lines_of, note, raise_all
+from stormpsr_jax.base.errors import for_each, lines_of, note, raise_all
 from stormpsr_jax.base.folders import printable
-from stormpsr_jax.recordings import csvfile, label_times
-from stormpsr_jax.recordings.label_entries import MAX_BYTES, Entry, Item, Source, Unit, each
-from stormpsr_jax.recordings.label_times import TimedStep
-from stormpsr_jax.recordings.label_tools import TOOLS
-from stormpsr_jax.recordings.labels import Labels
-from stormpsr_jax.recordings.pictures import Pictures
+from stormpsr_jax.recordings import csvfile
+from stormpsr_jax.recordings.label_tools import TOOLS, Content, Entries, Entry, Unit, parse_xml
+from stormpsr_jax.recordings.labels import VALUES, Labels, Step, states_to_steps, steps_to_states
+from stormpsr_jax.recordings.pictures import Pictures, Timestamps
 from stormpsr_jax.recordings.procedure import Procedure, Variant
-from stormpsr_jax.recordings.steps import states_to_steps, steps_to_states
 from stormpsr_jax.recordings.words import Steps, Terms
 
-TABLE = "CSV or tab-separated text with the header time,step or start,end,step or frame,step"
-FORMATS = (TABLE, *(tool.name for tool in TOOLS))
 # Files with these endings are labels, in a form that is read or not; those with `MAYBE` are if
 # their content is.
 CERTAIN = (".csv", ".tsv", ".eaf", ".srt", ".vtt", ".xlsx")
 MAYBE = (".json", ".xml", ".txt")
-# Seconds: tools round times, most of them to milliseconds, as containers of videos do.
-ROUNDED = 1e-3
+MAX_BYTES = 2**28
+FORMATS = (
+    "CSV or tab-separated text with the header time,step or start,end,step or frame,step",
+    *(tool.name for tool in TOOLS),
+)
+_COLUMNS = (("start", "end"), ("time",), ("frame",))
 # At most nine digits: no recording is as long, and no frame number is too large. Behind a colon are
 # two, as nobody knows whether 5:2 is 5:02 or 5:20.
 _TIME = re.compile(
     r"(?:([0-9]{1,9}):(?=[0-9]{2}:))?(?:([0-9]{1,9}):(?=[0-9]{2}\b))?([0-9]{1,9}(?:\.[0-9]*)?)",
     re.ASCII,
 )
-_COLUMNS = (("start", "end"), ("time",), ("frame",))
 
 
 class UnknownFormatError(ValueError):
     """A file is of no format that is read."""
 
 
-class LabelFile(Source):
+@dataclasses.dataclass(frozen=True)
+class TimedStep:
+    """A label: step `step_id` is complete at `at`, which counts what `unit` says.
+
+    Attributes:
+        at: seconds, or a number of frames or pictures, from 0.
+        place: where it stands in its file.
+        unit: SECONDS, FRAMES or PICTURES.
+        tolerance: seconds by which a time may be too late.
+    """
+
+    at: float
+    place: str
+    step_id: int
+    unit: Unit = Unit.SECONDS
+    tolerance: float = 0.0
+
+    @property
+    def when(self) -> str:
+        """For messages."""
+        return (
+            f"{self.at:g} s" if self.unit is Unit.SECONDS else f"{self.unit.value[:-1]} {self.at:g}"
+        )
+
+
+class LabelFile:
     """A file of labels of one recording or of several; it is read once, when it is asked for."""
+
+    def __init__(self, path: Path):
+        self.path = path
 
     def __str__(self) -> str:
         return printable(self.path)
@@ -70,62 +102,44 @@ class LabelFile(Source):
     @property
     def is_prose(self) -> bool:
         """Whether it is a text but no table, such as a README; ValueError if it cannot be read."""
-        signs = self.text[:4096].partition("\n")[0]
-        return self.path.suffix.lower() == ".txt" and not any(sign in signs for sign in "\t,;")
+        start = files.text_of(self._data, self.path)[:4096].partition("\n")[0]
+        return self.path.suffix.lower() == ".txt" and not set(start) & {*"\t,;"}
 
     @functools.cached_property
-    def items(self) -> list[Item]:
-        """What the file says, in its order, or what is wrong with it.
+    def _data(self) -> bytes:
+        return files.read_bytes(self.path)
 
-        Raises:
-            UnknownFormatError: it is of no format that is read; names those that there are.
-        """
+    @functools.cached_property
+    def _content(self) -> tuple[Entries, list[str]]:
         if folders.is_archive(self.path):
             what = "archives are not read; unpack it, and give what is in it"
             raise UnknownFormatError(f"{self.path}: {what}")
         try:
-            if self._is_table:
-                return _read_table(self)
-            tool = next((tool for tool in TOOLS if tool.recognises(self)), None)
-            if tool is not None:
-                return tool.read(self)
+            return _entries(self._data, self.path), []
+        except UnknownFormatError:
+            raise
         except ValueError as error:
-            return [lines_of(error)]
-        raise UnknownFormatError(self._unknown())
-
-    @property
-    def _is_table(self) -> bool:
-        return self.kind == "text" and _time_columns(self.columns) is not None
-
-    def _unknown(self) -> str:
-        _, *tools = FORMATS
-        if self.kind != "text":
-            what = f"{TABLE}, PSR_labels.csv, {', '.join(tools)}"
-            pack = " (save a spreadsheet as CSV)" * (self.kind == "zip")
-            return f"{self.path}: is of no label format that is read: {what}{pack}"
-        found = files.shorten(",".join(self.columns))
-        return (
-            f"{self.path}: line 1: header: {found} is neither time,step nor start,end,step nor "
-            "frame,step; put the one that fits as the first line (or give PSR_labels.csv in a "
-            f"folder of the recording's name), or give a file of {', '.join(tools)}"
-        )
+            return {}, lines_of(error)
 
     @property
     def errors(self) -> list[str]:
-        """What is wrong with the file, as far as that is known without a procedure."""
-        return [line for item in self.items if isinstance(item, list) for line in item]
+        """What is wrong with the file, as far as that is known without a procedure.
+
+        Raises:
+            UnknownFormatError: it is of no format that is read; names those that there are.
+        """
+        return self._content[1]
+
+    @property
+    def names(self) -> list[tuple[str, ...]]:
+        """The names of each recording whose labels it has; () of one without a name."""
+        return list(self._content[0])
 
     @property
     def entries(self) -> list[Entry]:
         """What the file says; ValueError has all errors."""
         raise_all(self.errors)
-        return [item for item in self.items if isinstance(item, Entry)]
-
-    @functools.cached_property
-    def names(self) -> list[tuple[str, ...]]:
-        """The names of each recording whose labels it has; () of one without a name."""
-        entries = [item.recordings for item in self.items if isinstance(item, Entry)]
-        return list(dict.fromkeys([*self.labelled, *entries]))
+        return [entry for entries in self._content[0].values() for entry in entries]
 
     def timed(
         self, procedure: Procedure, terms: Terms, recording: str, with_pictures: bool = False
@@ -141,33 +155,28 @@ class LabelFile(Source):
         Raises:
             ValueError: all errors of the file, each with its line (or entry) and field.
         """
-        steps, errors, found = Steps(procedure, terms.words), list[str](), list[TimedStep]()
-        tolerance = 0.0 if self._is_table else ROUNDED
-        for item in self._of_recording(recording):
-            if isinstance(item, list):
-                errors += item
-                continue
-            try:
-                step_id = steps.find(item.text, f"{self.path}: {item.place}: step")
-                at, unit = self._when(item, terms, with_pictures)
-            except ValueError as error:
-                note(errors, error)
-                continue
-            if step_id is not None:
-                found.append(TimedStep(at, item.place, step_id, unit, tolerance))
-        raise_all(errors)
-        return sorted(found, key=lambda step: step.at)
+        steps = Steps(procedure, terms.words)
 
-    def _of_recording(self, name: str) -> Sequence[Item]:
+        def parse(entry: Entry) -> TimedStep | None:
+            step_id = steps.find(entry.text, f"{self.path}: {entry.place}: step")
+            at, unit = self._when(entry, terms, with_pictures)
+            if step_id is None:
+                return None
+            return TimedStep(at, entry.place, step_id, unit, entry.tolerance)
+
+        timed = for_each([(entry,) for entry in self._of_recording(recording)], parse)
+        return sorted(filter(None, timed), key=lambda step: step.at)
+
+    def _of_recording(self, name: str) -> Sequence[Entry]:
         """What is said of a recording, where a tool has put several into a file."""
         if len(self.names) < 2:
-            return self.items
-        if any(name in group for group in self.names):
-            return [i for i in self.items if isinstance(i, list) or name in i.recordings]
-        groups = self.names[:10]
-        found = ", ".join(files.shorten(group[-1] if group else "(none)") for group in groups)
+            return self.entries
+        groups = self._content[0]
+        if any(name in group for group in groups):
+            return [e for group, entries in groups.items() if name in group for e in entries]
+        some = ", ".join(files.shorten(g[-1] if g else "(none)") for g in self.names[:10])
         raise ValueError(
-            f"{self.path}: has labels of several recordings ({found}), none of them "
+            f"{self.path}: has labels of several recordings ({some}), none of them "
             f"{files.shorten(name)}; put the file beside the labels of other recordings, in no "
             "folder that is one's"
         )
@@ -202,51 +211,96 @@ class LabelFile(Source):
             video: of the recording, by whose pictures labels go; None if it is not at hand.
 
         Raises:
-            ValueError: of `timed` and of `label_times.to_frames`.
+            ValueError: of `timed` and of `to_frames`.
         """
         timed = self.timed(procedure, terms, recording, video is not None)
         if variant is None:
             states = procedure.states[:0]
             return Labels([], [], states[:, 0].astype(int), states)
         initial = variant.initial_state
-        first_state, changes = label_times.to_frames(self.path, timed, initial, procedure, video)
+        first_state, changes = to_frames(self.path, timed, initial, procedure, video)
         first = 0 if video is None else video.first_frame
         frames, states = steps_to_states(changes, first_state, first)
-        said = self.content
+        data = self._data
         if len(self.names) > 1:  # those of others may change
-            said = repr([(step.at, step.unit.value, step.step_id) for step in timed]).encode()
-        digest = zlib.crc32(terms.fingerprint.encode(), zlib.crc32(said))
+            data = repr([(step.at, step.unit.value, step.step_id) for step in timed]).encode()
+        digest = zlib.crc32(terms.fingerprint.encode(), zlib.crc32(data))
         steps, with_errors = (states_to_steps(frames, states, wrong) for wrong in (False, True))
         return Labels(steps, with_errors, frames, states, {}, digest)
 
 
-# --- Tables ---------------------------------------------------------------------------------------
+def _entries(data: bytes, path: Path) -> Entries:
+    """Returns what a file says; ValueError has all errors."""
+    table, *tools = FORMATS
+    unknown = f"{path}: is of no label format that is read: {table}, PSR_labels.csv, "
+    unknown += ", ".join(tools)
+    if data.startswith(b"PK\x03\x04"):
+        raise UnknownFormatError(f"{unknown} (save a spreadsheet as CSV)")
+    if len(data) > MAX_BYTES:
+        raise ValueError(f"{path}: is larger than {MAX_BYTES} bytes, the most of a label file")
+    text = files.text_of(data, path)
+    content: Content = text
+    if text.lstrip().startswith("<"):
+        content = parse_xml(text, path)
+    elif text.lstrip().startswith(("{", "[")):
+        content = files.parse_json(text, path)
+    elif _time_columns(text):
+        return {(): _read_table(text, path)}
+    for tool in TOOLS:
+        if tool.recognises(content):
+            return tool.read(content, path)
+    if not isinstance(content, str):
+        raise UnknownFormatError(unknown)
+    raise UnknownFormatError(
+        f"{path}: line 1: header: {files.shorten(','.join(_header(text)))} is neither time,step "
+        "nor start,end,step nor frame,step; put the one that fits as the first line (or give "
+        "PSR_labels.csv in a folder of the recording's name), or give a file of "
+        f"{', '.join(tools)}"
+    )
 
 
-def _time_columns(names: Sequence[str]) -> tuple[str, ...] | None:
-    """The columns of a table that say when; None if its header is none of ours."""
+def _first_line(text: str) -> str:
+    return text.lstrip("\r\n").partition("\n")[0][:4096]
+
+
+def _delimiter(text: str) -> str:
+    """What stands between the fields of a table: what its first line has most of."""
+    line = _first_line(text)
+    if "\t" in line and line.count("\t") >= line.count(","):
+        return "\t"
+    return ";" if ";" in line and "," not in line else ","
+
+
+def _header(text: str) -> list[str]:
+    names = next(csv.reader([_first_line(text)], delimiter=_delimiter(text)), [])
+    return [name.strip().lower() for name in names]
+
+
+def _time_columns(text: str) -> tuple[str, ...]:
+    """The columns of a table that say when; () of what is no table of ours."""
+    names = _header(text)
     if "step" not in names or ("time" in names and "end" in names):
-        return None
-    return next((columns for columns in _COLUMNS if set(columns) <= set(names)), None)
+        return ()
+    return next((columns for columns in _COLUMNS if set(columns) <= set(names)), ())
 
 
-def _read_table(source: Source) -> list[Item]:
-    names = [field.strip().lower() for field in source.rows[0][1]]
-    decimal_comma, columns = source.delimiter != ",", _time_columns(names) or ()
+def _read_table(text: str, path: Path) -> list[Entry]:
+    names, columns, delimiter = _header(text), _time_columns(text), _delimiter(text)
 
-    def parse(line: csvfile.Line, row: list[str]) -> list[Entry]:
+    def read(line: csvfile.Line, row: list[str]) -> Entry:
         line.check_width(row[: len(names)], names)
         field = dict(zip(names, row, strict=False))
         text, place = field["step"].strip(), f"line {line}"
         if columns == ("frame",):
-            return [Entry(text, line.frame(field["frame"]), Unit.COUNTED, place)]
-        times = [_seconds(field[name], decimal_comma, line, name) for name in columns]
+            return Entry(text, line.frame(field["frame"]), Unit.COUNTED, place, 0.0)
+        times = [_seconds(field[name], delimiter != ",", line, name) for name in columns]
         if times[0] > times[-1]:
             what = f"{field['end'].strip()} is before the start, {field['start'].strip()}"
             raise line.error("end", what)
-        return [Entry(text, times[-1], Unit.SECONDS, place)]
+        return Entry(text, times[-1], Unit.SECONDS, place, 0.0)
 
-    return each([row for row in source.rows[1:] if any(map(str.strip, row[1]))], parse)
+    rows = csvfile.rows_of(text, path, delimiter)[1:]
+    return for_each([row for row in rows if any(map(str.strip, row[1]))], read)
 
 
 def _seconds(text: str, decimal_comma: bool, line: csvfile.Line, field: str) -> float:
@@ -260,3 +314,115 @@ def _seconds(text: str, decimal_comma: bool, line: csvfile.Line, field: str) -> 
         what += ", with two digits behind a colon" * (":" in text)
         raise line.error(field, what)
     return 3600 * hours + 60 * minutes + seconds
+
+
+# --- From times to frames -------------------------------------------------------------------------
+# An interval is complete at its end. A completion counts from the first frame at or after its time;
+# the last frame stands for one that comes less than a frame after it. What the first frame shows
+# was done before it: a step there is part of the state that the recording begins with, and no
+# completion in it. Times of tools are rounded: one that is up to a millisecond, but less than half
+# a frame, after a frame belongs to it, and where the video is at hand, to the picture that is as
+# near. A number of a picture counts from the first frame that shows this picture or a later one.
+
+_ALREADY = {1: "installed", -1: "incorrectly installed", 0: "absent"}
+
+
+def to_frames(
+    path: object,
+    timed: Sequence[TimedStep],
+    initial_state: Sequence[int],
+    procedure: Procedure,
+    video: Pictures | None = None,
+) -> tuple[tuple[int, ...], list[Step]]:
+    """Converts times to frames, and checks that each step changes its component.
+
+    Args:
+        path: of the file, for messages.
+        timed: in order of the times.
+        initial_state: K values before the first step.
+        video: of the recording; None without it, which begins at frame 0 then.
+
+    Returns:
+        the state at the first frame, which is the initial one but for steps at that frame, and the
+        steps after it, [(frame, step id)] in order of time.
+
+    Raises:
+        ValueError: all labels that are no frame of the recording, or that change nothing.
+    """
+    fps, first, num = procedure.fps, 0, None
+    if video is not None:
+        first, num = video.first_frame, video.num_frames
+    last = csvfile.MAX_FRAME if num is None else first + num - 1
+    state, first_state = list(initial_state), list(initial_state)
+    since: dict[int, tuple[str, int | float | None]]
+    since = dict.fromkeys(range(len(state)), ("from the start", None))
+    steps: list[Step] = []
+    errors: list[str] = []
+    needed = any(step.unit is Unit.PICTURES or step.tolerance for step in timed)
+    timestamps = video.timestamps(fps) if video is not None and needed else None
+    for step in timed:
+        try:
+            frame = frame_of(step, fps, first, timestamps, path)
+        except ValueError as error:
+            note(errors, error)
+            continue
+        k, value = step.step_id // 3, VALUES[step.step_id % 3]
+        when, at = since[k]
+        name = f"{step.step_id} ({procedure.step_name(step.step_id)})"
+        field, what = "step", ""
+        if frame > csvfile.MAX_FRAME:
+            field = "time"
+            what = f"{step.when} is after frame {csvfile.MAX_FRAME:,}, the last there may be"
+        elif num is not None and frame > last + 1:
+            field = "time"
+            what = f"{step.when} is after the end of the recording, {num / fps:.1f} s"
+            if step.unit is Unit.FRAMES:
+                what += "; do they count at another rate, give it as --labels_fps"
+        elif frame < first:
+            field = "time"
+            what = f"{step.when} is before the first picture, {first}"
+        elif value == state[k]:
+            what = f"{name} changes nothing: it is {_ALREADY[value]} {when}"
+        elif min(frame, last) == at:
+            what = f"{name} falls into the same frame as the one of the same component {when}"
+        if what:
+            note(errors, ValueError(f"{path}: {step.place}: {field}: {what}"))
+            continue
+        frame = int(min(frame, last))
+        state[k], since[k] = value, (f"since {step.place}", frame)
+        if frame == first:
+            first_state[k] = value
+        else:
+            steps.append((frame, step.step_id))
+    raise_all(errors)
+    return tuple(first_state), steps
+
+
+def frame_of(
+    step: TimedStep, fps: float, first_frame: int, timestamps: Timestamps | None, path: object
+) -> int:
+    """Returns the frame that a step counts from; it may be one after the last.
+
+    `timestamps` are the recording's pictures; without them ValueError where a step counts pictures.
+    """
+    if step.unit is Unit.FRAMES:
+        return int(step.at)
+    if step.unit is Unit.PICTURES:
+        if timestamps is None:
+            raise ValueError(
+                f"{path}: {step.place}: time: counts the pictures of the video, which is not "
+                "available here; give --labels_fps=F, the rate of a video whose rate is constant"
+            )
+        if step.at >= len(timestamps.frames):
+            raise ValueError(
+                f"{path}: {step.place}: time: {step.when} is after the last of "
+                f"{len(timestamps.frames)} pictures of the video"
+            )
+        return first_frame + int(timestamps.frames[int(step.at)])
+    tolerance = min(step.tolerance, 0.5 / fps)
+    if tolerance and timestamps is not None:
+        near = int(np.searchsorted(timestamps.times, step.at - tolerance))
+        if near < len(timestamps.times) and abs(timestamps.times[near] - step.at) <= tolerance:
+            return first_frame + int(timestamps.frames[near])
+    # A millionth: 2.2 · 5 = 11.000000000000002.
+    return first_frame + max(0, math.ceil((step.at - tolerance) * fps - 1e-6))

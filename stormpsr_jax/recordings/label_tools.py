@@ -1,31 +1,95 @@
-"""The labelling tools whose files are read: Label Studio, CVAT and ELAN."""
+"""The exports of labelling tools as entries: Label Studio, CVAT and ELAN."""
 
-import dataclasses
+import enum
 import re
-from collections.abc import Callable, Mapping, Sequence
+import unicodedata
+import urllib.parse
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
+from xml.etree.ElementTree import Element, TreeBuilder
+from xml.parsers import expat
 
 from stormpsr_jax.base import files
+from stormpsr_jax.base.errors import for_each
 from stormpsr_jax.recordings import csvfile
-from stormpsr_jax.recordings.label_entries import (
-    MAX_SECONDS,
-    Entry,
-    Item,
-    Source,
-    Unit,
-    each,
-    is_video,
-    recordings_of,
+
+MAX_SECONDS = 1e9
+MAX_DEPTH = 100  # of XML
+_LINE = ""  # key of an element's line among its attributes, which no attribute has
+_VIDEO = re.compile(
+    r"\.(mp4|m4v|mov|avi|mkv|webm|3gp|mpe?g|m?2?ts|wmv|flv|ogv)", re.IGNORECASE | re.ASCII
 )
-from stormpsr_jax.recordings.xml_tree import Node
+_UPLOADED = re.compile("^[0-9a-f]{8}-")
+
+
+class Unit(enum.Enum):
+    """What an entry's `at` counts, each from 0 at the first picture on."""
+
+    SECONDS = "s"
+    FRAMES = "frames"  # of the product's rate, as in PSR label files
+    COUNTED = "counted frames"  # of the product's rate too, or of --labels_fps
+    PICTURES = "pictures"  # of the video, as they are stored
+    TICKS = "ticks"  # of a rate that only the tool knows
+
+
+class Entry(NamedTuple):
+    """A label: `text`, a step or a word for one, is complete at `at`, counted in `unit`.
+
+    `place` is where it stands in its file, such as "line 3". A time may be `tolerance` seconds too
+    late: tools round times, most of them to milliseconds, as containers of videos do.
+    """
+
+    text: str
+    at: float
+    unit: Unit
+    place: str
+    tolerance: float = 1e-3
+
+
+# The entries of each recording by the names that the tool has for it, () where it has none.
+Entries = dict[tuple[str, ...], list[Entry]]
+Content = str | list | dict | Element  # of a file, by its first character
 
 
 class Tool(NamedTuple):
-    """A labelling tool; ValueError where a file seems to be of it, and cannot be read."""
+    """A labelling tool; `read` raises ValueError with all errors of a file that it recognises."""
 
     name: str
-    recognises: Callable[[Source], bool]
-    read: Callable[[Source], list[Item]]
+    recognises: Callable[[Any], bool]
+    read: Callable[[Any, Path], Entries]
+
+
+def _whole(value: Any, place: str, field: str, low: int = 0, high: int = csvfile.MAX_FRAME) -> int:
+    if isinstance(value, str) and re.fullmatch("[0-9]{1,30}", value.strip(), re.ASCII):
+        value = int(value)
+    return files.whole(value, f"{place}: {field}", low, high)
+
+
+def _end(start: float, end: float, place: str) -> float:
+    if end < start:
+        raise ValueError(f"{place}: end: {end:g} is before the start, {start:g}")
+    return end
+
+
+def _recordings_of(address: str) -> list[str]:
+    """The names that a recording may have whose video a tool names by a path or address.
+
+    Label Studio puts eight hexadecimal digits in front of what is uploaded to it, and names files
+    on its own disk behind `?d=`. In an address, what is no plain letter is written as %C3%BC.
+    """
+    stem = _path_of(address).stem
+    stems = [stem, unicodedata.normalize("NFC", urllib.parse.unquote(stem))]
+    return [name for stem in stems for name in (stem, _UPLOADED.sub("", stem)) if name]
+
+
+def _is_video(address: str) -> bool:
+    return _VIDEO.fullmatch(_path_of(address).suffix) is not None
+
+
+def _path_of(address: str) -> PurePosixPath:
+    path = address.split("?d=")[-1].partition("?")[0]
+    return PurePosixPath(path.replace("\\", "/"))
 
 
 # --- Label Studio ---------------------------------------------------------------------------------
@@ -39,93 +103,122 @@ _RATES = ("fps", "frame_rate", "frameRate", "framerate")  # fields of a task tha
 _NOTES = {"choices", "text", "number", "rating", "taxonomy", "datetime"}
 
 
-def _read_label_studio(source: Source) -> list[Item]:
-    def parse(number: int, task: Any) -> list[Entry]:
+def _is_label_studio(content: Content) -> bool:
+    tasks = content if isinstance(content, list) else [content]
+    return bool(tasks) and all(
+        isinstance(task, dict) and "data" in task and {"annotations", "predictions"} & task.keys()
+        for task in tasks
+    )
+
+
+def _read_label_studio(content: list | dict, path: Path) -> Entries:
+    entries: Entries = {}
+
+    def read(number: int, task: dict[str, Any]) -> None:
         place = f"task {number}"
-        where = f"{source.path}: {place}"
+        where = f"{path}: {place}"
         data = files.field(task, "data", dict, where)
-        of = {
-            key: files.field(task, key, list, where) if key in task else []
-            for key in ("annotations", "predictions")
-        }
-        found, what = of["annotations"], "annotation"
-        found = [one for one in found if not (isinstance(one, dict) and one.get("was_cancelled"))]
-        if not found:  # labels by a model, which nobody has looked at yet
-            found, what = of["predictions"], "prediction"
-        if found:  # of other tasks nobody knows yet what is in them
-            source.labelled.append(_task_names(data))
-        if len(found) > 1:
-            raise source.error(place, f"has {len(found)} {what}s; keep one of them")
-        entries = []
-        for its in found:
-            regions = files.field(its, "result", list, f"{where}: {what}")
-            for n, region in enumerate(regions, start=1):
-                part = f"{place}: region {n}"
-                value = files.field(region, "value", dict, f"{source.path}: {part}")
-                entries += _of_region(value, data, source, part)
-        return entries
+        done, kind = [], ""
+        for kind in ("annotations", "predictions"):  # those of a model if nobody has labelled it
+            given = files.field({kind: [], **task}, kind, list, where)
+            done = [
+                its for its in given if not (isinstance(its, dict) and its.get("was_cancelled"))
+            ]
+            if done:
+                break
+        if len(done) > 1:
+            raise ValueError(f"{where}: has {len(done)} {kind}; keep one of them")
+        if not done:  # nobody knows yet what is in it
+            return
+        texts = [text for text in data.values() if isinstance(text, str) and set(text) & {*"/."}]
+        texts = [text for text in texts if _is_video(text)] or texts
+        names = tuple(dict.fromkeys(name for text in texts for name in _recordings_of(text)))
+        of_recording = entries.setdefault(names, [])
+        regions = files.field(done[0], "result", list, f"{where}: {kind}")
 
-    found = each(enumerate(_tasks(source), start=1), parse)
-    if not source.labelled and not any(isinstance(item, list) for item in found):
-        # Which is not to say that nothing was done.
-        raise source.error("task 1", "annotations: nobody has labelled it; submit an annotation")
-    return found
+        def add(number: int, region: Any) -> None:
+            part = f"{place}: region {number}"
+            of_recording.extend(_of_region(region, data, f"{path}: {part}", part))
 
+        for_each(enumerate(regions, start=1), add)
 
-def _tasks(source: Source) -> list[Any]:
-    return source.json if isinstance(source.json, list) else [source.json]
-
-
-def _task_names(task: Mapping[str, Any]) -> tuple[str, ...]:
-    """The names that the recording of a task may have."""
-    texts = [its for its in task.values() if isinstance(its, str) and ("/" in its or "." in its)]
-    texts = [text for text in texts if is_video(text)] or texts
-    return tuple(name for text in texts for name in recordings_of(text))
-
-
-def _of_region(
-    value: Mapping[str, Any], task: Mapping[str, Any], source: Source, place: str
-) -> list[Entry]:
-    """The labels of a region that says when."""
-    labels = {key: its for key, its in value.items() if key.endswith("labels")}
-    texts = [text for its in labels.values() if isinstance(its, list) for text in its]
-    if not ("ranges" in value or {"start", "end"} <= value.keys()) or "sequence" in value:
-        return []
-    if _NOTES & value.keys() and not labels:
-        return []
-    if not texts or not all(isinstance(text, str) for text in texts):
-        raise source.error(place, "labels: a region has no label; give it one, or remove it")
-    spans = value.get("ranges", [value])
-    if not isinstance(spans, list):
-        raise source.error(place, f"ranges: {files.shorten(spans)} is not a list")
-    rate = next((task[key] for key in _RATES if key in task), None)
-    entries = []
-    for span in spans:
-        if not isinstance(span, dict):
-            raise source.error(place, f"ranges: {files.shorten(span)} is not an object")
-        unit, ends = Unit.SECONDS, (("start", span.get("start")), ("end", span.get("end")))
-        if "ranges" in value:
-            low, high = (source.whole(said, place, field, low=1) - 1 for field, said in ends)
-            at: float = source.end_of_interval(low, high, place)
-            unit = Unit.TICKS
-            if rate is not None:
-                where = f"{source.path}: {place}: fps"
-                at /= files.number(rate, where, files.MIN_FPS, files.MAX_FPS)
-                unit = Unit.SECONDS
-        else:
-            begun, ended = (source.seconds(said, place, field) for field, said in ends)
-            at = source.end_of_interval(begun, ended, place)
-        entries += [Entry(text.strip(), at, unit, place, _task_names(task)) for text in texts]
+    for_each(enumerate(content if isinstance(content, list) else [content], start=1), read)
+    if not entries:  # which is not to say that nothing was done
+        what = "annotations: nobody has labelled it; submit an annotation"
+        raise ValueError(f"{path}: task 1: {what}")
     return entries
 
 
-def _is_label_studio(source: Source) -> bool:
-    return (
-        source.kind == "json"
-        and bool(tasks := _tasks(source))
-        and all(isinstance(task, dict) and "data" in task for task in tasks)
-        and all({"annotations", "predictions"} & task.keys() for task in tasks)
-    )
+def _of_region(region: Any, task: dict[str, Any], where: str, place: str) -> Iterator[Entry]:
+    """The labels of a region that says when."""
+    value = files.field(region, "value", dict, where)
+    labels = {key: given for key, given in value.items() if key.endswith("labels")}
+    if not ("ranges" in value or {"start", "end"} <= value.keys()) or "sequence" in value:
+        return
+    if not labels and value.keys() & _NOTES:
+        return
+    texts = [text for given in labels.values() if isinstance(given, list) for text in given]
+    if not texts or not all(isinstance(text, str) for text in texts):
+        raise ValueError(f"{where}: labels: a region has no label; give it one, or remove it")
+    rate = next((task[key] for key in _RATES if key in task), None)
+    for span in files.field({"ranges": [value], **value}, "ranges", list, where):
+        start, end = (files.field(span, key, (int, float), where) for key in ("start", "end"))
+        if "ranges" in value:
+            first, last = _whole(start, where, "start", 1), _whole(end, where, "end", 1)
+            at, unit = _end(first - 1, last - 1, where), Unit.TICKS
+            if rate is not None:
+                at /= files.number(rate, f"{where}: fps", files.MIN_FPS, files.MAX_FPS)
+                unit = Unit.SECONDS
+        else:
+            low = files.number(start, f"{where}: start", 0, MAX_SECONDS)
+            high = files.number(end, f"{where}: end", 0, MAX_SECONDS)
+            at, unit = _end(low, high, where), Unit.SECONDS
+        yield from (Entry(text.strip(), at, unit, place) for text in texts)
+
+
+# --- XML ------------------------------------------------------------------------------------------
+
+
+def parse_xml(text: str, path: Path) -> Element:
+    """The root of an XML text, whose elements have their line as attribute `_LINE`.
+
+    A document type is refused: no labelling tool writes one, and its entities can be made to fill
+    any memory or to read other files.
+    """
+    parser, tree, depth = expat.ParserCreate("utf-8"), TreeBuilder(), 0
+    parser.buffer_text = True
+
+    def refuse(*_: object) -> None:
+        raise ValueError(
+            f"{path}: line {parser.CurrentLineNumber}: has a document type (<!DOCTYPE …>), which "
+            "is not read, as it may hold entities; remove it"
+        )
+
+    def start(tag: str, attributes: dict[str, str]) -> None:
+        nonlocal depth
+        line, depth = parser.CurrentLineNumber, depth + 1
+        if depth > MAX_DEPTH:
+            raise ValueError(f"{path}: line {line}: elements are nested deeper than {MAX_DEPTH}")
+        tree.start(tag, {**attributes, _LINE: str(line)})
+
+    def end(tag: str) -> None:
+        nonlocal depth
+        depth -= 1
+        tree.end(tag)
+
+    parser.StartDoctypeDeclHandler = parser.EntityDeclHandler = refuse
+    parser.StartElementHandler, parser.EndElementHandler = start, end
+    parser.CharacterDataHandler = tree.data
+    try:
+        parser.Parse(text.encode(), True)
+    except expat.ExpatError as error:
+        what = expat.ErrorString(error.code)
+        raise ValueError(f"{path}: line {error.lineno}: not XML ({what})") from error
+    return tree.close()
+
+
+def _place(node: Element) -> str:
+    return f"line {node.get(_LINE)}: <{node.tag}>"
 
 
 # --- CVAT -----------------------------------------------------------------------------------------
@@ -137,210 +230,196 @@ _STEP = re.compile(r"\s*step\s*=\s*([0-9]{1,9})\s*", re.ASCII)
 _OF_VIDEO = re.compile(r"frame_([0-9]{1,9})(?:\.[A-Za-z]+)?", re.IGNORECASE | re.ASCII)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Task:
-    """A task: names of its video, and the numbers of its pictures in a project.
+class _Task(NamedTuple):
+    """A task: names of its video, and the numbers of its pictures.
 
-    A project numbers on from task to task of a subset: those of this one are offset … offset +
-    end - 1. Both are None where the file does not say how many pictures tasks have. `step` is from
-    a picture to the next one.
+    `step` is from a picture to the next one. A project numbers on from task to task of a subset:
+    the pictures of this one are offset … offset + end - 1, both None where the file does not say
+    how many pictures tasks have.
     """
 
-    names: tuple[str, ...]
-    offset: int | None
-    end: int | None
-    step: int
+    names: tuple[str, ...] = ()
+    step: int = 1
+    offset: int | None = None
+    end: int | None = None
 
 
-def _picture_step(nodes: Sequence[Node]) -> int:
-    filters = [text for node in nodes for text in node.findall("frame_filter")]
-    found = [match for text in filters if (match := _STEP.fullmatch(text.text))]
-    return max([1, *(int(match[1]) for match in found)])
+def _picture_step(node: Element) -> int:
+    matches = (_STEP.fullmatch(part.text or "") for part in node.iter("frame_filter"))
+    return max([1, *(int(match[1]) for match in matches if match)])
 
 
-def _cvat_tasks(nodes: Sequence[Node], source: Source) -> dict[str, _Task]:
+def _cvat_tasks(nodes: Sequence[Element], path: Path) -> dict[str, _Task]:
     """The tasks by their ids."""
-    found: dict[str, _Task] = {}
+    tasks: dict[str, _Task] = {}
     offset: int | None = 0
     subset = None
     for node in nodes:
-        texts = {child.tag: child.text.strip() for child in node.children}
+        texts = {child.tag: (child.text or "").strip() for child in node}
         if texts.get("subset") != subset:
             subset, offset = texts.get("subset"), 0
         called = [texts[tag] for tag in ("name", "source") if texts.get(tag)]
-        stems = [stem for name in called for stem in recordings_of(name) if is_video(name)]
-        end, step = None, _picture_step([node])
+        stems = [stem for name in called if _is_video(name) for stem in _recordings_of(name)]
+        end, step = None, _picture_step(node)
         if "size" in texts:
-            start = source.whole(texts.get("start_frame", 0), node.place, "start_frame")
-            end = start + step * source.whole(texts["size"], node.place, "size")
+            where = f"{path}: {_place(node)}"
+            end = _whole(texts.get("start_frame", 0), where, "start_frame")
+            end += step * _whole(texts["size"], where, "size")
         names = tuple(dict.fromkeys([*called, *stems]))
-        found[texts.get("id", "")] = _Task(names, offset, end, step)
+        tasks[texts.get("id", "")] = _Task(names, step, offset, end)
         offset = None if offset is None or end is None else offset + end
-    return found
+    return tasks
 
 
-def _read_cvat(source: Source) -> list[Item]:
-    meta = [node for meta in source.xml.findall("meta") for node in meta.children]
-    projects = [tasks for node in meta if node.tag == "project" for tasks in node.findall("tasks")]
-    nodes = [task for its in projects for task in its.findall("task")]
-    step = _picture_step([*meta, *nodes])
-    tasks = _cvat_tasks(nodes or [node for node in meta if node.tag == "task"], source)
-    several = len(nodes) > 1
+def _is_cvat(content: Content) -> bool:
+    if not isinstance(content, Element) or content.tag != "annotations":
+        return False
+    return [(node.text or "").strip() for node in content.findall("version")] == ["1.1"]
+
+
+def _read_cvat(root: Element, path: Path) -> Entries:
+    of_project = root.findall("meta/project/tasks/task")
+    tasks = _cvat_tasks(of_project or root.findall("meta/task"), path)
+    several = len(of_project) > 1
     called = [task.names for task in tasks.values() if task.names]
     if several and len(set(called)) < len(called):
-        raise source.error("<meta>", "tasks of the project have the same name; rename them in CVAT")
+        what = "tasks of the project have the same name; rename them in CVAT"
+        raise ValueError(f"{path}: <meta>: {what}")
+    step = max([1, *map(_picture_step, root.findall("meta"))])
+    entries: Entries = {}
 
-    def parse(node: Node) -> list[Entry]:
-        own = node.attributes.get("task_id", "") if several else next(iter(tasks), "")
-        task = tasks.get(own, _Task((), None, None, step))
-        if node.tag == "image":
-            found = _of_image(node, source)
-        elif node.tag == "track":
-            found = _of_track(node, source, task.step if several else step)
+    def read(node: Element) -> None:
+        key = node.get("task_id", "") if several else next(iter(tasks), "")
+        task = tasks.get(key, _Task(step=step))
+        names, unit = task.names, Unit.PICTURES
+        if node.tag == "track":
+            numbers = _of_track(node, path, task.step if several else step)
+        elif node.tag == "tag":
+            numbers = [_frame(node, path)]
         else:
-            at = _frame(node, source)
-            found = [Entry(_label(node, source), at, Unit.PICTURES, node.place)]
-        return [placed(entry, task, node) for entry in found]
+            if not len(node):
+                return
+            name = node.get("name", "").replace("\\", "/")
+            folder, _, last = name.rpartition("/")
+            names = (folder.rpartition("/")[2],) if folder else names
+            if match := _OF_VIDEO.fullmatch(last):
+                numbers = [int(match[1])]
+            else:
+                line = csvfile.Line(path, int(node.attrib[_LINE]))
+                numbers, unit = [line.image(name)], Unit.FRAMES
+        if several and unit is Unit.PICTURES:
+            numbers = [number - (task.offset or 0) for number in numbers]
+            end = 0 if task.offset is None or task.end is None else task.end
+            if not all(0 <= number < end for number in numbers):
+                raise ValueError(
+                    f"{path}: {_place(node)}: is from a project of several videos, and the file "
+                    "does not say which; export each task by itself"
+                )
+        for labelled in node if node.tag == "image" else [node]:
+            label = _label(labelled, path)
+            for number in numbers:
+                entry = Entry(label, number, unit, _place(labelled))
+                entries.setdefault(names, []).append(entry)
 
-    def placed(entry: Entry, task: _Task, node: Node) -> Entry:
-        """The entry with the names and the numbers of its video."""
-        at = entry.at
-        if several and entry.unit is Unit.PICTURES:
-            at = -1 if task.offset is None or task.end is None else at - task.offset
-            if task.end is None or not 0 <= at < task.end:
-                what = "is from a project of several videos, and the file does not say which"
-                raise source.error(node.place, f"{what}; export each task by itself")
-        return dataclasses.replace(entry, at=at, recordings=entry.recordings or task.names)
-
-    said = [(node,) for node in source.xml.children if node.tag in ("image", "track", "tag")]
-    return each(said, parse)
+    for_each([(node,) for node in root if node.tag in ("image", "track", "tag")], read)
+    return entries
 
 
-def _label(node: Node, source: Source) -> str:
-    if not (label := node.attributes.get("label", "").strip()):
-        raise source.error(node.place, "label: is missing")
+def _label(node: Element, path: Path) -> str:
+    if not (label := node.get("label", "").strip()):
+        raise ValueError(f"{path}: {_place(node)}: label: is missing")
     return label
 
 
-def _frame(node: Node, source: Source) -> int:
-    return source.whole(node.attributes.get("frame"), node.place, "frame")
+def _frame(node: Element, path: Path) -> int:
+    return _whole(node.get("frame"), f"{path}: {_place(node)}", "frame")
 
 
-def _of_image(node: Node, source: Source) -> list[Entry]:
-    if not node.children:
-        return []
-    name = node.attributes.get("name", "").replace("\\", "/")
-    folder, _, last = name.rpartition("/")
-    if match := _OF_VIDEO.fullmatch(last):
-        at, unit = int(match[1]), Unit.PICTURES
-    else:
-        at, unit = csvfile.Line(source.path, node.line).image(name), Unit.FRAMES
-    of = (folder.rpartition("/")[2],) if folder else ()
-    return [Entry(_label(child, source), at, unit, child.place, of) for child in node.children]
-
-
-def _of_track(track: Node, source: Source, step: int) -> list[Entry]:
-    """The completions of a track; `step` is from a picture of the task to its next one."""
-    label = _label(track, source)
-    shapes = sorted((_frame(shape, source), i) for i, shape in enumerate(track.children))
+def _of_track(track: Element, path: Path, step: int) -> list[int]:
+    """The last picture of each stretch in which a track is shown; `step` is to the next one."""
+    shapes = sorted((_frame(shape, path), i, shape.get("outside")) for i, shape in enumerate(track))
     if not shapes:
-        raise source.error(track.place, "has no shapes")
+        raise ValueError(f"{path}: {_place(track)}: has no shapes")
     ends, last = [], None
-    for frame, i in shapes:
-        if track.children[i].attributes.get("outside") != "1":
+    for frame, _, outside in shapes:
+        if outside != "1":
             last = frame
         elif last is not None:
             # Between two keyframes a track is shown too, up to where it is outside.
             ends.append(max(last, frame - step))
             last = None
-    ends += [] if last is None else [last]
-    return [Entry(label, end, Unit.PICTURES, track.place) for end in ends]
-
-
-def _is_cvat(source: Source) -> bool:
-    if source.kind != "xml" or source.xml.tag != "annotations":
-        return False
-    return [node.text.strip() for node in source.xml.findall("version")] == ["1.1"]
+    return ends if last is None else [*ends, last]
 
 
 # --- ELAN -----------------------------------------------------------------------------------------
 # A step is complete at its annotation's end. Tiers whose names begin with "steps" are read, and all
 # tiers if there are none. An empty annotation stands for what its tier is called.
 
-_TIER = "steps"
-# How many milliseconds they last: frames of television are allowed in the place of those.
-_UNITS = {"milliseconds": 1.0, "PAL-frames": 40.0, "NTSC-frames": 1001 / 30}
+
+def _is_elan(content: Content) -> bool:
+    return isinstance(content, Element) and content.tag == "ANNOTATION_DOCUMENT"
 
 
-def _read_elan(source: Source) -> list[Item]:
-    def milliseconds(node: Node, key: str) -> int:
-        return source.whole(
-            node.attributes.get(key, "0"), node.place, key, high=int(1000 * MAX_SECONDS)
-        )
+def _read_elan(root: Element, path: Path) -> Entries:
+    def milliseconds(node: Element, key: str) -> int:
+        where = f"{path}: {_place(node)}"
+        return _whole(node.get(key, "0"), where, key, high=int(1000 * MAX_SECONDS))
 
-    root = source.xml
-    header = (root.findall("HEADER") or [Node("HEADER", {}, root.line)])[0]
-    unit = header.attributes.get("TIME_UNITS", "milliseconds")
-    if unit not in _UNITS:
-        what = f"TIME_UNITS: {files.shorten(unit)} is none of {', '.join(_UNITS)}"
-        raise source.error(header.place, what)
-    # The first medium is the one that is annotated; its origin is what ELAN calls time 0, in
-    # milliseconds whatever the unit of the slots.
-    origin = sum(
-        milliseconds(node, "TIME_ORIGIN") for node in header.findall("MEDIA_DESCRIPTOR")[:1]
-    )
+    header = root.find("HEADER")
+    origin = 0
+    if header is not None:
+        unit = header.get("TIME_UNITS", "milliseconds")
+        if unit != "milliseconds":
+            what = f"{files.shorten(unit)} is not milliseconds"
+            raise ValueError(f"{path}: {_place(header)}: TIME_UNITS: {what}")
+        # The first medium is the one that is annotated; its origin is what ELAN calls time 0.
+        medium = header.find("MEDIA_DESCRIPTOR")
+        origin = 0 if medium is None else milliseconds(medium, "TIME_ORIGIN")
     slots = {
-        slot.attributes.get("TIME_SLOT_ID", ""): milliseconds(slot, "TIME_VALUE")
-        for order in root.findall("TIME_ORDER")
-        for slot in order.findall("TIME_SLOT")
-        if "TIME_VALUE" in slot.attributes
+        slot.get("TIME_SLOT_ID", ""): milliseconds(slot, "TIME_VALUE")
+        for slot in root.iterfind("TIME_ORDER/TIME_SLOT[@TIME_VALUE]")
     }
-    tiers: dict[str, list[Node]] = {}
-    for tier in root.findall("TIER"):
-        found = [its for annotation in tier.findall("ANNOTATION") for its in annotation.children]
-        tiers.setdefault(tier.attributes.get("TIER_ID", ""), []).extend(found)
-    by_id = {
-        node.attributes.get("ANNOTATION_ID", ""): node for its in tiers.values() for node in its
-    }
+    tiers = root.findall("TIER")
+    by_id = {node.get("ANNOTATION_ID", ""): node for node in root.iterfind("TIER/ANNOTATION/*")}
     # Several that hang on one and follow one another, each with a share of its time.
+    followers = [node for node in by_id.values() if node.get("PREVIOUS_ANNOTATION")]
     shares = {
-        node.attributes.get(key, "")
-        for node in by_id.values()
-        for key in ("ANNOTATION_ID", "PREVIOUS_ANNOTATION")
-        if node.attributes.get("PREVIOUS_ANNOTATION")
+        node.get(key) for node in followers for key in ("ANNOTATION_ID", "PREVIOUS_ANNOTATION")
     }
 
-    def parse(tier: str, node: Node) -> list[Entry]:
-        place = f"{node.place} of tier {files.shorten(tier)}"
+    def read(tier: str, node: Element) -> Entry:
+        place = f"{_place(node)} of tier {files.shorten(tier)}"
         aligned = node
         for _ in range(len(tiers) + 1):  # one tier may hang on another
             if aligned.tag != "REF_ANNOTATION":
                 break
-            if aligned.attributes.get("ANNOTATION_ID", "") in shares:
+            reference = aligned.get("ANNOTATION_REF", "")
+            if aligned.get("ANNOTATION_ID") in shares:
                 what = "shares the time of another annotation, and has none of its own"
-                raise source.error(place, f"{what}; align it in ELAN")
-            reference = aligned.attributes.get("ANNOTATION_REF", "")
+                raise ValueError(f"{path}: {place}: {what}; align it in ELAN")
             if reference not in by_id:
                 what = f"ANNOTATION_REF: there is no annotation {files.shorten(reference)}"
-                raise source.error(place, what)
+                raise ValueError(f"{path}: {place}: {what}")
             aligned = by_id[reference]
-        times = []
-        for key in ("TIME_SLOT_REF1", "TIME_SLOT_REF2"):
-            slot = aligned.attributes.get(key, "")
-            if slot not in slots:
+        keys = "TIME_SLOT_REF1", "TIME_SLOT_REF2"
+        for key in keys:
+            if (slot := aligned.get(key, "")) not in slots:
                 what = f"{key}: time slot {files.shorten(slot)} has no time; align it in ELAN"
-                raise source.error(place, what)
-            times.append(slots[slot] * _UNITS[unit] + origin)
-        end = source.end_of_interval(times[0], times[1], place) / 1000
-        text = "".join(value.text for value in node.findall("ANNOTATION_VALUE")).strip()
-        return [Entry(text or tier.strip(), end, Unit.SECONDS, place)]
+                raise ValueError(f"{path}: {place}: {what}")
+        begun, ended = (slots[aligned.attrib[key]] + origin for key in keys)
+        end = _end(begun, ended, f"{path}: {place}") / 1000
+        text = "".join(value.text or "" for value in node.iterfind("ANNOTATION_VALUE")).strip()
+        return Entry(text or tier, end, Unit.SECONDS, place)
 
-    named = {name: its for name, its in tiers.items() if name.strip().lower().startswith(_TIER)}
-    return each([(tier, node) for tier, its in (named or tiers).items() for node in its], parse)
-
-
-def _is_elan(source: Source) -> bool:
-    return source.kind == "xml" and source.xml.tag == "ANNOTATION_DOCUMENT"
+    names = [tier.get("TIER_ID", "").strip() for tier in tiers]
+    of_steps = [name for name in names if name.lower().startswith("steps")] or names
+    nodes = [
+        (name, node)
+        for name, tier in zip(names, tiers, strict=True)
+        if name in of_steps
+        for node in tier.iterfind("ANNOTATION/*")
+    ]
+    return {(): for_each(nodes, read)}
 
 
 TOOLS = (

@@ -18,9 +18,8 @@ import numpy as np
 from stormpsr_jax.base import files, folders
 from stormpsr_jax.base.errors import for_each
 from stormpsr_jax.recordings import csvfile
-from stormpsr_jax.recordings.labels import check_ascending
+from stormpsr_jax.recordings.labels import Step, check_ascending
 from stormpsr_jax.recordings.procedure import Procedure
-from stormpsr_jax.recordings.steps import Step
 
 SUFFIX = "_results_pred.csv"  # of a file's name, after the recording's
 VISIBLE_FROM = "PSR_labels_visible_from.csv"  # beside the labels of a render
@@ -147,7 +146,7 @@ def read_detections(
     A row ``<name>,<frame>,0`` says that nothing was detected in a frame, as does no row of it.
 
     Args:
-        others: names of other recordings, of which all rows must not name one.
+        others: names of other recordings, which no row may name.
     """
     rows = _below_header(path, Detections.HEADER, "frame")
     _check_recording(rows, 0, "name", others)
@@ -336,9 +335,11 @@ def _column(name: str) -> str:
 def _check_recording(
     rows: Sequence[csvfile.Row], column: int, field: str, others: Container[str]
 ) -> None:
-    """Raises ValueError if all rows name the same one of `others`, as where files were swapped."""
-    named = {row[column] for _, row in rows if len(row) > column}
-    if len(named) == 1 and (name := named.pop().strip().removeprefix("'")) in others:
-        what = f"is {files.shorten(name)} in all rows, which is another recording; call the file "
-        what += f"{name}{SUFFIX} if it is of that one, or correct the column"
-        raise rows[0][0].error(field, what)
+    """Raises ValueError where rows name one of `others`, as where files were swapped or joined."""
+    named = [(line, row[column].strip().removeprefix("'")) for line, row in rows if row[column:]]
+    wrong = [(line, name) for line, name in named if name in others]
+    if wrong:
+        line, name = wrong[0]
+        what = f"is {files.shorten(name)} in {'all' if len(wrong) == len(rows) else len(wrong)} "
+        what += f"rows, which is another recording; call the file {name}{SUFFIX} if it is of that "
+        raise line.error(field, f"{what}one, or correct the column")

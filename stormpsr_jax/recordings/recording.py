@@ -11,10 +11,17 @@ import numpy as np
 from stormpsr_jax.base.folders import printable
 from stormpsr_jax.recordings.boxes import Boxes
 from stormpsr_jax.recordings.label_file import LabelFile
-from stormpsr_jax.recordings.labels import STATES, STEPS, WITH_ERRORS, Labels, read_folder
+from stormpsr_jax.recordings.labels import (
+    STATES,
+    STEPS,
+    WITH_ERRORS,
+    Labels,
+    Step,
+    read_folder,
+    states_per_frame,
+)
 from stormpsr_jax.recordings.pictures import Pictures
 from stormpsr_jax.recordings.procedure import Procedure, Variant
-from stormpsr_jax.recordings.steps import Step, states_per_frame
 from stormpsr_jax.recordings.words import Terms
 
 

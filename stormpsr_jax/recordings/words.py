@@ -4,7 +4,7 @@ import dataclasses
 import difflib
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from stormpsr_jax.base import files
 from stormpsr_jax.base.errors import for_each
@@ -12,12 +12,6 @@ from stormpsr_jax.recordings import csvfile
 from stormpsr_jax.recordings.procedure import Procedure
 
 HEADER = ["word", "step"]
-# What says, beside a component's name, that it is put on wrong, or taken off.
-_WRONG = frozenset("wrong wrongly incorrect incorrectly bad badly misplaced crooked".split())
-_OFF = frozenset(
-    "off out remove removed removing removal detach detached disassemble disassembled "
-    "unscrew unscrewed loosen loosened dismount dismounted".split()
-)
 _MAX_COMPARED = 200  # names of steps that one that is none of them is held against
 
 
@@ -124,41 +118,3 @@ def read(path: str | os.PathLike, procedure: Procedure) -> dict[str, int | None]
 
     for_each(rows[1:], parse)
     return found
-
-
-def draft(texts: Iterable[str], procedure: Procedure) -> list[tuple[str, str, str]]:
-    """Returns (word, step, how) for every different text of labels, with a guess of its step.
-
-    A text that is a step already stands for itself. Any other is guessed by the one component whose
-    name is in it, with what happens to that, otherwise an install; without one the step is empty.
-    """
-    steps = Steps(procedure)
-    rows = []
-    for text in sorted({text.casefold(): text for text in texts}.values(), key=str.casefold):
-        try:
-            rows.append((text, procedure.step_name(steps.of_procedure(text, "")), "is a step"))
-        except ValueError:
-            step = _guess(text, procedure)
-            name = "" if step is None else procedure.step_name(step)
-            rows.append((text, name, "none found" if step is None else "by its component"))
-    return rows
-
-
-def _guess(text: str, procedure: Procedure) -> int | None:
-    """The step of the component whose name is in a text; None if none is, or several are."""
-    words = f" {_spaced(text)} "
-    named = {
-        name: k
-        for k, name in enumerate(procedure.components)
-        if any(f" {_spaced(name)}{s} " in words for s in ("", "s"))
-    }
-    longest = max(named, key=len, default="")
-    if any(_spaced(name) not in _spaced(longest) for name in named) or not longest:
-        return None
-    rest = set(words.replace(_spaced(longest), " ").split())
-    return 3 * named[longest] + (1 if rest & _WRONG else 2 if rest & _OFF else 0)
-
-
-def _spaced(text: str) -> str:
-    """A text in small letters, with single spaces for all else."""
-    return re.sub(r"[\W_]+", " ", text).strip().casefold()

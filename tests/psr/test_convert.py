@@ -1,7 +1,6 @@
 """COCO results, YOLO text files, other frame rates and labels by the clock, to our files."""
 
 import json
-import sys
 
 import numpy as np
 import pytest
@@ -82,19 +81,7 @@ def test_coco_and_yolo_golden_boxes_classes_and_recordings(folder):
     np.testing.assert_allclose(other.boxes[:2], a.boxes[:2])
 
 
-NAMED = ("yolo", "--folder=rec_y", "--names=data.yaml")
-
-
-LONG = "names: [" + "x, " * 100_000 + "x]"
-
-
-@pytest.mark.parametrize(
-    ("words", "files", "messages"),
-    [
-        *refusals.cases("convert.txt"),
-        pytest.param(" ".join(NAMED), {"data.yaml": LONG}, ["is no list of names"], id="long"),
-    ],
-)
+@pytest.mark.parametrize(("words", "files", "messages"), refusals.cases("convert.txt"))
 def test_what_is_wrong_is_a_line_each_and_nothing_is_written(
     folder, capsys, words, files, messages
 ):
@@ -117,50 +104,6 @@ def test_notes_of_tools_are_no_frames_and_files_of_several_videos_several_record
     assert found["other"].frames.tolist() == [3]
     assert found["vid_1"].frames.tolist() == [11, 12, 12]
     assert "mine" in run(*words, "--recording=mine")
-
-
-NAMES = {"data.yaml": "path: x\nnc: 4\nnames: [background, 10, 11, error_state]\n"}
-
-
-def test_yaml_of_names_says_what_it_needs_where_there_is_numpy_alone(folder, monkeypatch, capsys):
-    write(NAMES, folder)
-    monkeypatch.setitem(sys.modules, "yaml", None)
-    assert "pip install pyyaml; or give a text file" in refused(capsys, run, *NAMED)
-
-
-def test_category_ids_of_ultralytics_from_0_and_from_1_give_the_same_classes(folder, capsys):
-    write(NAMES, folder)
-    words = (*COCO, "--names=data.yaml")
-
-    def found(categories, *more):
-        """Of what `yolo val save_json=True` writes of pictures named <recording>_<frame>.jpg."""
-        rows = [
-            FIRST | {"image_id": f"rec_a_{i:06d}", "category_id": c}
-            for i, c in enumerate(categories)
-        ]
-        write({"results.json": rows}, folder)
-        return run(*words, *more)
-
-    for categories, first in (([0, 1, 2, 3], 0), ([1, 2, 3, 4], 1)):
-        a = found(categories)["rec_a"]
-        assert a.frames.tolist() == a.classes.tolist() == [0, 1, 2, 3]
-        assert f"category_id {first} is class 0, 'background'" in capsys.readouterr().out
-    assert found([1, 2, 3], "--first_category=0")["rec_a"].classes.tolist() == [1, 2, 3]
-    assert found([1, 2, 3], "--first_category=1")["rec_a"].classes.tolist() == [0, 1, 2]
-    assert found([], "--recording=empty")["empty"].frames.tolist() == []
-
-
-def test_categories_have_the_states_that_their_names_are_or_that_a_map_says(folder):
-    named = {5: "10", 6: "background", 7: "error_state", 8: "11"}
-    categories = [{"id": key, "name": name} for key, name in named.items()]
-    write({"images.json": IMAGES | {"categories": categories}}, folder)
-    found = run(*COCO, "--images=images.json", "--names=images.json")
-    assert found["rec_a"].classes.tolist() == [0, 1, 2]
-    assert found["rec_b"].classes.tolist() == [3]
-    categories = [{"id": key, "name": f"class {key}"} for key in named]
-    classes = {f"class {key}": name for key, name in named.items()}
-    write({"images.json": IMAGES | {"categories": categories}, "map.json": classes}, folder)
-    assert run(*MAPPED)["rec_a"].classes.tolist() == [0, 1, 2]
 
 
 def test_yolo_folders_of_many_recordings_are_converted_in_one_call(folder):

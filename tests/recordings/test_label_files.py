@@ -3,9 +3,8 @@
 import pytest
 
 from stormpsr_jax.recordings import find, labels
-from stormpsr_jax.recordings.labels import PSR_FILES, STATES
+from stormpsr_jax.recordings.labels import PSR_FILES, STATES, steps_to_states
 from stormpsr_jax.recordings.recording import LabelPlace
-from stormpsr_jax.recordings.steps import steps_to_states
 from tests.support import toy
 
 PROCEDURE = toy.procedure("base, cap", "10 11", fps=10, variant="up")

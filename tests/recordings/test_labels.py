@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stormpsr_jax.recordings import labels
+from stormpsr_jax.recordings.labels import states_per_frame, states_to_steps, steps_to_states
 from stormpsr_jax.recordings.procedure import load_procedure
-from stormpsr_jax.recordings.steps import states_per_frame, states_to_steps, steps_to_states
 
 MECCANO = load_procedure("meccano")
 SHIPPED = pathlib.Path(__file__).parents[2] / "../shared/data/meccano_psr_labels"

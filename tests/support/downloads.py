@@ -12,8 +12,8 @@ import simplejpeg
 
 from stormpsr_jax.networks.vit import ViT
 from stormpsr_jax.recordings import labels
+from stormpsr_jax.recordings.labels import states_to_steps
 from stormpsr_jax.recordings.procedure import Procedure, load_procedure
-from stormpsr_jax.recordings.steps import states_to_steps
 from stormpsr_jax.weights.torch_layout import to_state_dict
 from tests.support.industreal_data import TABLE
 

@@ -5,8 +5,8 @@ import numpy as np
 from data_prep.worlds.timelines import draw_timeline
 from stormpsr_jax.psr import load_procedure
 from stormpsr_jax.recordings.evaluation_set import LabelledPredictions
+from stormpsr_jax.recordings.labels import states_to_steps
 from stormpsr_jax.recordings.scores import Scores
-from stormpsr_jax.recordings.steps import states_to_steps
 
 PROCEDURE = load_procedure("synthetic")
 VARIANT = PROCEDURE.variants["assembly"]

@@ -187,7 +187,7 @@ class Writer:
 def label_time(frames: int, fps: float) -> str:
     """Returns when a frame is, in seconds, so that as a label it means this very frame.
 
-    A label counts from the first frame at or after its time (`label_times`), so milliseconds,
+    A label counts from the first frame at or after its time (`label_file`), so milliseconds,
     or what is less than a frame of so many a second, are rounded down.
     """
     digits = max(3, math.floor(math.log10(fps)) + 1)

@@ -4,9 +4,9 @@ import pytest
 from stormpsr_jax.media.pictures import ImageFiles
 from stormpsr_jax.psr import Decoder, Settings, learned_stream
 from stormpsr_jax.psr.learned_beliefs import Belief
-from stormpsr_jax.recordings import label_times
+from stormpsr_jax.recordings import label_file
 from stormpsr_jax.recordings.label_file import LabelFile
-from stormpsr_jax.recordings.steps import states_per_frame, steps_to_states
+from stormpsr_jax.recordings.labels import states_per_frame, steps_to_states
 from stormpsr_jax.recordings.words import Terms
 from stormpsr_jax.serving.files import results
 from stormpsr_jax.serving.frames import Frame
@@ -54,7 +54,7 @@ def test_events_csv_every_list_reads_back(tmp_path, stream, first, count, fps):
         path = folder / results.EVENTS
         timed = LabelFile(path).timed(PROCEDURE, Terms(), "x", with_pictures=True)
         given = timed, VARIANT.initial_state, PROCEDURE.at(fps)
-        start, steps = label_times.to_frames(path, *given, ImageFiles(folder, first, count))
+        start, steps = label_file.to_frames(path, *given, ImageFiles(folder, first, count))
         assert steps == [event[:2] for event in events if event.frame > first]
         per_frame = states_per_frame(*steps_to_states(steps, start, first), first, count)
         np.testing.assert_array_equal(per_frame, states)
