@@ -17,6 +17,7 @@ import numpy as np
 from stormpsr_jax.base.files import MAX_FPS, MIN_FPS, field, fit, shorten
 from stormpsr_jax.media.framing import WHOLE, Framing
 from stormpsr_jax.networks.stored import MAX_CLIP
+from stormpsr_jax.psr import advice
 from stormpsr_jax.psr import streams as all_streams
 from stormpsr_jax.psr.calibration import Calibration
 from stormpsr_jax.psr.learned_beliefs import Weights
@@ -157,6 +158,35 @@ class Content:
         if role == "temporal":
             return (batch, self.window.num_frames, self.networks.widths["encoder"])
         return (batch, *self.pictures.size_of(role), 3)
+
+
+class _Data(msgspec.Struct):
+    rendered: bool = False
+    recordings: dict[str, int] = {}  # by split
+    untested: bool = False  # on an incorrect installation
+    never_wrong: list[str] = []  # components of which training saw none
+
+
+class Origin(msgspec.Struct):
+    """What `Content.origin` says for the model card."""
+
+    made_from: Any = None
+    data: _Data = msgspec.field(default_factory=_Data)
+
+
+def origin_of(origin: Any) -> Origin:
+    """Reads where a model comes from, of which whoever wrote it may have said anything."""
+    try:
+        return msgspec.convert(origin, Origin)
+    except msgspec.ValidationError:
+        return Origin()
+
+
+def recognises_by(data: Mapping[str, Any]) -> str:
+    """Says by which stream a model recognises, of the content of its model.json."""
+    figures = {s: data["streams"][s] for s in all_streams.names() if s in data["streams"]}
+    val = origin_of(data["origin"]).data.recordings.get("val")
+    return advice.recognises_by(data.get("default"), figures, val)
 
 
 class _Model(msgspec.Struct, forbid_unknown_fields=True):

@@ -25,8 +25,7 @@ from stormpsr_jax.psr import streams
 from stormpsr_jax.psr.calibration import Calibration
 from stormpsr_jax.psr.events import Event, OnlineDecoder
 from stormpsr_jax.psr.risk import RISK, Decision, decide
-from stormpsr_jax.serving.card import recognises_by
-from stormpsr_jax.serving.content import Content, Function, functions_of
+from stormpsr_jax.serving.content import Content, Function, functions_of, recognises_by
 from stormpsr_jax.serving.folder import model_folder, read_model
 from stormpsr_jax.serving.frames import Chunk, Frames, Views, chunks
 from stormpsr_jax.serving.locating import Locating

@@ -18,7 +18,7 @@ from stormpsr_jax.serving.writing import copy_model
 from stormpsr_jax.weights import parameters
 from tests.support.model_data import DETECTOR, NETWORKS, network, write
 
-CARD, MODEL, WEIGHTS = "README.md", "model.json", "weights.safetensors"
+MODEL, WEIGHTS = "model.json", "weights.safetensors"
 CALIBRATION = {"slope": 0.5, "intercept": 1.0, "low": 0.1, "high": 0.9, "wrong": None}
 
 
@@ -120,7 +120,6 @@ def test_part_pictures_are_kept_by_a_copy_and_nothing_but_jpegs(tmp_path):
     jpeg = simplejpeg.encode_jpeg(np.zeros((8, 8, 3), np.uint8))
     write(tmp_path, part_pictures=[jpeg, None, jpeg])
     assert read_model(tmp_path).part_pictures == (jpeg, None, jpeg)
-    assert "a picture of 2 components" in (tmp_path / CARD).read_text()
     copy_model(tmp_path, tmp_path / "half")
     assert read_model(tmp_path / "half").part_pictures == (jpeg, None, jpeg)
     with pytest.raises(ValueError, match=r"part_pictures: are not 3, one for each component"):

@@ -180,7 +180,7 @@ def test_command_says_what_differs_and_leaves_nothing_after_an_error(sound, tmp_
     assert {p.name for p in (tmp_path / "new" / "out").iterdir()} == {
         "README.md", "model.json", "encoder.onnx", "temporal.onnx", "detector.onnx",
     }  # fmt: skip
-    assert "exported as onnx with jax" in (tmp_path / "new" / "out" / "README.md").read_text()
+    assert "exported as onnx: encoder (" in (tmp_path / "new" / "out" / "README.md").read_text()
     for out, model, message in (
         (tmp_path / "new" / "out", sound, "exists already"),
         (tmp_path / "other", tmp_path / "new" / "out", "was exported and has no weights"),
