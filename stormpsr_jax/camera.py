@@ -63,7 +63,7 @@ def fit(model_given: str, videos: Sequence[str], out: Path, modules: Sequence[st
     raise_all(errors)
     model = load_model(folder, modules)
     if model.right_level is None or "learned" not in model.streams:
-        why = "it has no detector, or an earlier version made it (run its training again)"
+        why = "its run had no detector, or no correct parts in validation"
         raise ValueError(f"{folder}: does not say where correct parts lie: {why}")
     if model.for_camera:
         raise ValueError(f"{folder}: is for a camera already; give the model that it came from")

@@ -99,8 +99,7 @@ class StreamRecord:
     validation: Mapping[str, float | None]  # by name, such as f1 and delay_s; None where undefined
     test: Mapping[str, float | None]
     calibration: Calibration | None = None  # of the confidences; None leaves them as they are
-    # By which the settings' bar for installations was decided; None of streams without, and of
-    # models that were made before there was one.
+    # By which the settings' bar for installations was decided; None of streams without.
     risk: float | None = None
     control: Control | None = None  # what the validation split says of other bars
 
@@ -205,14 +204,10 @@ class _Model(msgspec.Struct, forbid_unknown_fields=True):
     streams: dict[str, Any]
     fusion: Any
     origin: dict[str, Any]
-    # Models that were made before these existed have none.
-    default: str | None = None
-    product_share: Annotated[float, msgspec.Meta(gt=0, le=1)] | None = None
-    right_level: tuple[_Logit | None, ...] | None = None
+    default: str | None
+    product_share: Annotated[float, msgspec.Meta(gt=0, le=1)] | None
+    right_level: tuple[_Logit | None, ...] | None
     part_pictures: tuple[_File | None, ...] | None = None
-    # Earlier versions wrote these: what told the product before `product_share`, D of embeddings.
-    fits: Any = None
-    embedding: Any = None
     # One of these, by format.
     weights: Any = None
     exported: Any = None
@@ -223,9 +218,8 @@ class _Stream(msgspec.Struct, forbid_unknown_fields=True):
     validation: dict[str, _Figure | None]
     test: dict[str, _Figure | None]
     calibration: dict[str, Any] | None
-    # Models that were made before these existed have none.
-    risk: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
-    control: dict[str, Any] | None = None
+    risk: Annotated[float, msgspec.Meta(ge=0, le=1)] | None
+    control: dict[str, Any] | None
 
 
 def networks_field(data: Any, place: str) -> str:
@@ -252,11 +246,6 @@ def parse(data: Any, place: str, networks: Networks) -> Content:
         ValueError: the first mistake, with its place.
     """
     read = fit(data, _Model, place)
-    if read.embedding is not None:
-        raise ValueError(
-            f"{place}: is a model on embeddings, which takes no pictures and is no longer read; "
-            "train one on pictures"
-        )
     for other in FORMATS.values():
         if other in data and other != FORMATS[read.format]:
             raise ValueError(f"{place}: {other}: is no field of format {read.format}")
@@ -270,15 +259,12 @@ def parse(data: Any, place: str, networks: Networks) -> Content:
         raise ValueError(f"{place}: default: {shorten(read.default)} is not in streams")
     fusion = read.fusion
     values = msgspec.structs.asdict(read)
-    for key in ("format", "fits", "embedding", *FORMATS.values()):
+    for key in ("format", *FORMATS.values()):
         del values[key]
-    # What models of before lack, or have in vain.
-    pictures = {"locator_size": None} | read.pictures
-    window = {k: v for k, v in read.window.items() if (k, v) != ("frame_step", 1)}
     values |= {
         "procedure": Procedure.from_json(read.procedure, f"{place}: procedure"),
-        "pictures": _read(Pictures, pictures, f"{place}: pictures"),
-        "window": _read(Window, window, f"{place}: window"),
+        "pictures": _read(Pictures, read.pictures, f"{place}: pictures"),
+        "window": _read(Window, read.window, f"{place}: window"),
         "networks": networks,
         "streams": streams,
         "fusion": None if fusion is None else Weights.from_json(fusion, f"{place}: fusion"),
@@ -366,8 +352,7 @@ def roles_of(data: Any, place: str) -> Mapping[str, Any]:
 
 def _stream(stream: Stream, data: Any, place: str) -> StreamRecord:
     read, inside = fit(data, _Stream, place), f"{place}: settings"
-    absent = {f.name: None for f in dataclasses.fields(stream.settings) if f.default is None}
-    settings: Any = _read(stream.settings, absent | read.settings, inside)
+    settings: Any = _read(stream.settings, read.settings, inside)
     if (decoder := getattr(settings, "decoder", None)) and decoder not in stream.decoders:
         raise ValueError(f"{inside}: decoder {decoder!r} has no stream {stream.name}")
     calibration = None
@@ -379,7 +364,5 @@ def _stream(stream: Stream, data: Any, place: str) -> StreamRecord:
                 raise ValueError(f"{inside}: wrong: wrong: is not null")
     control = None
     if read.control is not None:
-        inside = f"{place}: control"
-        older = {"silent": (), "lasting": None}  # which models of before do not have
-        control = _read(Control, older | read.control, inside)
+        control = _read(Control, read.control, f"{place}: control")
     return StreamRecord(settings, read.validation, read.test, calibration, read.risk, control)

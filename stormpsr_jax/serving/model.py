@@ -24,7 +24,7 @@ from stormpsr_jax.media.pictures import Pictures, read_upright
 from stormpsr_jax.psr import streams
 from stormpsr_jax.psr.calibration import Calibration
 from stormpsr_jax.psr.events import Event, OnlineDecoder
-from stormpsr_jax.psr.risk import RISK, Decision, decide
+from stormpsr_jax.psr.risk import Decision, decide
 from stormpsr_jax.serving.content import Content, Function, functions_of, recognises_by
 from stormpsr_jax.serving.folder import model_folder, read_model
 from stormpsr_jax.serving.frames import Chunk, Frames, Views, chunks
@@ -95,8 +95,7 @@ class Model:
         """How installations are decided at a risk of accepting incorrect ones.
 
         Args:
-            risk: in 0…1, 1 is without a bar; None is the one that the model was made with, or of
-                the learned fusion of an earlier model the usual one.
+            risk: in 0…1, 1 is without a bar; None is the one that the model was made with.
 
         Raises:
             ValueError: no such stream, or a risk that is not in 0…1.
@@ -104,7 +103,7 @@ class Model:
         name = self._stream(stream)
         found, record = streams.find(name), self._content.streams[name]
         if risk is None:
-            risk = (RISK if found.fitted else 1.0) if record.risk is None else record.risk
+            risk = 1.0 if record.risk is None else record.risk
         prior = None if self.fusion is None else self.fusion.prior
         return decide(found, record.settings, risk, record.control, prior)
 
