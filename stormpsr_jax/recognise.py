@@ -49,9 +49,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from stormpsr_jax.live import live_sources
+    from stormpsr_jax.live import capture
 
-    live = args.realtime or any(map(live_sources.is_live, args.source))
+    live = args.realtime or any(map(capture.is_live, args.source))
     raise_all(_misplaced(args, live))
     if live:
         from stormpsr_jax.live import watch

@@ -20,7 +20,7 @@ from typing import Any
 
 from stormpsr_jax.base import installed
 from stormpsr_jax.base.errors import tell
-from stormpsr_jax.live.outbox import encode
+from stormpsr_jax.live.receivers import encode
 from stormpsr_jax.pages.access import LIBRARIES, Access, Address, listening
 
 # What the process is told. After the kind: JSON; of a picture its box as JSON, a line, the JPEG.

@@ -8,12 +8,18 @@ Dimension letters: B batch, T frames of a clip, H W image, D features, K compone
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Protocol, TypeVar
 
 import msgspec
 import numpy as np
 
+from stormpsr_jax.base import files, memory
+from stormpsr_jax.base.errors import one_line
 from stormpsr_jax.base.files import MAX_FPS, MIN_FPS, field, fit, shorten
 from stormpsr_jax.media.framing import WHOLE, Framing
 from stormpsr_jax.networks.stored import MAX_CLIP
@@ -64,7 +70,7 @@ class Pictures:
     region: tuple[_Share, _Share, _Share, _Share] = WHOLE
     detector_size: tuple[_Side, _Side] | None = None
     # Of a model with a locator: the others see the part of a picture where it finds the product
-    # (`serving.locating`) in place of `region`.
+    # (`frames.Locating`) in place of `region`.
     locator_size: tuple[_Side, _Side] | None = None
 
     def size_of(self, role: str) -> tuple[int, int]:
@@ -146,7 +152,7 @@ class Content:
     created: str = ""  # UTC, as ISO 8601; with the version, set where it is written
     package_version: str = ""
     # Of pictures of a validation recording, in which its product was seen at least
-    # (`serving.product_share`).
+    # (`frames.ProductShare`).
     product_share: float | None = None
     right_level: Level | None = None  # (K,) logits of correct parts in validation (`psr.level`)
     default: str | None = None  # the stream that recognises unless asked otherwise; None: the last
@@ -366,3 +372,61 @@ def _stream(stream: Stream, data: Any, place: str) -> StreamRecord:
     if read.control is not None:
         control = _read(Control, read.control, f"{place}: control")
     return StreamRecord(settings, read.validation, read.test, calibration, read.risk, control)
+
+
+MODEL = "model.json"
+
+
+class FileEntry(msgspec.Struct, forbid_unknown_fields=True):
+    """What model.json says of a file: the SHA-256 of its content, and its size in bytes."""
+
+    sha256: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+    size: Annotated[int, msgspec.Meta(ge=0, le=2**48)]
+
+
+def with_checksum(content: Mapping[str, Any]) -> dict[str, Any]:
+    """A JSON object with the checksum of its fields, in place of one that it may have."""
+    rest = {key: value for key, value in content.items() if key != "checksum"}
+    text = json.dumps(rest, sort_keys=True)
+    return rest | {"checksum": hashlib.sha256(text.encode()).hexdigest()}
+
+
+def check_checksum(state: Mapping[str, Any]) -> None:
+    """Raises ValueError if a saved state is not as `with_checksum` has left it."""
+    if state.get("checksum") != with_checksum(state)["checksum"]:
+        raise ValueError("the saved state is damaged (its checksum is of another one)")
+
+
+def check_regular(path: Path) -> None:
+    """Raises ValueError unless this is a file itself, not a link to one, a pipe or a device."""
+    if not os.path.lexists(path):
+        raise ValueError(
+            f"{path}: is missing; give the folder of a model, which a run leaves in WORKDIR/model"
+        )
+    files.check_regular(path, "copy the model's own file there", links=False)
+
+
+def read_file(path: Path, declared: Mapping[str, Any], times: int = 1) -> bytes:
+    """Returns the content of a file that model.json names, which takes `times` its size in memory.
+
+    ValueError: it is not that file, or cannot be read.
+    """
+    check_regular(path)
+    again = "copy the folder again, or run the same command again"
+    size = path.stat().st_size
+    if size != declared["size"]:
+        raise ValueError(
+            f"{path}: has {size:,} bytes, {MODEL} says {declared['size']:,}: it is damaged, or the "
+            f"two come from different runs; {again}"
+        )
+    try:
+        memory.check_fits(times * size, str(path))
+        data = path.read_bytes()
+    except (OSError, MemoryError) as error:
+        raise ValueError(one_line(f"{path}: cannot be read ({error})")) from error
+    if hashlib.sha256(data).hexdigest() != declared["sha256"]:
+        raise ValueError(
+            f"{path}: is not the file whose checksum {MODEL} names: it is damaged, or the two "
+            f"come from different runs; {again}"
+        )
+    return data

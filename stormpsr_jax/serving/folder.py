@@ -14,8 +14,14 @@ from typing import Any
 from stormpsr_jax import demo
 from stormpsr_jax.base import files, installed
 from stormpsr_jax.base.errors import one_line
-from stormpsr_jax.serving.content import Content, networks_field, parse
-from stormpsr_jax.serving.model_files import MODEL, check_regular, with_checksum
+from stormpsr_jax.serving.content import (
+    MODEL,
+    Content,
+    check_regular,
+    networks_field,
+    parse,
+    with_checksum,
+)
 
 MAX_JSON = 2**23  # bytes of model.json
 
@@ -57,9 +63,9 @@ def read_model(folder: str | Path, modules: Collection[str] = ()) -> Content:
         if networks_field(data, str(path)) == "weights":
             what = f"{folder}: a model as a run leaves it (not an ONNX export, docs/recognise.md)"
             installed.check_extra("", ["jax", "flax", "optax", "safetensors"], what)
-            from stormpsr_jax.serving import weights_file
+            from stormpsr_jax.serving import functions
 
-            form, named = weights_file, (modules,)
+            form, named = functions, (modules,)
         else:
             from stormpsr_jax.serving import onnx_networks
 

@@ -27,10 +27,8 @@ from stormpsr_jax.psr.events import Event, OnlineDecoder
 from stormpsr_jax.psr.risk import Decision, decide
 from stormpsr_jax.serving.content import Content, Function, functions_of, recognises_by
 from stormpsr_jax.serving.folder import model_folder, read_model
-from stormpsr_jax.serving.frames import Chunk, Frames, Views, chunks
-from stormpsr_jax.serving.locating import Locating
+from stormpsr_jax.serving.frames import Chunk, Frames, Locating, ProductShare, Views, chunks
 from stormpsr_jax.serving.online import Live
-from stormpsr_jax.serving.product_share import ProductShare
 
 
 def load_model(folder: str | Path, modules: Collection[str] = ()) -> Model:
@@ -296,7 +294,7 @@ class Model:
         """Recognises the steps of one recording.
 
         They come when its last frame was looked at. If it does not show the model's product
-        (`serving.product_share`), a warning is logged in place of them.
+        (`ProductShare`), a warning is logged in place of them.
 
         Args:
             source: the recording: the path of a video, which is resampled to the model's frames per

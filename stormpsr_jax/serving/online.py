@@ -18,9 +18,8 @@ from stormpsr_jax.psr.events import LAST_FRAME, Event, OnlineDecoder
 from stormpsr_jax.psr.monitor import Alert
 from stormpsr_jax.serving import checklist
 from stormpsr_jax.serving.checklist import Checklist
-from stormpsr_jax.serving.frames import RATE_OF, Frame, Frames, Views, stack
-from stormpsr_jax.serving.model_files import check_checksum, with_checksum
-from stormpsr_jax.serving.product_share import ProductShare
+from stormpsr_jax.serving.content import check_checksum, with_checksum
+from stormpsr_jax.serving.frames import RATE_OF, Frame, Frames, ProductShare, Views, stack
 
 # Seconds by which a picture may be older than the one before it: it is passed over then. More is
 # another clock.

@@ -21,8 +21,7 @@ from stormpsr_jax.base import memory
 from stormpsr_jax.base.errors import one_line
 from stormpsr_jax.base.files import fit, shorten
 from stormpsr_jax.base.installed import check_extra
-from stormpsr_jax.serving.content import Content, Function, roles_of
-from stormpsr_jax.serving.model_files import FileEntry, read_file
+from stormpsr_jax.serving.content import Content, FileEntry, Function, read_file, roles_of
 
 PROGRAM = "onnx"  # the format, and the ending of the files
 # Of each network, the names of its outputs; "parts" is absent where the detector has no such head.

@@ -22,12 +22,19 @@ from stormpsr_jax.networks import architectures
 from stormpsr_jax.psr import headline, risk, streams, wrong_parts
 from stormpsr_jax.psr.learned_beliefs import Weights
 from stormpsr_jax.report import pages
-from stormpsr_jax.serving.content import Content, origin_of, parse, recognises_by
+from stormpsr_jax.serving.content import (
+    MODEL,
+    Content,
+    origin_of,
+    parse,
+    recognises_by,
+    with_checksum,
+)
 from stormpsr_jax.serving.folder import read_model
-from stormpsr_jax.serving.functions import FlaxNetworks, Network
-from stormpsr_jax.serving.model_files import MODEL, with_checksum
-from stormpsr_jax.serving.weights_file import (
+from stormpsr_jax.serving.functions import (
     WEIGHTS,
+    FlaxNetworks,
+    Network,
     check_arrays,
     check_finite,
     declared,

@@ -7,9 +7,8 @@ import av
 import numpy as np
 import pytest
 
-from stormpsr_jax.live import capture, live_sources
-from stormpsr_jax.live.capture import Capture, Clock
-from stormpsr_jax.live.live_sources import live_source
+from stormpsr_jax.live import capture
+from stormpsr_jax.live.capture import Capture, Clock, live_source
 
 FPS = 10.0
 
@@ -95,7 +94,7 @@ def test_device_only_what_was_named_is_opened(monkeypatch):
         raise av.error.TimeoutError(110, "Connection timed out")
 
     monkeypatch.setattr(av, "open", fail)
-    monkeypatch.setattr(live_sources.sys, "platform", "linux")
+    monkeypatch.setattr(capture.sys, "platform", "linux")
     for word, place, form in (
         ("camera:3", "/dev/video3", "v4l2"),
         ("rtsp://me:secret@host:99/x?y", "rtsp://me:secret@host:99/x?y", "rtsp"),
@@ -111,13 +110,13 @@ def test_device_only_what_was_named_is_opened(monkeypatch):
     options = opened[-1][1]["options"]
     assert options["protocol_whitelist"] == "tcp"
     assert options["rtsp_transport"] == "tcp"
-    monkeypatch.setattr(live_sources.sys, "platform", "win32")
+    monkeypatch.setattr(capture.sys, "platform", "win32")
     with pytest.raises(ValueError, match="on Linux and macOS only"):
         live_source("camera:0")
 
 
 def test_the_password_of_a_stream_may_be_in_the_environment(monkeypatch):
-    monkeypatch.setenv(live_sources.PASSWORD, "p@ss/w:rd")
+    monkeypatch.setenv(capture.PASSWORD, "p@ss/w:rd")
     for word, place in (
         ("rtsp://me@host:99/x?y", "rtsp://me:p%40ss%2Fw%3Ard@host:99/x?y"),
         ("rtsp://me:@host/x", "rtsp://me:p%40ss%2Fw%3Ard@host/x"),

@@ -18,9 +18,8 @@ import numpy as np
 import pytest
 import simplejpeg
 
-from stormpsr_jax.live import live_sources
-from stormpsr_jax.live.capture import Capture, Clock
-from stormpsr_jax.live.live_sources import live_source
+from stormpsr_jax.live import capture
+from stormpsr_jax.live.capture import Capture, Clock, live_source
 from stormpsr_jax.live.station import Station
 from stormpsr_jax.serving.files.unit import Reset
 from tests.support.live_data import scripted
@@ -253,8 +252,8 @@ def test_rtsp_nothing_is_lost_or_doubled_outside_the_gaps(system, kills):
 
 @pytest.fixture
 def impatient(monkeypatch):
-    monkeypatch.setattr(live_sources, "PATIENCE", 1.0)
-    monkeypatch.setattr(live_sources, "BLIND", 1.5)
+    monkeypatch.setattr(capture, "PATIENCE", 1.0)
+    monkeypatch.setattr(capture, "BLIND", 1.5)
 
 
 @pytest.fixture

@@ -2,9 +2,8 @@
 
 import numpy as np
 
-from stormpsr_jax.serving import product_share
-from stormpsr_jax.serving.frames import Detected, Frame
-from stormpsr_jax.serving.product_share import ProductShare
+from stormpsr_jax.serving import frames
+from stormpsr_jax.serving.frames import Detected, Frame, ProductShare
 
 RATE = 5.0
 
@@ -32,4 +31,4 @@ def test_a_station_goes_by_the_last_minutes():
     assert told[21] is False
     assert told[-1] is True  # within minutes after a break
     assert told[2:5] == [True] * 3  # a short one says nothing
-    assert product.counts[1] <= RATE * product_share.MEMORY + 1
+    assert product.counts[1] <= RATE * frames.MEMORY + 1

@@ -14,7 +14,7 @@ from stormpsr_jax import recognise
 from stormpsr_jax.psr import batch_decoding
 from stormpsr_jax.recordings import predictions
 from stormpsr_jax.report import pages
-from stormpsr_jax.serving import product_share
+from stormpsr_jax.serving import frames
 from tests.support import refusals
 from tests.support.model_data import PROCEDURE, SETTINGS, video, write
 from tests.support.processes import environment
@@ -193,9 +193,9 @@ def test_recognise_interrupted_leaves_no_half_results(trained, tmp_path, made, c
 def test_recognise_events_of_another_product_are_in_no_table(
     clip, made, tmp_path, capsys, monkeypatch
 ):
-    monkeypatch.setattr(product_share, "ENOUGH", 5.0)
-    monkeypatch.setattr(product_share, "FAR_LESS", 0.9)
-    monkeypatch.setattr(product_share, "SURE", 0.37)
+    monkeypatch.setattr(frames, "ENOUGH", 5.0)
+    monkeypatch.setattr(frames, "FAR_LESS", 0.9)
+    monkeypatch.setattr(frames, "SURE", 0.37)
     for share, status in ((1.0, 3), (0.1, 0)):
         write(tmp_path / f"{share}", product_share=share)
         out = tmp_path / f"out_{share}"

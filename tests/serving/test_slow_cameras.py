@@ -5,9 +5,8 @@ import pytest
 
 from stormpsr_jax.psr import learned_stream
 from stormpsr_jax.serving.content import Window
-from stormpsr_jax.serving.frames import Frames, Views
+from stormpsr_jax.serving.frames import Frames, ProductShare, Views
 from stormpsr_jax.serving.online import Live
-from stormpsr_jax.serving.product_share import ProductShare
 from tests.support.live_data import FPS, PROCEDURE, WEIGHTS
 
 SETTINGS = learned_stream.LearnedSettings(sure=2.5)

@@ -23,10 +23,9 @@ from stormpsr_jax.base import files
 from stormpsr_jax.base.installed import check_extra
 from stormpsr_jax.networks import architectures
 from stormpsr_jax.serving import functions
-from stormpsr_jax.serving.content import Content, Function
+from stormpsr_jax.serving.content import MODEL, Content, Function, with_checksum
 from stormpsr_jax.serving.folder import model_folder, read_model
 from stormpsr_jax.serving.functions import FlaxNetworks
-from stormpsr_jax.serving.model_files import MODEL, with_checksum
 from stormpsr_jax.serving.onnx_networks import MAX_BYTES, OUTPUTS, PROGRAM, Array, OnnxProgram
 from stormpsr_jax.serving.writing import CARD, card, weights_of
 

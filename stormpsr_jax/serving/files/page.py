@@ -19,9 +19,8 @@ from stormpsr_jax.recordings.procedure import Procedure, Variant
 from stormpsr_jax.report import pages
 from stormpsr_jax.report.pages import INK, MUTED, PALETTE, STRIPE, WRONG, clock
 from stormpsr_jax.serving.checklist import likely
-from stormpsr_jax.serving.files.thumbnails import thumbnail
-from stormpsr_jax.serving.frames import Frame
-from stormpsr_jax.serving.product_share import ProductShare
+from stormpsr_jax.serving.files.overlay import thumbnail
+from stormpsr_jax.serving.frames import Frame, ProductShare
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -2,7 +2,7 @@ import av
 import numpy as np
 
 from stormpsr_jax.serving.files import overlay
-from stormpsr_jax.serving.files.thumbnails import reduced
+from stormpsr_jax.serving.files.overlay import reduced
 from stormpsr_jax.serving.frames import Detected, Frame
 from tests.support.model_data import PICTURES, PROCEDURE
 from tests.support.recognise_data import HEIGHT, by_the_clock, decoded
