@@ -301,7 +301,6 @@ class Mqtt(Outbox):
         return self._wait_for(lambda: message in self._acknowledged)
 
     def _publish(self, name: str, text: str | bytes, retain: bool) -> int:
-        """Returns the id under which the broker will acknowledge it."""
         with self._news:
             self._acknowledged.clear()
         return self._client.publish(self._topic(name), text, qos=1, retain=retain).mid

@@ -194,7 +194,6 @@ class Station:
         self._lines.append(({**self._record(kind, at, frame), **content}, at, jpeg))
 
     def _record(self, kind: str, at: float | None, frame: int | None = None) -> dict[str, Any]:
-        """The fields of all records; `frame` None is the last one."""
         frame = self.frame if frame is None else frame
         seconds = None if frame is None else round(frame / self._live.fps, 6)
         return {
@@ -266,7 +265,6 @@ class Station:
         self._screen.show(capture, taken, known)
 
     def _show_past(self) -> None:
-        """Shows today's units, the one at hand last."""
         if self._screen is not None:
             now = {"unit": self._unit.state.count, "steps": self._unit.steps}
             self._screen.page.past(self._history.until(self._record("now", None) | now))

@@ -55,7 +55,6 @@ def analysis_figures(result: Result) -> list[tuple[str, str, str]]:
 
 
 def _axes(height: float, num: int = 1, sharey: bool = False) -> tuple[Figure, Sequence[Axes]]:
-    """A figure with `num` panels side by side."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(WIDTH, height), layout="constrained")

@@ -141,7 +141,6 @@ def write_report(
 
 
 def _table(streams: Mapping[str, Any]) -> list[tuple[str, str, Mapping[str, Any], list[Any]]]:
-    """(stream, what is behind its title, figures, those of its recordings), a row each."""
     rows = []
     for name, entry in headline.streams({"streams": streams}).items():
         stream = name.removesuffix(" (seen)")

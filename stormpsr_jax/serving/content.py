@@ -294,7 +294,6 @@ def _read(kind: type[_T], data: Mapping[str, Any], place: str) -> _T:
 
 
 def _contradictions(content: Content) -> Iterator[str]:
-    """Says where parts of a model contradict each other."""
     procedure, widths, window = content.procedure, content.networks.widths, content.window
     roles = set(widths)
     classes, components = procedure.error_class, procedure.num_components

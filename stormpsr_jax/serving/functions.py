@@ -283,7 +283,6 @@ def _fetched(batches: list[tuple[int, Any]]) -> Any:
 
 
 def _joined(parts: list[Any]) -> Any:
-    """Pytrees of arrays, of which there is one at least, as one."""
     if len(parts) == 1:
         return parts[0]
     return jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)

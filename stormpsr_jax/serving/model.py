@@ -381,7 +381,6 @@ class Model:
             yield from events
 
     def _rows(self, chunks: Iterable[np.ndarray], stream: str) -> Iterator[Views]:
-        """The rows of all chunks, checked and prepared, one at a time."""
         prepare = self.preparing(stream)
         for chunk in chunks:
             chunk = np.asarray(chunk)

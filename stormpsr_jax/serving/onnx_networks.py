@@ -41,8 +41,6 @@ _DTYPES = {"tensor(float)": "float32", "tensor(uint8)": "uint8", "tensor(int32)"
 
 
 class _Exported(msgspec.Struct, forbid_unknown_fields=True):
-    """What model.json says of an export."""
-
     program: str
     int8: bool
     created: str
@@ -139,7 +137,6 @@ def outputs(content: Content, role: str, found: Sequence[Array]) -> tuple[Array,
 
 
 def _check(path: Path, role: str, program: OnnxProgram, content: Content) -> None:
-    """Raises ValueError unless a program takes and gives what model.json says."""
     kind = "float32" if role == "temporal" else "uint8"
     takes = Array(kind, content.input_shape(role, 1)[1:])
     if program.takes != takes:

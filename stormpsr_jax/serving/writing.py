@@ -109,7 +109,6 @@ def copy_model(folder: str | Path, to: str | Path) -> None:
 
 
 def _write(path: Path, data: dict[str, Any], networks: Mapping[str, Network], dtype: str) -> None:
-    """Writes both files; `data` is the content of model.json without what is known of weights."""
     data["weights"] = {"sha256": "0" * 64, "size": 0, "dtype": dtype}
     modules = {type(network.module).__module__ for network in networks.values()}
     wanted = wanted_arrays(parse(data, str(path), declared(data, str(path), modules)), str(path))

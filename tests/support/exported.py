@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from stormpsr_jax.serving.content import with_checksum
-from stormpsr_jax.serving.export.exporting import export_model
+from stormpsr_jax.serving.exporting import export_model
 from tests.support.made_once import made_once
 
 FORMS = ("onnx", "int8")

@@ -100,8 +100,6 @@ def writing_video(
 
 
 class _Drawer:
-    """Draws on the pictures of one recording, which have one size."""
-
     def __init__(self, procedure: Procedure, framing: Framing, height: int, width: int):
         import matplotlib
 
@@ -148,7 +146,6 @@ class _Drawer:
 
     @functools.lru_cache(2)  # noqa: B019 (a drawer lives as long as its video)
     def _checklist(self, rows: tuple[tuple[int, str], ...], time: str) -> Image.Image:
-        """The time and the steps; where not all have room, those around the next one."""
         room = max(1, (self._height - 4 * self._margin) // self._line - 2)
         statuses = [status for _, status in rows]
         at = statuses.index("next") if "next" in statuses else len(rows)

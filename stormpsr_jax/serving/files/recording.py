@@ -21,12 +21,12 @@ from stormpsr_jax.media.pictures import Pictures, read_upright
 from stormpsr_jax.media.sources import Source
 from stormpsr_jax.psr.events import reports
 from stormpsr_jax.report import pages
-from stormpsr_jax.serving.checklist import Checklist
 from stormpsr_jax.serving.files import overlay, results
 from stormpsr_jax.serving.files.overlay import FOLDER, Clips, reduced
 from stormpsr_jax.serving.files.page import Report
 from stormpsr_jax.serving.frames import ProductShare, chunks
 from stormpsr_jax.serving.model import Model, load_model
+from stormpsr_jax.serving.online import Checklist
 
 VIDEO = "annotated.mp4"
 _DEPTH = 8  # pictures that are read ahead of those that are shown

@@ -17,8 +17,8 @@ from stormpsr_jax.psr.events import Event
 from stormpsr_jax.psr.monitor import Alert
 from stormpsr_jax.recordings import predictions
 from stormpsr_jax.recordings.procedure import Procedure
-from stormpsr_jax.serving.checklist import PERSON
 from stormpsr_jax.serving.frames import Frame, ProductShare, changes, detections
+from stormpsr_jax.serving.online import PERSON
 
 EVENTS, UNCERTAIN, UNSURE = "events.csv", "uncertain.csv", "unsure.csv"
 _PART = re.compile(r"\.(.+)\.[0-9a-f]{8}\.part")
@@ -175,7 +175,6 @@ class Writer:
         return {"recording": self._recording, "time_s": round(time, 6), "frame": frame}
 
     def _predict(self, stream: str, rows: Any) -> None:
-        """Writes predictions of a stream, the first ones into a new file."""
         if stream not in self._predictions:
             path = self._folder / stream / f"{self._recording}{predictions.SUFFIX}"
             path.parent.mkdir()

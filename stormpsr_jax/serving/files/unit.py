@@ -9,8 +9,7 @@ import msgspec
 
 from stormpsr_jax.base.files import number
 from stormpsr_jax.psr.events import Event, reports
-from stormpsr_jax.serving.checklist import PERSON
-from stormpsr_jax.serving.online import Live
+from stormpsr_jax.serving.online import PERSON, Live
 
 # Seconds that a finished assembly must not be seen, until it counts as taken away and the next unit
 # begins. Shorter, a hand before it would be enough, and its steps would be told once more.

@@ -68,7 +68,6 @@ def export_model(
 def _write(
     source: Path, networks: FlaxNetworks, content: Content, out: Path, int8: bool
 ) -> dict[str, float]:
-    """Writes all files into a folder; returns by how much outputs differ from the model's."""
     bodies = functions.bodies(functions.statistics(content.pictures), content.max_detections)
     entries: dict[str, Any] = {}
     differs: dict[str, float] = {}
@@ -155,7 +154,6 @@ def _compare(
 
 
 def _check_libraries() -> None:
-    """Raises ValueError if a library is missing, saying how to install it."""
     what = "a model in ONNX"
     check_extra("export", ["onnx", "onnx_ir", "onnxruntime"], what)
     try:
@@ -202,7 +200,6 @@ def _traced(function: Function, row: Array) -> tuple[Any, list]:
 
 
 def _rename(model: Any, names: Sequence[str]) -> None:
-    """Gives the inputs and outputs of a model their names."""
     graph = model.graph
     new = {graph.input[0].name: "rows"}
     new |= {output.name: name for output, name in zip(graph.output, names, strict=False)}
