@@ -52,9 +52,8 @@ def fit(model_given: str, videos: Sequence[str], out: Path, modules: Sequence[st
     """Writes the model for a camera; ValueError: it has no level, or the films tell none."""
     from stormpsr_jax.media import sources
     from stormpsr_jax.serving.content import MODEL, with_checksum
-    from stormpsr_jax.serving.folder import model_folder
+    from stormpsr_jax.serving.folder import load_model, model_folder
     from stormpsr_jax.serving.frames import chunks
-    from stormpsr_jax.serving.model import load_model
 
     folder = model_folder(model_given)
     if out.exists():

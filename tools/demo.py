@@ -55,7 +55,8 @@ from stormpsr_jax.recordings.recording import LabelPlace
 from stormpsr_jax.recordings.steps import states_to_steps
 from stormpsr_jax.serving.files import recording as recognised
 from stormpsr_jax.serving.files.results import label_time
-from stormpsr_jax.serving.model import Model, load_model
+from stormpsr_jax.serving.folder import load_model
+from stormpsr_jax.serving.model import Model
 from stormpsr_jax.serving.writing import CARD, copy_model
 from stormpsr_jax.stages import config_flag
 

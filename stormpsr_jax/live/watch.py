@@ -19,11 +19,10 @@ from stormpsr_jax.live.receivers import Outbox
 from stormpsr_jax.live.station import Station
 from stormpsr_jax.pages import access
 from stormpsr_jax.report import pages
-from stormpsr_jax.serving import options
+from stormpsr_jax.serving import folder as folders
 from stormpsr_jax.serving.files.overlay import Clips
 from stormpsr_jax.serving.files.unit import Reset, parse_reset
-from stormpsr_jax.serving.folder import model_folder
-from stormpsr_jax.serving.model import load_model
+from stormpsr_jax.serving.folder import load_model, model_folder
 
 BUFFER_SECONDS = 1.0  # seconds of pictures that wait at most
 
@@ -45,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
         source = live_source(word)
     with gathering(errors):
         model = load_model(model_folder(args.model), args.modules)
-        stream, settings = options.settings(model, args.stream, args.threshold, args.risk)
+        stream, settings = folders.settings(model, args.stream, args.threshold, args.risk)
     if args.serve is not None:
         with gathering(errors):
             address, token = access.parse(args.serve), access.read_token(args.token_file)
@@ -65,8 +64,8 @@ def run(args: argparse.Namespace) -> int:
             errors.append(f"--alert-clips needs {missing}")
     raise_all(errors)
     tell("stream", args.stream or model.recognises_by)
-    options.note_of_product(model, model_folder(args.model))
-    (variant,) = options.variants(model, [source.name], args.variant)
+    folders.note_of_product(model, model_folder(args.model))
+    (variant,) = folders.variants(model, [source.name], args.variant)
     begin = functools.partial(model.live, variant, stream, settings=settings, batch=args.batch or 1)
     live, clock = begin(), Clock(model.fps)
     state = Path(args.state) if args.state else None

@@ -13,7 +13,6 @@ import itertools
 import logging
 import os
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,24 +25,8 @@ from stormpsr_jax.psr.calibration import Calibration
 from stormpsr_jax.psr.events import Event, OnlineDecoder
 from stormpsr_jax.psr.risk import Decision, decide
 from stormpsr_jax.serving.content import Content, Function, functions_of, recognises_by
-from stormpsr_jax.serving.folder import model_folder, read_model
 from stormpsr_jax.serving.frames import Chunk, Frames, Locating, ProductShare, Views, chunks
 from stormpsr_jax.serving.online import Live
-
-
-def load_model(folder: str | Path, modules: Collection[str] = ()) -> Model:
-    """Loads the model that a run has left in its work folder; docs/recognise.md says how to use it.
-
-    `folder` is that of the model, or the work folder that has it in `model`; the text "demo" is the
-    one that ships with the package. Nothing in the folder is executed. `modules` are those that may
-    be imported for a temporal network of your own: nothing else has code imported.
-
-    Raises:
-        ValueError: absent, damaged, of a newer format, or not what docs/recognise.md describes; one
-            line that names the file. Or the text is "demo", and there is a model in a folder of
-            that name.
-    """
-    return Model(read_model(model_folder(folder), modules))
 
 
 class Model:

@@ -1,9 +1,10 @@
 import re
 
+import numpy as np
 import yaml
 
 from stormpsr_jax.base import files
-from stormpsr_jax.serving import content, model
+from stormpsr_jax.serving import content, folder
 from tests.support.model_data import write
 
 CONFIG = {"seed": 7, "init_from": "/home/anna/weights/vit.safetensors"}
@@ -23,7 +24,7 @@ def test_card_says_what_the_model_is_and_which_world_its_figures_are_from(tmp_pa
     assert "anna" not in text
     (code,) = re.findall("```python\n(.*?)```", body, re.S)
     code = code.replace("FOLDER", str(tmp_path)).replace('"video.mp4"', "pictures")
-    pictures = model.np.zeros((3, 40, 40, 3), model.np.uint8)
+    pictures = np.zeros((3, 40, 40, 3), np.uint8)
     exec(compile(code, "card", "exec"), {"pictures": pictures})
 
 
@@ -35,7 +36,7 @@ def test_card_and_model_say_which_stream_recognises_and_what_validation_says_of_
     data["streams"]["temporal"]["validation"]["f1"] = 0.86
     files.write_json(tmp_path / "model.json", data)
     said = "asd; on 2 validation recordings temporal has F1 0.86, asd 0.75: --stream=temporal"
-    assert model.load_model(tmp_path).recognises_by == said
+    assert folder.load_model(tmp_path).recognises_by == said
     learned = data["streams"]["storm"] | {"validation": {"f1": 0.5, "seen_f1": 0.84}}
     data["streams"] |= {"learned": learned}
     assert content.recognises_by(data | {"default": None}) == "learned"

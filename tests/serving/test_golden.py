@@ -11,7 +11,7 @@ import pytest
 
 from stormpsr_jax.media import sources
 from stormpsr_jax.media.pictures import read_upright
-from stormpsr_jax.serving.model import load_model
+from stormpsr_jax.serving.folder import load_model
 from tests.support.recognise_data import rows_of, run
 
 GOLDEN = Path(__file__).parents[1] / "golden/demo_events.json"

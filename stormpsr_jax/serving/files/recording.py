@@ -24,8 +24,9 @@ from stormpsr_jax.report import pages
 from stormpsr_jax.serving.files import overlay, results
 from stormpsr_jax.serving.files.overlay import FOLDER, Clips, reduced
 from stormpsr_jax.serving.files.page import Report
+from stormpsr_jax.serving.folder import load_model
 from stormpsr_jax.serving.frames import ProductShare, chunks
-from stormpsr_jax.serving.model import Model, load_model
+from stormpsr_jax.serving.model import Model
 from stormpsr_jax.serving.online import Checklist
 
 VIDEO = "annotated.mp4"
