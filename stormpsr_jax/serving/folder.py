@@ -94,7 +94,7 @@ def load_model(folder: str | Path, modules: Collection[str] = ()) -> Model:
     return Model(read_model(model_folder(folder), modules))
 
 
-# --- What the command line says of it, for files and live sources -----------------------------------
+# --- What the command line says of it, for files and live sources ---------------------------------
 
 
 def note_of_product(model: Model, folder: Path) -> None:

@@ -63,6 +63,18 @@ def test_capture_errors_a_source_that_never_was_there_ends_it():
     assert len(got) == 1  # but not of one that goes on
 
 
+def test_capture_a_source_that_is_lost_is_opened_again_and_the_clock_goes_on():
+    sessions = [[(i / FPS, i) for i in range(start, start + 20)] for start in (0, 20)]
+    source = Fake(sessions[0], None, sessions[1], pause=1 / FPS / 2)
+    got, one = taken_from(source, 20)
+    pictures, times = [taken.picture for taken in got], [taken.time for taken in got]
+    assert pictures == sorted(set(pictures))
+    assert pictures[-1] >= 20, "of the second session too"
+    assert times == sorted(set(times))
+    assert (one.dropped, one.reconnections) == (0, 2)
+    assert len(source.opened) == 3
+
+
 @pytest.mark.parametrize(
     ("word", "message"),
     [

@@ -104,16 +104,6 @@ def test_recognise_a_file_that_plays_has_the_events_of_its_pictures(
     assert len(decoded(shown[0])) == min(alerted[0] + 11, 10 * SECONDS)
 
 
-def test_recognise_says_at_the_end_what_it_did_not_keep_up_with(
-    hurried, trained, even, capsys, monkeypatch
-):
-    monkeypatch.setattr(watch, "BUFFER_SECONDS", 0.1)
-    assert run(trained, even, "--realtime", "--variant=assembly") == 0
-    out, err = capsys.readouterr()
-    text = "pictures were dropped: recognition did not keep up with 10 a second\n"
-    assert f"warning: {lines_of(out)[-1]['dropped']} {text}" in err
-
-
 @pytest.mark.parametrize("share", [None, 0.001, 1.0])
 def test_recognise_says_whether_it_sees_its_product_and_holds_nothing_back(
     hurried, even, expected, tmp_path, capsys, monkeypatch, share

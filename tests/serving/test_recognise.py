@@ -11,12 +11,10 @@ import pytest
 
 import stormpsr_jax
 from stormpsr_jax import recognise
-from stormpsr_jax.psr import batch_decoding
-from stormpsr_jax.recordings import predictions
 from stormpsr_jax.report import pages
 from stormpsr_jax.serving import frames
 from tests.support import refusals
-from tests.support.model_data import PROCEDURE, SETTINGS, video, write
+from tests.support.model_data import PROCEDURE, video, write
 from tests.support.processes import environment
 from tests.support.recognise_data import (
     HEIGHT,
@@ -53,15 +51,6 @@ def test_recognise_a_video_gives_the_events_of_its_decoded_pictures(trained, cli
         assert (line["confidence"], line["step"]) == (event.confidence, event.name)
         assert line["time_s"] == event.time_s
         assert line["component"] == PROCEDURE.components[event.step_id // 3]
-
-
-def test_recognise_predictions_decode_to_the_same_events(made):
-    detections = predictions.read_detections(made / "asd/a_up_results_pred.csv", PROCEDURE)
-    temporal = predictions.read_temporal(made / "temporal/a_up_results_pred.csv", PROCEDURE)
-    assert not temporal.labels.any()
-    variant = PROCEDURE.variants["assembly"]
-    events = batch_decoding.decode(PROCEDURE, variant, "storm", SETTINGS, detections, temporal)
-    assert [event[:2] for event in events] == found(made)
 
 
 def test_recognise_pictures_keep_their_numbers(trained, tmp_path, capsys):
