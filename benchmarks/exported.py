@@ -86,7 +86,7 @@ class Results:
 
 def exports(model: str | Path, place: Path) -> dict[str, Path]:
     """The folders of a model's forms, of which those that are not in `place` yet are made."""
-    from stormpsr_jax.serving.export.exporting import export_model
+    from stormpsr_jax.serving.exporting import export_model
     from stormpsr_jax.serving.folder import model_folder
 
     found = {FORMS[0]: model_folder(model)}

@@ -46,8 +46,8 @@ from stormpsr_jax.serving import frames, model
 from stormpsr_jax.serving.content import Content, Pictures, StreamRecord
 from stormpsr_jax.serving.files import recording
 from stormpsr_jax.serving.files.unit import Reset
+from stormpsr_jax.serving.folder import load_model
 from stormpsr_jax.serving.functions import FlaxNetworks, Network
-from stormpsr_jax.serving.model import load_model
 from stormpsr_jax.serving.writing import write_model
 from stormpsr_jax.stages import config_flag
 from stormpsr_jax.stages.detector import MAX_DETECTIONS

@@ -58,7 +58,8 @@ from stormpsr_jax.recordings.predictions import Detections, TemporalPredictions
 from stormpsr_jax.recordings.procedure import Procedure
 from stormpsr_jax.recordings.scores import KINDS, Scores, from_predictions
 from stormpsr_jax.serving import frames
-from stormpsr_jax.serving.model import Model, load_model
+from stormpsr_jax.serving.folder import load_model
+from stormpsr_jax.serving.model import Model
 from stormpsr_jax.stages import fuse
 from tools.fusion_weights import fit_runs, read_run
 

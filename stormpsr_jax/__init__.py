@@ -25,7 +25,7 @@ def __getattr__(name: str) -> Any:
     # Not imported above: it needs packages which stormpsr_jax.psr does without.
     if name == "load_model":
         try:
-            from stormpsr_jax.serving.model import load_model
+            from stormpsr_jax.serving.folder import load_model
         except ModuleNotFoundError as error:
             from stormpsr_jax.base import installed
 

@@ -51,10 +51,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def fit(model_given: str, videos: Sequence[str], out: Path, modules: Sequence[str] = ()) -> None:
     """Writes the model for a camera; ValueError: it has no level, or the films tell none."""
     from stormpsr_jax.media import sources
-    from stormpsr_jax.serving.folder import model_folder
+    from stormpsr_jax.serving.content import MODEL, with_checksum
+    from stormpsr_jax.serving.folder import load_model, model_folder
     from stormpsr_jax.serving.frames import chunks
-    from stormpsr_jax.serving.model import load_model
-    from stormpsr_jax.serving.model_files import MODEL, with_checksum
 
     folder = model_folder(model_given)
     if out.exists():
@@ -63,7 +62,7 @@ def fit(model_given: str, videos: Sequence[str], out: Path, modules: Sequence[st
     raise_all(errors)
     model = load_model(folder, modules)
     if model.right_level is None or "learned" not in model.streams:
-        why = "it has no detector, or an earlier version made it (run its training again)"
+        why = "its run had no detector, or no correct parts in validation"
         raise ValueError(f"{folder}: does not say where correct parts lie: {why}")
     if model.for_camera:
         raise ValueError(f"{folder}: is for a camera already; give the model that it came from")

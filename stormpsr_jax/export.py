@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         check_start()  # before JAX is imported, which may not even fit
-        from stormpsr_jax.serving.export.exporting import export_model
+        from stormpsr_jax.serving.exporting import export_model
 
         made = export_model(args.model, args.out, int8=args.int8, modules=args.modules)
     except (ValueError, OSError, MemoryError) as error:

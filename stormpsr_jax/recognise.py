@@ -49,9 +49,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from stormpsr_jax.live import live_sources
+    from stormpsr_jax.live import capture
 
-    live = args.realtime or any(map(live_sources.is_live, args.source))
+    live = args.realtime or any(map(capture.is_live, args.source))
     raise_all(_misplaced(args, live))
     if live:
         from stormpsr_jax.live import watch
@@ -98,10 +98,9 @@ def _misplaced(args: argparse.Namespace, live: bool) -> list[str]:
 def _run_files(args: argparse.Namespace) -> int:
     from stormpsr_jax.media import sources
     from stormpsr_jax.report import pages
-    from stormpsr_jax.serving import options
+    from stormpsr_jax.serving import folder as folders
     from stormpsr_jax.serving.files import recording, results
-    from stormpsr_jax.serving.folder import model_folder
-    from stormpsr_jax.serving.model import load_model
+    from stormpsr_jax.serving.folder import load_model, model_folder
 
     out = Path(args.out)
     found, errors = sources.find(args.source, out)
@@ -113,11 +112,11 @@ def _run_files(args: argparse.Namespace) -> int:
     with gathering(errors):
         folder = model_folder(args.model)
         model = load_model(folder, args.modules)
-        settings = options.settings(model, args.stream, args.threshold, args.risk)
-        variants = options.variants(model, [source.name for source in found], args.variant)
+        settings = folders.settings(model, args.stream, args.threshold, args.risk)
+        variants = folders.variants(model, [source.name for source in found], args.variant)
     raise_all(errors)
     tell("stream", args.stream or model.recognises_by)
-    options.note_of_product(model, folder)
+    folders.note_of_product(model, folder)
     wanted = recording.RecordingOptions(
         *settings,
         batch=args.batch,

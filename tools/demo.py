@@ -53,11 +53,11 @@ from stormpsr_jax.psr import metrics, wrong_parts
 from stormpsr_jax.recordings.labels import states_to_steps
 from stormpsr_jax.recordings.procedure import Procedure
 from stormpsr_jax.recordings.recording import LabelPlace
-from stormpsr_jax.serving.card import CARD
 from stormpsr_jax.serving.files import recording as recognised
 from stormpsr_jax.serving.files.results import label_time
-from stormpsr_jax.serving.model import Model, load_model
-from stormpsr_jax.serving.writing import copy_model
+from stormpsr_jax.serving.folder import load_model
+from stormpsr_jax.serving.model import Model
+from stormpsr_jax.serving.writing import CARD, copy_model
 from stormpsr_jax.stages import config_flag
 
 ROOT = Path(__file__).parents[1]

@@ -40,7 +40,7 @@ from stormpsr_jax.data import pipelines
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.networks import detection
 from stormpsr_jax.recordings.procedure import Procedure, Variant
-from stormpsr_jax.serving.batched import Batched
+from stormpsr_jax.serving.functions import Batched
 from stormpsr_jax.stages import config_flag, learning, order, validation
 from stormpsr_jax.stages.detector import SHIFT, ZOOM, DetectorTraining, is_general
 from stormpsr_jax.stages.pretrain import Pretraining

@@ -11,9 +11,8 @@ import msgspec
 from data_prep.label.store import LabelStore
 from stormpsr_jax.base import files
 from stormpsr_jax.recordings.procedure import Procedure
-from stormpsr_jax.serving.card import recognises_by
+from stormpsr_jax.serving.content import MODEL, recognises_by
 from stormpsr_jax.serving.folder import model_folder
-from stormpsr_jax.serving.model_files import MODEL
 
 CERTAIN = 0.5  # proposals of a lower confidence are uncertain
 SIZE = 64  # pixels of clip shards, for which config `own` is made

@@ -116,7 +116,7 @@ def _warn_of_lost(name: str, lost: int, had: int) -> None:
 class Options(shards.Making, total=False):
     """What becomes of recordings.
 
-    `pad_if_mixed`: another framing where they differ in shape; `locate`: see `locating`.
+    `pad_if_mixed`: another framing where they differ in shape; `locate`: see `Locating`.
     """
 
     framing: Framing

@@ -17,8 +17,8 @@ from stormpsr_jax.media import pictures
 from stormpsr_jax.media.framing import WHOLE, Framing
 from stormpsr_jax.recordings.recording import Recording
 from stormpsr_jax.serving.content import Pictures
+from stormpsr_jax.serving.frames import Locating
 from stormpsr_jax.serving.functions import Network, functions
-from stormpsr_jax.serving.locating import Locating
 from stormpsr_jax.training import locator
 from stormpsr_jax.weights import parameters, torch_files
 

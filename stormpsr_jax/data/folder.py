@@ -50,7 +50,7 @@ class Locator(msgspec.Struct):
 
 
 class MadeWith(msgspec.Struct):
-    """How the pictures of a folder were made; see `media.framing` and `serving.locating`."""
+    """How the pictures of a folder were made; see `media.framing` and `serving.frames.Locating`."""
 
     aspect: str = "stretch"
     crop: tuple[float, float, float, float] = framing.WHOLE

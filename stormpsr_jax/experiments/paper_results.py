@@ -19,8 +19,8 @@ from stormpsr_jax.experiments.paper_plan import TABLES, Entry
 from stormpsr_jax.experiments.runs import Run
 from stormpsr_jax.psr import analysis, headline, streams
 from stormpsr_jax.recordings.evaluation_set import load_recordings
+from stormpsr_jax.serving.folder import load_model
 from stormpsr_jax.serving.frames import stack
-from stormpsr_jax.serving.model import load_model
 from stormpsr_jax.stages.evaluate import Evaluation
 from stormpsr_jax.stages.predict import read_split
 

@@ -197,7 +197,6 @@ class _Watchers:
         return self._act(request, serve.CONFIRM + step.encode())
 
     def _act(self, request: Request, what: bytes) -> Response:
-        """Asks recognition for something, where this very page does."""
         given = request.headers.get("reset-token", "")
         if not secrets.compare_digest(given.encode(), self._reset_token.encode()):
             return PlainTextResponse("needs the header Reset-Token of this page\n", 403)

@@ -20,7 +20,7 @@ from typing import Any
 
 from stormpsr_jax.base import installed
 from stormpsr_jax.base.errors import tell
-from stormpsr_jax.live.outbox import encode
+from stormpsr_jax.live.receivers import encode
 from stormpsr_jax.pages.access import LIBRARIES, Access, Address, listening
 
 # What the process is told. After the kind: JSON; of a picture its box as JSON, a line, the JPEG.
@@ -136,7 +136,6 @@ class Page:
     # --- The process ------------------------------------------------------------------------------
 
     def _start(self) -> None:
-        """Starts the process; OSError if it does not start."""
         ours, theirs = socket.socketpair()
         fds = theirs.fileno(), self._socket.fileno()
         # No secret of the environment is needed there, and the modules are those of this process.
@@ -185,7 +184,6 @@ class Page:
                 trouble = f"the page cannot be started ({error})"
 
     def _hear(self, channel: Connection) -> None:
-        """Does what a process asks for, until it ends."""
         try:
             while message := channel.recv_bytes(_MAX_ANSWER):
                 if message == RESET:

@@ -1,5 +1,6 @@
 """Live recognition at a work station: pictures in, lines of JSON out, a state that is saved."""
 
+import collections
 import datetime
 import json
 import re
@@ -15,17 +16,14 @@ import numpy as np
 
 from stormpsr_jax.base import errors, files
 from stormpsr_jax.live.capture import Capture, Clock, TimedPicture
-from stormpsr_jax.live.outbox import Outbox
-from stormpsr_jax.live.screen import Screen
+from stormpsr_jax.live.receivers import Outbox
 from stormpsr_jax.live.serve import Page
-from stormpsr_jax.live.unit_history import UnitHistory
 from stormpsr_jax.media.framing import Framing
 from stormpsr_jax.psr import cli
-from stormpsr_jax.serving.files import overlay, records
-from stormpsr_jax.serving.files.clips import Clips
-from stormpsr_jax.serving.files.thumbnails import reduced, thumbnail
-from stormpsr_jax.serving.files.unit import Reset, Unit, UnitState
-from stormpsr_jax.serving.model_files import check_checksum, with_checksum
+from stormpsr_jax.serving.content import check_checksum, with_checksum
+from stormpsr_jax.serving.files import overlay, results
+from stormpsr_jax.serving.files.overlay import Clips, reduced, thumbnail
+from stormpsr_jax.serving.files.unit import Reset, Unit, UnitHistory, UnitState
 from stormpsr_jax.serving.online import Live
 
 STATUS_EVERY, SAVE_EVERY = 10.0, 5.0  # seconds
@@ -166,14 +164,14 @@ class Station:
         if (shown or live.alerts) and self._screen is not None:
             jpeg = thumbnail(taken.picture)
         for event in events:
-            kind = records.kind_of(event, self._certain)
+            kind = results.kind_of(event, self._certain)
             procedure, fits = live.decoder.procedure, live.fits
-            content = records.of_event(event, procedure, self._calibrated, fits)
+            content = results.of_event(event, procedure, self._calibrated, fits)
             self._add(kind, content, taken.at, event.frame, jpeg if event in shown else None)
             if kind == "event" and event.state == "right" and self._screen is not None:
                 self._screen.right_at[event.step_id] = event.frame
         for alert in live.alerts:
-            self._add("alert", records.of_alert(alert), taken.at, alert.frame, jpeg)
+            self._add("alert", results.of_alert(alert), taken.at, alert.frame, jpeg)
         if self._clips is not None and live.shown is not None:
             moment = re.sub(r"\D", "", _wall_time(taken.at)[:19])
             kinds = [alert.kind.replace(" ", "_") for alert in live.alerts]
@@ -196,7 +194,6 @@ class Station:
         self._lines.append(({**self._record(kind, at, frame), **content}, at, jpeg))
 
     def _record(self, kind: str, at: float | None, frame: int | None = None) -> dict[str, Any]:
-        """The fields of all records; `frame` None is the last one."""
         frame = self.frame if frame is None else frame
         seconds = None if frame is None else round(frame / self._live.fps, 6)
         return {
@@ -238,7 +235,7 @@ class Station:
             "dropped": self._dropped + capture.dropped,
             "reconnections": capture.reconnections,
             "trouble": "" if capture.connected else capture.trouble,
-            **records.of_product(self._live.product),
+            **results.of_product(self._live.product),
         }
         self._say(self._record("status", None) | content)
 
@@ -268,7 +265,6 @@ class Station:
         self._screen.show(capture, taken, known)
 
     def _show_past(self) -> None:
-        """Shows today's units, the one at hand last."""
         if self._screen is not None:
             now = {"unit": self._unit.state.count, "steps": self._unit.steps}
             self._screen.page.past(self._history.until(self._record("now", None) | now))
@@ -343,3 +339,84 @@ def _wall_time(at: float | None) -> str:
 
 def _milliseconds(seconds: float | None) -> float | None:
     return None if seconds is None else round(1000 * float(seconds), 1)
+
+
+_SHOWN = 1280  # pixels of the longer side of a picture, at most
+_RATE_SECONDS = 3.0  # that the pictures per second are of
+
+
+class Screen:
+    """Shows the pictures of a station on its page."""
+
+    def __init__(
+        self,
+        page: Page,
+        live: Live,
+        framing: Framing | None,
+        part_pictures: Sequence[bytes | None] = (),
+    ):
+        """Shows nothing yet; for the others see `Station`."""
+        self.page, self._live, self._framing = page, live, framing
+        self._part_pictures = part_pictures
+        self.right_at: dict[int, int] = {}  # by installation, the frame of its last report
+        self._pictures_shown: set[int] = set()  # components that are asked for with one
+        self._done_at: collections.deque[float] = collections.deque()  # of the last seconds
+
+    def show(self, capture: Capture, taken: TimedPicture | None, known: Mapping[str, Any]) -> None:
+        """Shows the picture that was just taken, or, without one, what has changed."""
+        jpeg = box = None
+        if taken is not None:
+            self._done_at.append(time.monotonic())
+            if self.page.wants_picture:
+                jpeg, box = thumbnail(taken.picture, _SHOWN), self._box(taken.picture)
+        self.page.frame(jpeg, {**known, **self._view(capture), "box": box})
+
+    def _view(self, capture: Capture) -> dict[str, Any]:
+        live, now = self._live, time.monotonic()
+        live_as = "playing" if capture.is_file else "live"
+        source = live_as if capture.connected else "lost" if capture.trouble else "opening"
+        recent = self._done_at
+        while recent and now - recent[0] > _RATE_SECONDS:
+            recent.popleft()
+        unsure = live.unsure
+        self._pictures_shown &= {step // 3 for step in unsure}
+        view = {
+            "source": "ended" if capture.ended else source,
+            "fits": live.fits,
+            "product": str(live.product),
+            "fps": round((len(recent) - 1) / (now - recent[0]), 1) if len(recent) > 1 else None,
+            "unsure": [self._asked_of(step) for step in unsure],
+        }
+        if (beliefs := live.beliefs) is not None:
+            view["beliefs"] = [part._asdict() for part in beliefs]
+        return view
+
+    def _asked_of(self, step: int) -> dict[str, Any]:
+        """What a page asks about an installation that is not sure.
+
+        "like": the frame at which it was right last, in this unit or one before; if there was none,
+        a number below 0 of the model's picture of it, or None.
+        """
+        k, like = step // 3, self.right_at.get(step)
+        picture = self._part_pictures[k] if self._part_pictures else None
+        if like is None and picture is not None:
+            like = -1 - k
+            if k not in self._pictures_shown:
+                self.page.snapshot(like, picture)
+                self._pictures_shown.add(k)
+        component = self._live.decoder.procedure.components[k]
+        return {"step_id": step, "component": component, "like": like}
+
+    def _box(self, picture: np.ndarray) -> dict[str, Any] | None:
+        shown, decoder = self._live.shown, self._live.decoder
+        if shown is None or self._framing is None:
+            return None
+        if (seen := shown.clear(decoder.floor)) is None:
+            return None
+        detected, confidence, box = seen
+        framing = shown.framed(self._framing)
+        corners = framing.place(*picture.shape[:2]).source_box(box)
+        return dict(zip(("x0", "y0", "x1", "y1"), corners, strict=True)) | {
+            "label": overlay.seen_as(decoder.procedure, detected, confidence),
+            "error": detected == decoder.procedure.error_class,
+        }

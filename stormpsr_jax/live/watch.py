@@ -13,18 +13,16 @@ import numpy as np
 
 from stormpsr_jax.base import files, installed, interruption
 from stormpsr_jax.base.errors import gathering, lines_of, message_of, raise_all, tell
-from stormpsr_jax.live import mqtt, serve, webhook
-from stormpsr_jax.live.capture import Capture, Clock
-from stormpsr_jax.live.live_sources import live_source
-from stormpsr_jax.live.outbox import Outbox
+from stormpsr_jax.live import receivers, serve
+from stormpsr_jax.live.capture import Capture, Clock, live_source
+from stormpsr_jax.live.receivers import Outbox
 from stormpsr_jax.live.station import Station
 from stormpsr_jax.pages import access
 from stormpsr_jax.report import pages
-from stormpsr_jax.serving import options
-from stormpsr_jax.serving.files.clips import Clips
+from stormpsr_jax.serving import folder as folders
+from stormpsr_jax.serving.files.overlay import Clips
 from stormpsr_jax.serving.files.unit import Reset, parse_reset
-from stormpsr_jax.serving.folder import model_folder
-from stormpsr_jax.serving.model import load_model
+from stormpsr_jax.serving.folder import load_model, model_folder
 
 BUFFER_SECONDS = 1.0  # seconds of pictures that wait at most
 
@@ -46,17 +44,17 @@ def run(args: argparse.Namespace) -> int:
         source = live_source(word)
     with gathering(errors):
         model = load_model(model_folder(args.model), args.modules)
-        stream, settings = options.settings(model, args.stream, args.threshold, args.risk)
+        stream, settings = folders.settings(model, args.stream, args.threshold, args.risk)
     if args.serve is not None:
         with gathering(errors):
             address, token = access.parse(args.serve), access.read_token(args.token_file)
             access.Access(address, token)
-    receivers = [
-        (args.mqtt, mqtt.parse, mqtt.Mqtt),
-        (args.webhook, webhook.parse, webhook.Webhook),
+    wanted = [
+        (args.mqtt, receivers.parse_broker, receivers.Mqtt),
+        (args.webhook, receivers.parse_hook, receivers.Webhook),
     ]
-    receivers = [row for row in receivers if row[0] is not None]
-    for url, parse, _ in receivers:
+    wanted = [row for row in wanted if row[0] is not None]
+    for url, parse, _ in wanted:
         with gathering(errors):
             parse(url)
     if args.alert_clips is not None:
@@ -66,8 +64,8 @@ def run(args: argparse.Namespace) -> int:
             errors.append(f"--alert-clips needs {missing}")
     raise_all(errors)
     tell("stream", args.stream or model.recognises_by)
-    options.note_of_product(model, model_folder(args.model))
-    (variant,) = options.variants(model, [source.name], args.variant)
+    folders.note_of_product(model, model_folder(args.model))
+    (variant,) = folders.variants(model, [source.name], args.variant)
     begin = functools.partial(model.live, variant, stream, settings=settings, batch=args.batch or 1)
     live, clock = begin(), Clock(model.fps)
     state = Path(args.state) if args.state else None
@@ -110,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
             outputs.append(page)
             tell("page", page.url)
             page.frame(None, {"recording": source.name, "source": "loading"})
-        for url, _, receiver in receivers:
+        for url, _, receiver in wanted:
             outputs.append(receiver(url))
             stack.callback(outputs[-1].close)
         # Before the source is opened: compiling takes longer than pictures wait.

@@ -160,9 +160,9 @@ def check(
         rows = np.maximum(np.searchsorted(starts, frames, "right") - 1, 0)
         labelled = of_rows[rows]
         sure_frames += len(frames)
-        num += np.count_nonzero(labelled)
-        fitting += np.count_nonzero(classes == labelled)
-        from_0 += np.count_nonzero(classes + 1 == labelled)
+        num += int(np.count_nonzero(labelled))
+        fitting += int(np.count_nonzero(classes == labelled))
+        from_0 += int(np.count_nonzero(classes + 1 == labelled))
         steps = 1 + np.flatnonzero(of_rows[1:])
         there += len(steps)
         shown += len(np.intersect1d(steps, rows[classes == labelled]))

@@ -55,7 +55,6 @@ def analysis_figures(result: Result) -> list[tuple[str, str, str]]:
 
 
 def _axes(height: float, num: int = 1, sharey: bool = False) -> tuple[Figure, Sequence[Axes]]:
-    """A figure with `num` panels side by side."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
@@ -200,7 +199,7 @@ def _recordings(result: Result) -> Drawn:
     }
     kept = sorted(sorted(names, key=lambda name: (max(f1[name]), name))[:MAX_ROWS])
     shown = headline.means(rows.values())
-    figure, panels = _axes(0.9 + 0.2 * len(kept), len(shown), sharey=True)
+    figure, panels = _axes(1.1 + 0.2 * len(kept), len(shown), sharey=True)
     for axes, one in zip(panels, shown, strict=True):
         for stream in streams:
             points = [
@@ -211,10 +210,11 @@ def _recordings(result: Result) -> Drawn:
             if points:  # an empty line that is not clipped would spoil the layout
                 look: dict[str, Any] = {"color": _colour(stream), "alpha": 0.8, "clip_on": False}
                 axes.plot(*zip(*points, strict=True), "o", ms=5, label=_title(stream), **look)
-        axes.set_xlabel(one.heading)
+        axes.set_xlabel(textwrap.fill(one.heading, 9), fontsize=7)  # six panels have little room
+        axes.locator_params(axis="x", nbins=2, min_n_ticks=1)
         if not one.unit:
-            axes.set(xlim=(0, 1), xticks=[0, 0.5, 1])
-    labels = [name if len(name) <= 30 else f"{name[:29]}…" for name in kept]
+            axes.set(xlim=(0, 1), xticks=[0, 1])
+    labels = [name if len(name) <= 22 else f"{name[:10]}…{name[-11:]}" for name in kept]
     panels[0].set_yticks(range(len(kept)), labels, color=INK)
     panels[0].set_ylim(len(kept) - 0.5, -0.5)
     _legend(figure, panels[0], 3)

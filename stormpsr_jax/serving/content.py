@@ -8,15 +8,22 @@ Dimension letters: B batch, T frames of a clip, H W image, D features, K compone
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Protocol, TypeVar
 
 import msgspec
 import numpy as np
 
+from stormpsr_jax.base import files, memory
+from stormpsr_jax.base.errors import one_line
 from stormpsr_jax.base.files import MAX_FPS, MIN_FPS, field, fit, shorten
 from stormpsr_jax.media.framing import WHOLE, Framing
 from stormpsr_jax.networks.stored import MAX_CLIP
+from stormpsr_jax.psr import advice
 from stormpsr_jax.psr import streams as all_streams
 from stormpsr_jax.psr.calibration import Calibration, Level
 from stormpsr_jax.psr.learned_beliefs import Weights
@@ -62,7 +69,7 @@ class Pictures:
     region: tuple[_Share, _Share, _Share, _Share] = WHOLE
     detector_size: tuple[_Side, _Side] | None = None
     # Of a model with a locator: the others see the part of a picture where it finds the product
-    # (`serving.locating`) in place of `region`.
+    # (`frames.Locating`) in place of `region`.
     locator_size: tuple[_Side, _Side] | None = None
 
     def size_of(self, role: str) -> tuple[int, int]:
@@ -97,8 +104,7 @@ class StreamRecord:
     validation: Mapping[str, float | None]  # by name, such as f1 and delay_s; None where undefined
     test: Mapping[str, float | None]
     calibration: Calibration | None = None  # of the confidences; None leaves them as they are
-    # By which the settings' bar for installations was decided; None of streams without, and of
-    # models that were made before there was one.
+    # By which the settings' bar for installations was decided; None of streams without.
     risk: float | None = None
     control: Control | None = None  # what the validation split says of other bars
 
@@ -145,7 +151,7 @@ class Content:
     created: str = ""  # UTC, as ISO 8601; with the version, set where it is written
     package_version: str = ""
     # Of pictures of a validation recording, in which its product was seen at least
-    # (`serving.product_share`).
+    # (`frames.ProductShare`).
     product_share: float | None = None
     right_level: Level | None = None  # (K,) logits of correct parts in validation (`psr.level`)
     default: str | None = None  # the stream that recognises unless asked otherwise; None: the last
@@ -156,6 +162,35 @@ class Content:
         if role == "temporal":
             return (batch, self.window.num_frames, self.networks.widths["encoder"])
         return (batch, *self.pictures.size_of(role), 3)
+
+
+class _Data(msgspec.Struct):
+    rendered: bool = False
+    recordings: dict[str, int] = {}  # by split
+    untested: bool = False  # on an incorrect installation
+    never_wrong: list[str] = []  # components of which training saw none
+
+
+class Origin(msgspec.Struct):
+    """What `Content.origin` says for the model card."""
+
+    made_from: Any = None
+    data: _Data = msgspec.field(default_factory=_Data)
+
+
+def origin_of(origin: Any) -> Origin:
+    """Reads where a model comes from, of which whoever wrote it may have said anything."""
+    try:
+        return msgspec.convert(origin, Origin)
+    except msgspec.ValidationError:
+        return Origin()
+
+
+def recognises_by(data: Mapping[str, Any]) -> str:
+    """Says by which stream a model recognises, of the content of its model.json."""
+    figures = {s: data["streams"][s] for s in all_streams.names() if s in data["streams"]}
+    val = origin_of(data["origin"]).data.recordings.get("val")
+    return advice.recognises_by(data.get("default"), figures, val)
 
 
 class _Model(msgspec.Struct, forbid_unknown_fields=True):
@@ -174,14 +209,10 @@ class _Model(msgspec.Struct, forbid_unknown_fields=True):
     streams: dict[str, Any]
     fusion: Any
     origin: dict[str, Any]
-    # Models that were made before these existed have none.
-    default: str | None = None
-    product_share: Annotated[float, msgspec.Meta(gt=0, le=1)] | None = None
-    right_level: tuple[_Logit | None, ...] | None = None
+    default: str | None
+    product_share: Annotated[float, msgspec.Meta(gt=0, le=1)] | None
+    right_level: tuple[_Logit | None, ...] | None
     part_pictures: tuple[_File | None, ...] | None = None
-    # Earlier versions wrote these: what told the product before `product_share`, D of embeddings.
-    fits: Any = None
-    embedding: Any = None
     # One of these, by format.
     weights: Any = None
     exported: Any = None
@@ -192,9 +223,8 @@ class _Stream(msgspec.Struct, forbid_unknown_fields=True):
     validation: dict[str, _Figure | None]
     test: dict[str, _Figure | None]
     calibration: dict[str, Any] | None
-    # Models that were made before these existed have none.
-    risk: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
-    control: dict[str, Any] | None = None
+    risk: Annotated[float, msgspec.Meta(ge=0, le=1)] | None
+    control: dict[str, Any] | None
 
 
 def networks_field(data: Any, place: str) -> str:
@@ -221,11 +251,6 @@ def parse(data: Any, place: str, networks: Networks) -> Content:
         ValueError: the first mistake, with its place.
     """
     read = fit(data, _Model, place)
-    if read.embedding is not None:
-        raise ValueError(
-            f"{place}: is a model on embeddings, which takes no pictures and is no longer read; "
-            "train one on pictures"
-        )
     for other in FORMATS.values():
         if other in data and other != FORMATS[read.format]:
             raise ValueError(f"{place}: {other}: is no field of format {read.format}")
@@ -239,15 +264,12 @@ def parse(data: Any, place: str, networks: Networks) -> Content:
         raise ValueError(f"{place}: default: {shorten(read.default)} is not in streams")
     fusion = read.fusion
     values = msgspec.structs.asdict(read)
-    for key in ("format", "fits", "embedding", *FORMATS.values()):
+    for key in ("format", *FORMATS.values()):
         del values[key]
-    # What models of before lack, or have in vain.
-    pictures = {"locator_size": None} | read.pictures
-    window = {k: v for k, v in read.window.items() if (k, v) != ("frame_step", 1)}
     values |= {
         "procedure": Procedure.from_json(read.procedure, f"{place}: procedure"),
-        "pictures": _read(Pictures, pictures, f"{place}: pictures"),
-        "window": _read(Window, window, f"{place}: window"),
+        "pictures": _read(Pictures, read.pictures, f"{place}: pictures"),
+        "window": _read(Window, read.window, f"{place}: window"),
         "networks": networks,
         "streams": streams,
         "fusion": None if fusion is None else Weights.from_json(fusion, f"{place}: fusion"),
@@ -271,7 +293,6 @@ def _read(kind: type[_T], data: Mapping[str, Any], place: str) -> _T:
 
 
 def _contradictions(content: Content) -> Iterator[str]:
-    """Says where parts of a model contradict each other."""
     procedure, widths, window = content.procedure, content.networks.widths, content.window
     roles = set(widths)
     classes, components = procedure.error_class, procedure.num_components
@@ -335,8 +356,7 @@ def roles_of(data: Any, place: str) -> Mapping[str, Any]:
 
 def _stream(stream: Stream, data: Any, place: str) -> StreamRecord:
     read, inside = fit(data, _Stream, place), f"{place}: settings"
-    absent = {f.name: None for f in dataclasses.fields(stream.settings) if f.default is None}
-    settings: Any = _read(stream.settings, absent | read.settings, inside)
+    settings: Any = _read(stream.settings, read.settings, inside)
     if (decoder := getattr(settings, "decoder", None)) and decoder not in stream.decoders:
         raise ValueError(f"{inside}: decoder {decoder!r} has no stream {stream.name}")
     calibration = None
@@ -348,7 +368,63 @@ def _stream(stream: Stream, data: Any, place: str) -> StreamRecord:
                 raise ValueError(f"{inside}: wrong: wrong: is not null")
     control = None
     if read.control is not None:
-        inside = f"{place}: control"
-        older = {"silent": (), "lasting": None}  # which models of before do not have
-        control = _read(Control, older | read.control, inside)
+        control = _read(Control, read.control, f"{place}: control")
     return StreamRecord(settings, read.validation, read.test, calibration, read.risk, control)
+
+
+MODEL = "model.json"
+
+
+class FileEntry(msgspec.Struct, forbid_unknown_fields=True):
+    """What model.json says of a file: the SHA-256 of its content, and its size in bytes."""
+
+    sha256: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+    size: Annotated[int, msgspec.Meta(ge=0, le=2**48)]
+
+
+def with_checksum(content: Mapping[str, Any]) -> dict[str, Any]:
+    """A JSON object with the checksum of its fields, in place of one that it may have."""
+    rest = {key: value for key, value in content.items() if key != "checksum"}
+    text = json.dumps(rest, sort_keys=True)
+    return rest | {"checksum": hashlib.sha256(text.encode()).hexdigest()}
+
+
+def check_checksum(state: Mapping[str, Any]) -> None:
+    """Raises ValueError if a saved state is not as `with_checksum` has left it."""
+    if state.get("checksum") != with_checksum(state)["checksum"]:
+        raise ValueError("the saved state is damaged (its checksum is of another one)")
+
+
+def check_regular(path: Path) -> None:
+    """Raises ValueError unless this is a file itself, not a link to one, a pipe or a device."""
+    if not os.path.lexists(path):
+        raise ValueError(
+            f"{path}: is missing; give the folder of a model, which a run leaves in WORKDIR/model"
+        )
+    files.check_regular(path, "copy the model's own file there", links=False)
+
+
+def read_file(path: Path, declared: Mapping[str, Any], times: int = 1) -> bytes:
+    """Returns the content of a file that model.json names, which takes `times` its size in memory.
+
+    ValueError: it is not that file, or cannot be read.
+    """
+    check_regular(path)
+    again = "copy the folder again, or run the same command again"
+    size = path.stat().st_size
+    if size != declared["size"]:
+        raise ValueError(
+            f"{path}: has {size:,} bytes, {MODEL} says {declared['size']:,}: it is damaged, or the "
+            f"two come from different runs; {again}"
+        )
+    try:
+        memory.check_fits(times * size, str(path))
+        data = path.read_bytes()
+    except (OSError, MemoryError) as error:
+        raise ValueError(one_line(f"{path}: cannot be read ({error})")) from error
+    if hashlib.sha256(data).hexdigest() != declared["sha256"]:
+        raise ValueError(
+            f"{path}: is not the file whose checksum {MODEL} names: it is damaged, or the two "
+            f"come from different runs; {again}"
+        )
+    return data

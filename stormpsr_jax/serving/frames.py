@@ -11,6 +11,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import itertools
+import math
 import operator
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from stormpsr_jax.base import memory
-from stormpsr_jax.media.framing import Framing
+from stormpsr_jax.media.framing import WHOLE, Framing
 from stormpsr_jax.psr.events import Event, Observation, OnlineDecoder
 from stormpsr_jax.psr.learned_beliefs import Belief
 from stormpsr_jax.recordings import scores
@@ -259,3 +260,112 @@ def changes(
     labels = np.zeros_like(predicted) if labels is None else labels
     numbers = np.array([frame.number for frame in frames])
     return TemporalPredictions(numbers, labels, predicted, changed)
+
+
+SURE = 0.7  # confidence of the top detection above which a picture shows the product
+FAR_LESS = 0.25  # of the model's share
+LEAST = 0.02  # share of a model below which a source with none of it tells nothing
+ENOUGH = 10.0  # seconds of a recording from which on it is judged
+# Seconds: a station is judged from when it has run so long, by pictures of so long.
+START, MEMORY = 60.0, 300.0
+
+
+def lowest_share(recordings: Iterable[tuple[Detections, int]]) -> float | None:
+    """The share of a model, from the detections in validation recordings and their lengths.
+
+    None if there is no recording, or one hardly shows the product.
+    """
+    shares = []
+    for found, count in recordings:
+        sure = (found.classes > 0) & (found.confidences > SURE)
+        shares.append(len(np.unique(found.frames[sure])) / count)
+    lowest = min(shares, default=0.0)
+    return round(lowest, 4) if lowest >= LEAST else None
+
+
+class ProductShare:
+    """Counts the pictures of a source that show the product; the memory does not grow."""
+
+    def __init__(self, of_model: float | None, rate: float, station: bool = False):
+        """Begins; `rate`: pictures a second; `station`: the source may go on for ever."""
+        self.of_model = of_model  # the lowest share of a validation recording, where it is known
+        # Pictures that show the product, and all; of a station those of long ago count less.
+        self.counts = (0.0, 0.0)
+        self._enough = rate * (START if station else ENOUGH)
+        self._keeps = math.exp(-1 / (rate * MEMORY)) if station else 1.0
+
+    def update(self, frame: Frame) -> None:
+        """Takes the next picture; of a stream without a detector nothing is known."""
+        if frame.detected is not None:
+            shown, (seen, count) = frame.top is not None and frame.top[1] > SURE, self.counts
+            self.counts = seen * self._keeps + shown, count * self._keeps + 1
+
+    @property
+    def share(self) -> float | None:
+        """The share of pictures that show the product; None where there are too few of them."""
+        seen, count = self.counts
+        return seen / count if count >= max(1, self._enough) else None
+
+    @property
+    def fits(self) -> bool | None:
+        """Whether the source shows the model's product; None where that cannot be told."""
+        if self.of_model is None or self.share is None:
+            return None
+        return self.share >= FAR_LESS * self.of_model
+
+    def __str__(self) -> str:
+        """Both shares, for people; "" where one is not known."""
+        if self.of_model is None or self.share is None:
+            return ""
+        return (
+            f"the detector is sure of the product in {self.share:.1%} of the pictures, in "
+            f"validation it was in {self.of_model:.1%} or more"
+        )
+
+
+MARGIN = 1.3  # sides of the part that is looked at, in those of the product; by rendered films
+FLOOR = 0.3  # confidence above which the product is there
+# Share of the way, in place and in size, from where it was to where it is found with confidence 1.
+MOVE, GROW = 0.6, 0.15
+
+
+class Locating:
+    """Follows the product through the pictures of one source."""
+
+    def __init__(self, locate: Function, size: tuple[int, int]):
+        """Begins; `locate` takes pictures of this size (H, W)."""
+        self._locate, self._framing = locate, Framing(size, "pad")
+        self._at: np.ndarray | None = None  # centre in pixels, and the logarithm of its side
+        # The part of the last picture to look at, and whether the product was found in it.
+        self.region, self.there = WHOLE, False
+
+    def look(self, picture: np.ndarray) -> None:
+        """Takes the next picture (H, W, 3)."""
+        height, width = picture.shape[:2]
+        boxes, confidences = self._locate(self._framing.prepare(picture)[None])
+        confidence = float(confidences[0])
+        self.there = confidence > FLOOR
+        if not self.there:
+            return
+        x0, y0, x1, y1 = self._framing.place(height, width).source_box(boxes[0])
+        side = max((x1 - x0) * width, (y1 - y0) * height, 1.0)
+        found = np.array([(x0 + x1) * width / 2, (y0 + y1) * height / 2, math.log(side)])
+        at = found if self._at is None else self._at
+        self._at = at + confidence * np.array([MOVE, MOVE, GROW]) * (found - at)
+        cx, cy, side = float(self._at[0]), float(self._at[1]), MARGIN * math.exp(self._at[2])
+        w, h = min(side, width), min(side, height)
+        x, y = (min(max(c - s / 2, 0), of - s) for c, s, of in ((cx, w, width), (cy, h, height)))
+        self.region = x / width, y / height, min((x + w) / width, 1), min((y + h) / height, 1)
+
+    def framed(self, framing: Framing) -> Framing:
+        """How the last picture becomes another one, given how it would without a region."""
+        return dataclasses.replace(framing, region=self.region)
+
+    def cut(self, picture: np.ndarray, framing: Framing) -> np.ndarray:
+        """What networks see of the last picture: black where there is no product to look at.
+
+        What they would say of hands or of other things in its place would be no evidence.
+        """
+        if not self.there:
+            return np.zeros((*framing.size, 3), np.uint8)
+        return self.framed(framing).prepare(picture)

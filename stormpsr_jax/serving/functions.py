@@ -1,21 +1,34 @@
-"""The networks of a model as functions of arrays."""
+"""The networks of a model as weights, and as functions of arrays.
+
+Dimension letters: B batch.
+"""
+
+from __future__ import annotations
 
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
+import numpy as np
+import safetensors
 from flax import traverse_util
 
 from stormpsr_jax.base import devices, memory
+from stormpsr_jax.base.errors import one_line
+from stormpsr_jax.base.files import fit
 from stormpsr_jax.data import augment
 from stormpsr_jax.networks import architectures, detection
-from stormpsr_jax.serving.batched import Batched, one_by_one
-from stormpsr_jax.serving.content import Content, Pictures
+from stormpsr_jax.serving.content import Content, FileEntry, Pictures, read_file, roles_of
 from stormpsr_jax.training import locator
+from stormpsr_jax.weights import torch_files
+from stormpsr_jax.weights.torch_layout import check_names
 
 # Operations a row of the largest network whose rows a CPU computes one by one: there a batch gains
 # little or nothing. Of ViT-S/16's windows it gains a third.
@@ -155,3 +168,215 @@ def needed(role: str, module: nn.Module, variables: Variables, pictures: Picture
     wanted = architectures.variable_shapes(module, (1, *pictures.size, 3))
     flat = traverse_util.flatten_dict(dict(variables), sep="/")
     return traverse_util.unflatten_dict({name: flat[name] for name in wanted}, sep="/")
+
+
+# --- In fixed batches -----------------------------------------------------------------------------
+
+# Batches that a device has to do at once: it never waits for the host, and on a CPU a batch that is
+# too small for all cores leaves none idle.
+_UNDER_WAY = 4
+ROWS = 8  # at most, in a call of a function that takes them one by one
+
+
+def one_by_one(function: Callable[[jax.Array], Any], x: jax.Array, count: jax.Array) -> Any:
+    """The outputs of a function for the first `count` rows of `x` (rows, …), each by itself.
+
+    Among others, a row may round otherwise in the last place than in the first: products of
+    matrices come in blocks, and what is left over is added up in another order. The function is of
+    one row (1, …), to a pytree of arrays (1, …).
+    """
+
+    def put(i: jax.Array, done: Any) -> Any:
+        outputs = function(jax.lax.dynamic_slice_in_dim(x, i, 1))
+        return jax.tree.map(
+            lambda all_rows, row: jax.lax.dynamic_update_slice_in_dim(all_rows, row, i, 0),
+            *(done, outputs),
+        )
+
+    shapes = jax.eval_shape(function, x[:1])
+    empty = jax.tree.map(lambda a: jnp.zeros((len(x), *a.shape[1:]), a.dtype), shapes)
+    return jax.lax.fori_loop(0, count, put, empty)
+
+
+class Batched:
+    """A jitted function of one batch-leading array, fed in fixed batches over this host's devices.
+
+    A fixed batch compiles once, whatever number of rows comes; the rows that fill it up are cut off
+    again. No row may change what comes out for another.
+
+    Attributes:
+        batch: rows that somebody who has many may well give at once.
+    """
+
+    def __init__(
+        self,
+        function: jax.stages.Wrapped,
+        variables: Mapping[str, Any],
+        batch: int,
+        singly: Callable[[tuple[int, ...]], bool] = lambda shape: False,
+    ):
+        """Takes a function.
+
+        Args:
+            function: a jitted `function(variables, x (rows, …), count)` → a pytree of arrays
+                (rows, …), of which the first `count` rows are wanted. Compiled programs belong to
+                it: with the same one and other variables, nothing is compiled again.
+            singly: whether the function computes rows of a shape `one_by_one`. It then takes ROWS
+                of them in place of `batch`, on one device.
+        """
+        self._function, self._variables = function, variables
+        self._singly, self._num_rows = singly, 0
+        self.batch = batch
+
+    def _place(self, shape: tuple[int, ...]) -> int:
+        """How many rows of this shape are computed at once, on the devices made ready for it."""
+        singly = self._singly(shape)
+        num_rows = ROWS if singly else self.batch
+        if num_rows != self._num_rows:
+            devices = np.array(jax.local_devices())
+            devices = devices[: 1 if singly else int(np.gcd(len(devices), num_rows))]
+            mesh = jax.sharding.Mesh(devices, ("data",))
+            self._rows = jax.NamedSharding(mesh, jax.P("data"))
+            self._variables = jax.device_put(self._variables, jax.NamedSharding(mesh, jax.P()))
+            self._num_rows = num_rows
+        return num_rows
+
+    def __call__(self, x: np.ndarray) -> Any:
+        """Returns the outputs for all rows of `x`, of which there may be none, as NumPy arrays."""
+        num_rows = self._place(x.shape[1:])
+        if not len(x):
+            batch = jax.ShapeDtypeStruct((num_rows, *x.shape[1:]), x.dtype)
+            shapes = jax.eval_shape(self._function, self._variables, batch, 0)
+            return jax.tree.map(lambda a: np.zeros((0, *a.shape[1:]), a.dtype), shapes)
+        parts = (x[start : start + num_rows] for start in range(0, len(x), num_rows))
+        return _joined(list(self.over(parts)))
+
+    def over(self, parts: Iterable[np.ndarray]) -> Iterator[Any]:
+        """Yields the outputs for each of many arrays (B, …), of B ≥ 1 rows, in order.
+
+        Those of several are computed while the first of them are waited for.
+        """
+        # Of each part, numbers of rows and outputs of its batches.
+        under_way: deque[list[tuple[int, Any]]] = deque()
+        for x in parts:
+            num_rows = self._place(x.shape[1:])
+            memory.check_fits(num_rows * x[0].nbytes, f"a batch of {num_rows:,} rows")
+            begun = []
+            for start in range(0, len(x), num_rows):
+                rows = x[start : start + num_rows]
+                filled = np.zeros((num_rows, *x.shape[1:]), x.dtype)
+                filled[: len(rows)] = rows
+                given = jax.device_put(filled, self._rows)
+                out = self._function(self._variables, given, np.int32(len(rows)))
+                begun.append((len(rows), out))
+            under_way.append(begun)
+            if len(under_way) == _UNDER_WAY:
+                yield _fetched(under_way.popleft())
+        while under_way:
+            yield _fetched(under_way.popleft())
+
+
+def _fetched(batches: list[tuple[int, Any]]) -> Any:
+    """The rows of outputs that are wanted, which are waited for."""
+    leaves = [[np.asarray(a)[:n] for a in jax.tree.leaves(out)] for n, out in batches]
+    return jax.tree.unflatten(jax.tree.structure(batches[0][1]), _joined(leaves))
+
+
+def _joined(parts: list[Any]) -> Any:
+    if len(parts) == 1:
+        return parts[0]
+    return jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
+
+
+# --- Stored as weights ----------------------------------------------------------------------------
+
+WEIGHTS = "weights.safetensors"
+
+
+class _Weights(FileEntry, forbid_unknown_fields=True):
+    dtype: Literal["float32", "float16"]
+
+
+def declared(data: Mapping[str, Any], place: str, modules: Collection[str] = ()) -> FlaxNetworks:
+    """The networks that model.json describes, without variables; ValueError has the place."""
+    dtype = fit(data.get("weights"), _Weights, f"{place}: weights").dtype
+    networks = {}
+    for role, values in roles_of(data, place).items():
+        module = architectures.build(role, values, f"{place}: networks.{role}", modules)
+        networks[role] = Network(module, {})
+    return FlaxNetworks(networks, dtype)
+
+
+def read(model: Path, data: Mapping[str, Any], content: Content) -> FlaxNetworks:
+    """The networks with variables; ValueError: the file beside model.json is not as it says."""
+    wanted = wanted_arrays(content, str(model))
+    assert isinstance(content.networks, FlaxNetworks)
+    path, dtype, of = model.with_name(WEIGHTS), content.networks.dtype, content.networks.of
+    # The file, its arrays, and those that half precision becomes.
+    stored_bytes = read_file(path, data["weights"], 2 if dtype == "float32" else 4)
+    kept = {n: jax.ShapeDtypeStruct(a.shape, stored(n, dtype)) for n, a in wanted.items()}
+    needed = sum(a.size * a.dtype.itemsize for a in kept.values())
+    if needed > len(stored_bytes):
+        raise ValueError(
+            f"{path}: has {len(stored_bytes):,} bytes, but the networks need {needed:,}"
+        )
+    try:
+        found = dict(safetensors.deserialize(stored_bytes))
+        for name, entry in found.items():
+            entry["dtype"] = torch_files.check_dtype(name, entry["dtype"])
+    except (safetensors.SafetensorError, ValueError, MemoryError) as error:
+        raise ValueError(one_line(f"{path}: cannot be read ({error})")) from error
+    check_arrays(path, {n: (e["dtype"].name, e["shape"]) for n, e in found.items()}, kept)
+    arrays = {
+        name: np.frombuffer(entry["data"], entry["dtype"])
+        .reshape(entry["shape"])
+        .astype(wanted[name].dtype, copy=False)
+        for name, entry in found.items()
+    }
+    check_finite(path, arrays)
+    trees = traverse_util.unflatten_dict(arrays, sep="/")
+    networks = {role: Network(of[role].module, trees[role]) for role in of}
+    return FlaxNetworks(networks, dtype)
+
+
+def stored(name: str, dtype: str) -> np.dtype:
+    """The type that an array is stored in: statistics, which are few, keep their precision."""
+    return np.dtype(dtype if name.split("/")[1] == "params" else "float32")
+
+
+def check_arrays(
+    path: Path,
+    found: Mapping[str, tuple[str, Any]],
+    wanted: Mapping[str, jax.ShapeDtypeStruct],
+) -> None:
+    """Raises ValueError unless the arrays, by name (type, shape), are those wanted."""
+    check_names(path, wanted, found)
+    for name, array in wanted.items():
+        have = (found[name][0], tuple(found[name][1]))
+        if have != (array.dtype.name, array.shape):
+            raise ValueError(
+                f"{path}: {name} is {have[0]} {have[1]}, the network needs {array.dtype.name} "
+                f"{array.shape}"
+            )
+
+
+def check_finite(path: Path, arrays: Mapping[str, np.ndarray], where: str = "") -> None:
+    """Raises ValueError where a number is not finite."""
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise ValueError(f"{path}: {name} holds numbers that are not finite{where}")
+
+
+def wanted_arrays(content: Content, place: str) -> dict[str, jax.ShapeDtypeStruct]:
+    """The arrays that the networks need, by names such as encoder/params/first_head/dense/bias."""
+    wanted: dict[str, jax.ShapeDtypeStruct] = {}
+    assert isinstance(content.networks, FlaxNetworks)
+    for role, network in content.networks.of.items():
+        try:
+            shape = content.input_shape(role, 1)
+            shapes = architectures.variable_shapes(network.module, shape)
+            memory.check_fits(architectures.cost(network.module, shape).largest, "one row")
+        except (ValueError, MemoryError) as error:
+            raise ValueError(one_line(f"{place}: networks.{role}: {error}", 400)) from error
+        wanted |= {f"{role}/{name}": array for name, array in shapes.items()}
+    return wanted

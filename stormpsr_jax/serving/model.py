@@ -13,7 +13,6 @@ import itertools
 import logging
 import os
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,29 +23,10 @@ from stormpsr_jax.media.sources import ahead
 from stormpsr_jax.psr import streams
 from stormpsr_jax.psr.calibration import Calibration
 from stormpsr_jax.psr.events import Event, OnlineDecoder
-from stormpsr_jax.psr.risk import RISK, Decision, decide
-from stormpsr_jax.serving.card import recognises_by
-from stormpsr_jax.serving.content import Content, Function, functions_of
-from stormpsr_jax.serving.folder import model_folder, read_model
-from stormpsr_jax.serving.frames import Chunk, Frames, Views, chunks
-from stormpsr_jax.serving.locating import Locating
+from stormpsr_jax.psr.risk import Decision, decide
+from stormpsr_jax.serving.content import Content, Function, functions_of, recognises_by
+from stormpsr_jax.serving.frames import Chunk, Frames, Locating, ProductShare, Views, chunks
 from stormpsr_jax.serving.online import Live
-from stormpsr_jax.serving.product_share import ProductShare
-
-
-def load_model(folder: str | Path, modules: Collection[str] = ()) -> Model:
-    """Loads the model that a run has left in its work folder; docs/recognise.md says how to use it.
-
-    `folder` is that of the model, or the work folder that has it in `model`; the text "demo" is the
-    one that ships with the package. Nothing in the folder is executed. `modules` are those that may
-    be imported for a temporal network of your own: nothing else has code imported.
-
-    Raises:
-        ValueError: absent, damaged, of a newer format, or not what docs/recognise.md describes; one
-            line that names the file. Or the text is "demo", and there is a model in a folder of
-            that name.
-    """
-    return Model(read_model(model_folder(folder), modules))
 
 
 class Model:
@@ -96,8 +76,7 @@ class Model:
         """How installations are decided at a risk of accepting incorrect ones.
 
         Args:
-            risk: in 0…1, 1 is without a bar; None is the one that the model was made with, or of
-                the learned fusion of an earlier model the usual one.
+            risk: in 0…1, 1 is without a bar; None is the one that the model was made with.
 
         Raises:
             ValueError: no such stream, or a risk that is not in 0…1.
@@ -105,7 +84,7 @@ class Model:
         name = self._stream(stream)
         found, record = streams.find(name), self._content.streams[name]
         if risk is None:
-            risk = (RISK if found.fitted else 1.0) if record.risk is None else record.risk
+            risk = 1.0 if record.risk is None else record.risk
         prior = None if self.fusion is None else self.fusion.prior
         return decide(found, record.settings, risk, record.control, prior)
 
@@ -298,7 +277,7 @@ class Model:
         """Recognises the steps of one recording.
 
         They come when its last frame was looked at. If it does not show the model's product
-        (`serving.product_share`), a warning is logged in place of them.
+        (`ProductShare`), a warning is logged in place of them.
 
         Args:
             source: the recording: the path of a video, which is resampled to the model's frames per
@@ -385,7 +364,6 @@ class Model:
             yield from events
 
     def _rows(self, chunks: Iterable[np.ndarray], stream: str) -> Iterator[Views]:
-        """The rows of all chunks, checked and prepared, one at a time."""
         prepare = self.preparing(stream)
         for chunk in chunks:
             chunk = np.asarray(chunk)

@@ -21,8 +21,7 @@ from stormpsr_jax.base import memory
 from stormpsr_jax.base.errors import one_line
 from stormpsr_jax.base.files import fit, shorten
 from stormpsr_jax.base.installed import check_extra
-from stormpsr_jax.serving.content import Content, Function, roles_of
-from stormpsr_jax.serving.model_files import FileEntry, read_file
+from stormpsr_jax.serving.content import Content, FileEntry, Function, read_file, roles_of
 
 PROGRAM = "onnx"  # the format, and the ending of the files
 # Of each network, the names of its outputs; "parts" is absent where the detector has no such head.
@@ -42,8 +41,6 @@ _DTYPES = {"tensor(float)": "float32", "tensor(uint8)": "uint8", "tensor(int32)"
 
 
 class _Exported(msgspec.Struct, forbid_unknown_fields=True):
-    """What model.json says of an export."""
-
     program: str
     int8: bool
     created: str
@@ -140,7 +137,6 @@ def outputs(content: Content, role: str, found: Sequence[Array]) -> tuple[Array,
 
 
 def _check(path: Path, role: str, program: OnnxProgram, content: Content) -> None:
-    """Raises ValueError unless a program takes and gives what model.json says."""
     kind = "float32" if role == "temporal" else "uint8"
     takes = Array(kind, content.input_shape(role, 1)[1:])
     if program.takes != takes:

@@ -7,6 +7,7 @@ import base64
 import dataclasses
 import datetime
 import json
+import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,22 @@ from flax import traverse_util
 import stormpsr_jax
 from stormpsr_jax.base import files
 from stormpsr_jax.networks import architectures
-from stormpsr_jax.serving.card import CARD, card
-from stormpsr_jax.serving.content import Content, parse
+from stormpsr_jax.psr import headline, risk, streams, wrong_parts
+from stormpsr_jax.psr.learned_beliefs import Weights
+from stormpsr_jax.report import pages
+from stormpsr_jax.serving.content import (
+    MODEL,
+    Content,
+    origin_of,
+    parse,
+    recognises_by,
+    with_checksum,
+)
 from stormpsr_jax.serving.folder import read_model
-from stormpsr_jax.serving.functions import FlaxNetworks, Network
-from stormpsr_jax.serving.model_files import MODEL, with_checksum
-from stormpsr_jax.serving.weights_file import (
+from stormpsr_jax.serving.functions import (
     WEIGHTS,
+    FlaxNetworks,
+    Network,
     check_arrays,
     check_finite,
     declared,
@@ -34,6 +44,9 @@ from stormpsr_jax.serving.weights_file import (
 from stormpsr_jax.weights import parameters
 
 FORMAT = 3  # of a folder with weights
+CARD = "README.md"  # for people, in the format that the Hugging Face Hub shows
+# Also of formulas, and of what pages of repositories make links of by themselves.
+_MARKUP = re.compile(r"[\\`*_{}\[\]<>#|!~&$@]|:(?=//)|(?<=www)\.", re.IGNORECASE)
 
 
 def write_model(folder: str | Path, content: Content) -> None:
@@ -96,7 +109,6 @@ def copy_model(folder: str | Path, to: str | Path) -> None:
 
 
 def _write(path: Path, data: dict[str, Any], networks: Mapping[str, Network], dtype: str) -> None:
-    """Writes both files; `data` is the content of model.json without what is known of weights."""
     data["weights"] = {"sha256": "0" * 64, "size": 0, "dtype": dtype}
     modules = {type(network.module).__module__ for network in networks.values()}
     wanted = wanted_arrays(parse(data, str(path), declared(data, str(path), modules)), str(path))
@@ -121,6 +133,47 @@ def _write(path: Path, data: dict[str, Any], networks: Mapping[str, Network], dt
     for name, array in arrays.items():
         counts[name.split("/")[0]] += array.size if name.split("/")[1] == "params" else 0
     files.write_text(path.with_name(CARD), card(data, counts))
+
+
+def card(data: Mapping[str, Any], parameters: Mapping[str, int], exported: str = "") -> str:
+    """The model card, of the checked content of model.json and numbers of parameters.
+
+    No folder of the machine gets onto it, and what the model says is plain text in it.
+    """
+    origin, fusion = origin_of(data["origin"]), data["fusion"]
+    prior = fusion and Weights.from_json(fusion).prior
+    risks = []
+    for name, record in data["streams"].items():
+        if record.get("control") is not None:
+            stream, control = streams.find(name), risk.Control(**record["control"])
+            chosen = stream.settings(**record["settings"])
+            risks.append(risk.decide(stream, chosen, record["risk"], control, prior).note(name))
+    # In a fenced block nothing is markup but what ends it.
+    variant = json.dumps(_plain(next(iter(data["procedure"]["variants"]))), ensure_ascii=False)
+    values = {
+        "text": _text,
+        "origin": origin,
+        "variant": variant.replace("`", "\\x60"),
+        "components": ", ".join(map(_text, data["procedure"]["components"])),
+        "untested": f"**{wrong_parts.UNTESTED}**" if origin.data.untested else "",
+        "never_wrong": ", ".join(map(_text, origin.data.never_wrong)),
+        "figures": headline.figures_of(record["test"] for record in data["streams"].values()),
+        "recognises_by": recognises_by(data),
+        "risks": risks,
+        "networks": exported
+        + ", ".join(f"{role} ({parameters[role]:,} parameters)" for role in data["networks"]),
+    }
+    return pages.template("card.md.jinja").render({**data, **values}) + "\n"
+
+
+def _plain(value: Any) -> str:
+    """One printable line, cut to a sensible length."""
+    return "".join(c if c.isprintable() else "?" for c in str(value)[:200])
+
+
+def _text(value: Any) -> str:
+    """The same as text of Markdown, in which nothing is markup, and no address becomes a link."""
+    return _MARKUP.sub(r"\\\g<0>", _plain(value))
 
 
 def weights_of(folder: str | Path, modules: Collection[str] = ()) -> FlaxNetworks:

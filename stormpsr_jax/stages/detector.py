@@ -17,8 +17,7 @@ from stormpsr_jax.data.pipelines import Batches
 from stormpsr_jax.networks import detection
 from stormpsr_jax.networks.detector import Detector
 from stormpsr_jax.psr import wrong_parts
-from stormpsr_jax.serving.batched import Batched
-from stormpsr_jax.serving.functions import Network, functions
+from stormpsr_jax.serving.functions import Batched, Network, functions
 from stormpsr_jax.stages import learning, validation
 from stormpsr_jax.stages.data import CAD, SPLITS, Data, Reads
 from stormpsr_jax.stages.stage import Run, Training

@@ -28,11 +28,9 @@ from stormpsr_jax.recordings.procedure import Procedure
 from stormpsr_jax.report import report
 from stormpsr_jax.report.figures import analysis_figures
 from stormpsr_jax.serving import content, writing
-from stormpsr_jax.serving.content import Window
-from stormpsr_jax.serving.functions import FlaxNetworks
-from stormpsr_jax.serving.model_files import MODEL
-from stormpsr_jax.serving.product_share import lowest_share
-from stormpsr_jax.serving.weights_file import WEIGHTS
+from stormpsr_jax.serving.content import MODEL, Window
+from stormpsr_jax.serving.frames import lowest_share
+from stormpsr_jax.serving.functions import WEIGHTS, FlaxNetworks
 from stormpsr_jax.stages import part_pictures, remaking
 from stormpsr_jax.stages.data import FPS, LABEL_FILES, Data, Reads
 from stormpsr_jax.stages.detector import MAX_DETECTIONS

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from stormpsr_jax.serving.files.thumbnails import thumbnail
+from stormpsr_jax.serving.files.overlay import thumbnail
 from stormpsr_jax.stages.data import Data
 
 _LONGEST = 240  # pixels of a side

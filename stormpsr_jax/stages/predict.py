@@ -17,10 +17,9 @@ from stormpsr_jax.data import sampling
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.recordings import predictions, scores
 from stormpsr_jax.recordings.evaluation_set import LabelledPredictions, load_recordings
-from stormpsr_jax.serving.batched import Batched
 from stormpsr_jax.serving.content import Window
 from stormpsr_jax.serving.frames import Chunk, Frame, Frames, Views, changes, detections
-from stormpsr_jax.serving.functions import Network, functions
+from stormpsr_jax.serving.functions import Batched, Network, functions
 from stormpsr_jax.stages.data import Data, Reads
 from stormpsr_jax.stages.detector import MAX_DETECTIONS, DetectorTraining
 from stormpsr_jax.stages.embed import Embedding, path_of

@@ -13,8 +13,7 @@ from stormpsr_jax.data import pipelines, sampling
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.networks import backbones
 from stormpsr_jax.networks.spatial import SpatialEncoder
-from stormpsr_jax.serving.batched import Batched
-from stormpsr_jax.serving.functions import Network, functions
+from stormpsr_jax.serving.functions import Batched, Network, functions
 from stormpsr_jax.stages import learning, validation
 from stormpsr_jax.stages.data import CAD, FPS, SPLITS, Reads
 from stormpsr_jax.stages.stage import Run, Training

@@ -18,8 +18,8 @@ from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.data.pipelines import ENDLESS, Batches, batches
 from stormpsr_jax.networks import architectures
 from stormpsr_jax.networks.architectures import TEMPORAL
-from stormpsr_jax.serving.batched import Batched
 from stormpsr_jax.serving.content import Window
+from stormpsr_jax.serving.functions import Batched
 from stormpsr_jax.stages import learning, validation
 from stormpsr_jax.stages.data import SPLITS, Reads
 from stormpsr_jax.stages.embed import Embedding

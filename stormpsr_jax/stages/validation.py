@@ -18,8 +18,8 @@ from stormpsr_jax.data.clips import ClipSource, in_order
 from stormpsr_jax.psr.detection_scores import TrueBoxes, average_precisions
 from stormpsr_jax.recordings.predictions import Detections
 from stormpsr_jax.recordings.procedure import Procedure
-from stormpsr_jax.serving.batched import Batched
 from stormpsr_jax.serving.content import Window
+from stormpsr_jax.serving.functions import Batched
 from stormpsr_jax.training import hosts
 
 KEY_FRAMES = 2_000  # that precision@1 is measured on, at most

@@ -155,5 +155,3 @@ def test_guide_a_second_run_starts_from_the_first_one(trained):
     first, second = model["origin"]["trained"]["pretrain"]
     assert first["recordings"]["train"] == before["train"]
     assert second["recordings"]["train"] == splits()["train"]
-    card = (trained / "runs/pump_2/model/README.md").read_text()
-    assert "* pretrain was trained 2 steps on 3 recordings, then 2 steps on 4 recordings" in card

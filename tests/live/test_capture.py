@@ -7,9 +7,8 @@ import av
 import numpy as np
 import pytest
 
-from stormpsr_jax.live import capture, live_sources
-from stormpsr_jax.live.capture import Capture, Clock
-from stormpsr_jax.live.live_sources import live_source
+from stormpsr_jax.live import capture
+from stormpsr_jax.live.capture import Capture, Clock, live_source
 
 FPS = 10.0
 
@@ -64,6 +63,18 @@ def test_capture_errors_a_source_that_never_was_there_ends_it():
     assert len(got) == 1  # but not of one that goes on
 
 
+def test_capture_a_source_that_is_lost_is_opened_again_and_the_clock_goes_on():
+    sessions = [[(i / FPS, i) for i in range(start, start + 20)] for start in (0, 20)]
+    source = Fake(sessions[0], None, sessions[1], pause=1 / FPS / 2)
+    got, one = taken_from(source, 20)
+    pictures, times = [taken.picture for taken in got], [taken.time for taken in got]
+    assert pictures == sorted(set(pictures))
+    assert pictures[-1] >= 20, "of the second session too"
+    assert times == sorted(set(times))
+    assert (one.dropped, one.reconnections) == (0, 2)
+    assert len(source.opened) == 3
+
+
 @pytest.mark.parametrize(
     ("word", "message"),
     [
@@ -95,7 +106,7 @@ def test_device_only_what_was_named_is_opened(monkeypatch):
         raise av.error.TimeoutError(110, "Connection timed out")
 
     monkeypatch.setattr(av, "open", fail)
-    monkeypatch.setattr(live_sources.sys, "platform", "linux")
+    monkeypatch.setattr(capture.sys, "platform", "linux")
     for word, place, form in (
         ("camera:3", "/dev/video3", "v4l2"),
         ("rtsp://me:secret@host:99/x?y", "rtsp://me:secret@host:99/x?y", "rtsp"),
@@ -111,13 +122,13 @@ def test_device_only_what_was_named_is_opened(monkeypatch):
     options = opened[-1][1]["options"]
     assert options["protocol_whitelist"] == "tcp"
     assert options["rtsp_transport"] == "tcp"
-    monkeypatch.setattr(live_sources.sys, "platform", "win32")
+    monkeypatch.setattr(capture.sys, "platform", "win32")
     with pytest.raises(ValueError, match="on Linux and macOS only"):
         live_source("camera:0")
 
 
 def test_the_password_of_a_stream_may_be_in_the_environment(monkeypatch):
-    monkeypatch.setenv(live_sources.PASSWORD, "p@ss/w:rd")
+    monkeypatch.setenv(capture.PASSWORD, "p@ss/w:rd")
     for word, place in (
         ("rtsp://me@host:99/x?y", "rtsp://me:p%40ss%2Fw%3Ard@host:99/x?y"),
         ("rtsp://me:@host/x", "rtsp://me:p%40ss%2Fw%3Ard@host/x"),

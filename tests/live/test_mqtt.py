@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from stormpsr_jax.live import mqtt
+from stormpsr_jax.live import receivers
 from tests.support.processes import free_port
 
 pytest.importorskip("paho", reason="needs the extra live")
@@ -71,7 +71,7 @@ class Subscriber:
 def test_topics_and_last_will(system, tmp_path):
     with mosquitto(tmp_path, "allow_anonymous true") as port:
         listener = Subscriber(port, "listener")
-        ours = mqtt.Mqtt(f"mqtt://127.0.0.1:{port}/line/7/")
+        ours = receivers.Mqtt(f"mqtt://127.0.0.1:{port}/line/7/")
         records = [{"type": kind, "step_id": i} for i, kind in enumerate(("event", "alert"))]
         for record in [*records, {"type": "status", "fps": 9.9}]:
             ours.send(record)
@@ -98,7 +98,7 @@ def test_the_password_is_used_and_never_printed(system, tmp_path, capsys):
     subprocess.run(words, check=True, stderr=subprocess.DEVNULL)
     with mosquitto(tmp_path, "allow_anonymous false", f"password_file {users}") as port:
         for password, seconds in (("p%40ss%2Fword", 10), ("s3cret", 1)):
-            ours = mqtt.Mqtt(f"mqtt://worker:{password}@127.0.0.1:{port}/line")
+            ours = receivers.Mqtt(f"mqtt://worker:{password}@127.0.0.1:{port}/line")
             ours.send({"type": "event"})
             ours.close(seconds)
             dropped.append(ours.dropped)

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from stormpsr_jax.live import mqtt, outbox, webhook
+from stormpsr_jax.live import receivers
 from tests.support.processes import free_port
 from tests.support.receivers import (
     REFUSED,
@@ -25,11 +25,13 @@ PASSWORDS = "p%40s%3A%2Fs3cret"
 # How it is opened, and the address that lines name.
 SINKS = {
     "mqtt": (
-        lambda port, secure="": mqtt.Mqtt(f"mqtt{secure}://u:{PASSWORDS}@127.0.0.1:{port}/line"),
+        lambda port, secure="": receivers.Mqtt(
+            f"mqtt{secure}://u:{PASSWORDS}@127.0.0.1:{port}/line"
+        ),
         "mqtt://127.0.0.1:{}/line",
     ),
     "webhook": (
-        lambda port, secure="": webhook.Webhook(
+        lambda port, secure="": receivers.Webhook(
             f"http{secure}://u:{PASSWORDS}@127.0.0.1:{port}/s3cret"
         ),
         "http://127.0.0.1:{}",
@@ -59,9 +61,9 @@ def taking(kind, port=0, tls=None):
 
 @pytest.fixture
 def said(capsys, monkeypatch):
-    monkeypatch.setattr(mqtt, "PATIENCE", 0.3)
-    monkeypatch.setattr(webhook, "TIMEOUT", 0.5)
-    monkeypatch.setattr(outbox, "FIRST_PAUSE", 0.05)
+    monkeypatch.setattr(receivers, "PATIENCE", 0.3)
+    monkeypatch.setattr(receivers, "TIMEOUT", 0.5)
+    monkeypatch.setattr(receivers, "FIRST_PAUSE", 0.05)
     return Said(capsys)
 
 
@@ -130,7 +132,7 @@ def test_certificates_are_checked(kind, tmp_path, monkeypatch, said):
 def test_order_is_kept_where_the_server_fails_at_times(system, said):
     with Double(web_server(503, None, 302, 204, 500, 422)) as receiver:
         url = f"http://worker:p%40ss@127.0.0.1:{receiver.port}/hooks/secret?line=7"
-        ours = webhook.Webhook(url)
+        ours = receivers.Webhook(url)
         for number in range(4):
             ours.send(event(number))
         receiver.wait(8)
@@ -177,7 +179,9 @@ http://host/hunter2/ü
 
 
 @pytest.mark.parametrize("url", BAD.strip().split("\n"))
-@pytest.mark.parametrize(("parse", "scheme"), [(mqtt.parse, "mqtt"), (webhook.parse, "http")])
+@pytest.mark.parametrize(
+    ("parse", "scheme"), [(receivers.parse_broker, "mqtt"), (receivers.parse_hook, "http")]
+)
 def test_what_is_no_address_is_refused_in_a_line_that_repeats_no_password(parse, scheme, url):
     with pytest.raises(ValueError, match=r"^--(mqtt|webhook): must be like .*$") as error:
         parse(url.format(scheme))

@@ -14,7 +14,7 @@ import simplejpeg
 import stormpsr_jax
 from stormpsr_jax.live import capture, watch
 from stormpsr_jax.psr.events import Event
-from stormpsr_jax.serving import product_share
+from stormpsr_jax.serving import frames
 from stormpsr_jax.serving.online import Live
 from tests.support.made_once import made_once
 from tests.support.model_data import PROCEDURE, video, write
@@ -126,9 +126,9 @@ def test_recognise_says_at_the_end_what_it_did_not_keep_up_with(
 def test_recognise_says_whether_it_sees_its_product_and_holds_nothing_back(
     hurried, even, expected, tmp_path, capsys, monkeypatch, share
 ):
-    monkeypatch.setattr(product_share, "START", 1.0)
-    monkeypatch.setattr(product_share, "FAR_LESS", 0.9)
-    monkeypatch.setattr(product_share, "SURE", 0.37)
+    monkeypatch.setattr(frames, "START", 1.0)
+    monkeypatch.setattr(frames, "FAR_LESS", 0.9)
+    monkeypatch.setattr(frames, "SURE", 0.37)
     write(tmp_path / "model", product_share=share)
     assert run(tmp_path / "model", even, "--realtime", "--variant=assembly") == 0
     lines = lines_of(capsys.readouterr().out)

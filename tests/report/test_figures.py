@@ -8,7 +8,7 @@ import pytest
 
 from stormpsr_jax.psr import calibration, metrics
 from stormpsr_jax.recordings.procedure import load_procedure
-from stormpsr_jax.report import figures, pages, timeline
+from stormpsr_jax.report import figures, pages, report
 
 FPS = 4.0
 TRUTH = {
@@ -172,7 +172,7 @@ SCORES = {
 
 def test_figure_a_row_per_step_in_the_order_of_the_truth_and_a_lane_per_stream():
     visible = np.arange(100), np.linspace(0, 1, 100)
-    figure = timeline.figure(SCORES, STEPS, PROCEDURE, 5, visible)
+    figure = report.figure(SCORES, STEPS, PROCEDURE, 5, visible)
     upper, lower = figure.axes
     texts = [text.get_text() for text in upper.texts]
     steps = [text.replace("\n", " ") for text in texts if text.startswith("Install")]
@@ -182,12 +182,12 @@ def test_figure_a_row_per_step_in_the_order_of_the_truth_and_a_lane_per_stream()
     filled = lower.collections[0].get_paths()[0].vertices
     assert filled[:, 0].max() == 99 / 5
     assert filled[:, 1].max() == 1
-    assert len(timeline.figure(SCORES, STEPS, PROCEDURE, 5).axes) == 1
+    assert len(report.figure(SCORES, STEPS, PROCEDURE, 5).axes) == 1
 
 
 def test_what_is_not_sure_is_hatched_until_it_is_settled_or_to_the_end():
     unsure = [[24, 0, 0.5, 21], [60, 3, 0.5, 55]]
     scores = {"learned": {"events": [[40, 0, 0.9], [70, 6, 0.9]], "unsure": unsure}}
-    axes = timeline.figure(scores, STEPS, PROCEDURE, 5).axes[0]
+    axes = report.figure(scores, STEPS, PROCEDURE, 5).axes[0]
     bars = [patch for patch in axes.patches if patch.get_hatch() == "////"]
     assert [(bar.get_x(), bar.get_x() + bar.get_width()) for bar in bars] == [(4.2, 8), (11, 14)]

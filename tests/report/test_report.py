@@ -216,25 +216,6 @@ def test_report_pictures_stand_at_completions_and_colours_follow_the_mode(full):
         assert f"--{name}:" in dark
 
 
-@pytest.mark.parametrize("num_steps", [12, 60])
-def test_report_size_is_bounded(tmp_path, num_steps):
-    frames = np.arange(num_steps) * 400
-    truth = [(int(f), int(3 * (i % 11) + 2 * (i // 11 % 2))) for i, f in enumerate(frames)]
-    events = [[f + 100, s, 0.5] for f, s in truth]
-    text, page = make(
-        tmp_path / "report.html",
-        {"long": (truth, dict.fromkeys(EVENTS, events))},
-        visible={"long": (np.arange(30_000), np.random.default_rng(0).random(30_000))},
-        thumbnails=lambda recording, frame: JPEG,
-    )
-    images = page.attributes("img")
-    assert len(images) == min(num_steps, report.MAX_THUMBNAILS)
-    assert images[0]["alt"] == "Frame 0"
-    assert images[-1]["alt"] == f"Frame {frames[-1]}"
-    timeline = text[text.index("Timeline of recording") :]
-    assert timeline.index("</svg>") < 100_000
-
-
 def test_report_undefined_figures_are_dashes(tmp_path):
     recordings = {"nothing": ([], {"asd": []}), "missed": ([(5, 0)], {"asd": []})}
     _, page = make(tmp_path / "report.html", recordings)

@@ -7,8 +7,8 @@ import pytest
 
 from stormpsr_jax import camera, demo, recognise
 from stormpsr_jax.base import files
-from stormpsr_jax.serving.model import load_model
-from stormpsr_jax.serving.model_files import MODEL, with_checksum
+from stormpsr_jax.serving.content import MODEL, with_checksum
+from stormpsr_jax.serving.folder import load_model
 
 
 @pytest.fixture(scope="module")

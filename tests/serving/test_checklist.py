@@ -1,8 +1,8 @@
 import pytest
 
 from stormpsr_jax.psr import Event, Procedure
-from stormpsr_jax.serving.checklist import Checklist
 from stormpsr_jax.serving.frames import Frame
+from stormpsr_jax.serving.online import Checklist
 from tests.support import toy
 
 CONTENT = toy.content("seal, cover, screw", name="pump", fps=10, variant="assembly")

@@ -18,7 +18,7 @@ from stormpsr_jax.serving.writing import copy_model
 from stormpsr_jax.weights import parameters
 from tests.support.model_data import DETECTOR, NETWORKS, network, write
 
-CARD, MODEL, WEIGHTS = "README.md", "model.json", "weights.safetensors"
+MODEL, WEIGHTS = "model.json", "weights.safetensors"
 CALIBRATION = {"slope": 0.5, "intercept": 1.0, "low": 0.1, "high": 0.9, "wrong": None}
 
 
@@ -120,7 +120,6 @@ def test_part_pictures_are_kept_by_a_copy_and_nothing_but_jpegs(tmp_path):
     jpeg = simplejpeg.encode_jpeg(np.zeros((8, 8, 3), np.uint8))
     write(tmp_path, part_pictures=[jpeg, None, jpeg])
     assert read_model(tmp_path).part_pictures == (jpeg, None, jpeg)
-    assert "a picture of 2 components" in (tmp_path / CARD).read_text()
     copy_model(tmp_path, tmp_path / "half")
     assert read_model(tmp_path / "half").part_pictures == (jpeg, None, jpeg)
     with pytest.raises(ValueError, match=r"part_pictures: are not 3, one for each component"):
@@ -159,7 +158,6 @@ def test_read_model_errors_arrays_that_do_not_fit(folder):
         (["a\nb"], 1, r"'a\\nb': is no field that is known"),
         (["exported"], {}, "exported: is no field of format 3"),
         (["procedure", "variants", "x\ny"], {}, r"procedure: variants: 'x\\ny' has control char"),
-        (["embedding"], 6, "is a model on embeddings, which takes no pictures and is no longer r"),
         (["pictures", "detector_size"], [30, 32], "networks.detector: the fields .*multiples of 4"),
         (["pictures", "aspect"], "zoom", "pictures: .*zoom is not one of stretch, pad"),
         (["window", "frames"], 40_000, "window: a clip has over 4,096 rows"),
@@ -184,13 +182,6 @@ def test_read_model_errors_fields(folder, path, value, message):
     change(folder, *path, value=value)
     refused = refusal(folder, MODEL)
     assert re.search(message, refused), refused
-
-
-def test_read_model_of_before_knows_no_share_of_its_product(folder):
-    change(folder, "product_share", value=del_)
-    change(folder, "fits", value={"thresholds": {"detector": 0.1}, "space": None})
-    change(folder, "networks", "detector", "corrections", value=del_)
-    assert read_model(folder).product_share is None
 
 
 def test_read_model_a_changed_field_is_noticed_unless_the_checksum_is_deleted(folder, sound):

@@ -7,7 +7,7 @@ import pytest
 import stormpsr_jax
 from stormpsr_jax.psr import learned_stream
 from stormpsr_jax.psr.streams import names as stream_names
-from stormpsr_jax.serving.model_files import with_checksum
+from stormpsr_jax.serving.content import with_checksum
 from stormpsr_jax.serving.online import LATE
 from tests.support.model_data import PROCEDURE, of_clips, video, write
 

@@ -117,8 +117,6 @@ def test_a_fifth_stream_is_stored_and_decoded_in_files_and_live(tmp_path, monkey
     loaded = stormpsr_jax.load_model(tmp_path / "model")
     assert loaded.streams == ("both",)
     assert loaded.settings() == Agreement(1.0)
-    card = (tmp_path / "model" / "README.md").read_text()
-    assert "| `both` | both, where they agree |" in card
     shown = video(40)
     events = list(loaded.recognise(shown, variant="assembly"))
     assert {event.stream for event in events} == {"both"}

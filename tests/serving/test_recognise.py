@@ -11,12 +11,10 @@ import pytest
 
 import stormpsr_jax
 from stormpsr_jax import recognise
-from stormpsr_jax.psr import batch_decoding
-from stormpsr_jax.recordings import predictions
 from stormpsr_jax.report import pages
-from stormpsr_jax.serving import product_share
+from stormpsr_jax.serving import frames
 from tests.support import refusals
-from tests.support.model_data import PROCEDURE, SETTINGS, video, write
+from tests.support.model_data import PROCEDURE, video, write
 from tests.support.processes import environment
 from tests.support.recognise_data import (
     HEIGHT,
@@ -53,15 +51,6 @@ def test_recognise_a_video_gives_the_events_of_its_decoded_pictures(trained, cli
         assert (line["confidence"], line["step"]) == (event.confidence, event.name)
         assert line["time_s"] == event.time_s
         assert line["component"] == PROCEDURE.components[event.step_id // 3]
-
-
-def test_recognise_predictions_decode_to_the_same_events(made):
-    detections = predictions.read_detections(made / "asd/a_up_results_pred.csv", PROCEDURE)
-    temporal = predictions.read_temporal(made / "temporal/a_up_results_pred.csv", PROCEDURE)
-    assert not temporal.labels.any()
-    variant = PROCEDURE.variants["assembly"]
-    events = batch_decoding.decode(PROCEDURE, variant, "storm", SETTINGS, detections, temporal)
-    assert [event[:2] for event in events] == found(made)
 
 
 def test_recognise_pictures_keep_their_numbers(trained, tmp_path, capsys):
@@ -193,9 +182,9 @@ def test_recognise_interrupted_leaves_no_half_results(trained, tmp_path, made, c
 def test_recognise_events_of_another_product_are_in_no_table(
     clip, made, tmp_path, capsys, monkeypatch
 ):
-    monkeypatch.setattr(product_share, "ENOUGH", 5.0)
-    monkeypatch.setattr(product_share, "FAR_LESS", 0.9)
-    monkeypatch.setattr(product_share, "SURE", 0.37)
+    monkeypatch.setattr(frames, "ENOUGH", 5.0)
+    monkeypatch.setattr(frames, "FAR_LESS", 0.9)
+    monkeypatch.setattr(frames, "SURE", 0.37)
     for share, status in ((1.0, 3), (0.1, 0)):
         write(tmp_path / f"{share}", product_share=share)
         out = tmp_path / f"out_{share}"

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from stormpsr_jax.psr import learned_stream
+from stormpsr_jax.serving import frames
 from stormpsr_jax.serving.content import Window
-from stormpsr_jax.serving.frames import Frames, Views
+from stormpsr_jax.serving.frames import Detected, Frame, Frames, ProductShare, Views
 from stormpsr_jax.serving.online import Live
-from stormpsr_jax.serving.product_share import ProductShare
 from tests.support.live_data import FPS, PROCEDURE, WEIGHTS
 
 SETTINGS = learned_stream.LearnedSettings(sure=2.5)
@@ -64,3 +64,32 @@ def test_a_dropout_is_no_look():
     before = np.arange(0, BEFORE, 1 / FPS)
     assert right_at([*before, 64.0]) is None
     assert right_at([*before, *np.arange(64.0, 70.0, 1 / FPS)]) == pytest.approx(66.5, abs=1.5)
+
+
+RATE = 5.0
+
+
+def pictures(shown):
+    """Frames whose pictures are of the product where `shown` (N,) says so."""
+    for i, there in enumerate(shown):
+        found = np.array([0, 3 * there]), np.array([0, 0.9 * there])
+        yield Frame(i, Detected(np.zeros((2, 4)), *found))
+
+
+def part(share, count):
+    return np.arange(count) < round(share * count)
+
+
+def test_a_station_goes_by_the_last_minutes():
+    minute = round(60 * RATE)
+    product, told = ProductShare(0.4, RATE, station=True), []
+    for share, minutes in ((0.4, 2), (0.0, 20), (0.4, 3)):
+        for _ in range(minutes):
+            for picture in pictures(part(share, minute)):
+                product.update(picture)
+            told.append(product.fits)
+    assert told[1] is True
+    assert told[21] is False
+    assert told[-1] is True  # within minutes after a break
+    assert told[2:5] == [True] * 3  # a short one says nothing
+    assert product.counts[1] <= RATE * frames.MEMORY + 1

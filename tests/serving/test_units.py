@@ -5,12 +5,11 @@ import pytest
 import simplejpeg
 
 from stormpsr_jax.base import files
-from stormpsr_jax.live import unit_history
 from stormpsr_jax.live.capture import Clock
 from stormpsr_jax.live.station import Station
+from stormpsr_jax.serving.content import with_checksum
 from stormpsr_jax.serving.files import unit
 from stormpsr_jax.serving.files.unit import Reset
-from stormpsr_jax.serving.model_files import with_checksum
 from tests.support.live_data import (
     COVER,
     FPS,
@@ -166,7 +165,7 @@ def test_the_units_of_today_have_pictures_and_stay_over_a_restart(tmp_path, monk
     again = Screen()
     play([], state=path, screen=again)
     assert again.units[0] == first
-    monkeypatch.setattr(unit_history, "_day", lambda record: record["wall_time"])
+    monkeypatch.setattr("stormpsr_jax.serving.files.unit._day", lambda record: record["wall_time"])
     play(frames((SEAL, 5), start=40), state=path, screen=again)
     assert [unit["unit"] for unit in again.units] == [2, 3], "those of another day are left out"
 

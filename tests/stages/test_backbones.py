@@ -63,8 +63,6 @@ def test_efficientnet_run_leaves_a_model_that_recognises(finished, tmp_path):
     described = files.read_json(run / "model" / "model.json")["networks"]["encoder"]
     assert described["architecture"] == "EfficientNetEncoder"
     assert (described["width"], described["depths"]) == (4, [1, 2, 2, 3, 3, 4, 1])
-    card = (run / "model" / "README.md").read_text()
-    assert "encoder: EfficientNetEncoder, width 4, depths 1, 2, 2, 3, 3, 4, 1, " in card
     model = stormpsr_jax.load_model(run / "model")
     pictures = np.random.default_rng(0).integers(0, 256, (5, 40, 40, 3), np.uint8)
     events = list(model.recognise(pictures, stream="temporal"))

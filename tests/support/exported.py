@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from stormpsr_jax.serving.export.exporting import export_model
-from stormpsr_jax.serving.model_files import with_checksum
+from stormpsr_jax.serving.content import with_checksum
+from stormpsr_jax.serving.exporting import export_model
 from tests.support.made_once import made_once
 
 FORMS = ("onnx", "int8")

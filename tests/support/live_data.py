@@ -7,9 +7,8 @@ import numpy as np
 from stormpsr_jax.live.capture import TimedPicture
 from stormpsr_jax.psr import Decoder, Procedure, Settings, learned_beliefs, learned_stream
 from stormpsr_jax.serving.content import Window
-from stormpsr_jax.serving.frames import Frames, Views
+from stormpsr_jax.serving.frames import Frames, ProductShare, Views
 from stormpsr_jax.serving.online import Live
-from stormpsr_jax.serving.product_share import ProductShare
 from tests.support import toy
 
 FPS = 10.0

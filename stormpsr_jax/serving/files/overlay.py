@@ -1,21 +1,27 @@
-"""The annotated video: box and state, checklist, confidence bars and time on every frame.
+"""What shows pictures of a recording: the annotated video, a short one of each event, JPEGs.
+
+On every frame of a video are box and state, checklist, confidences and time.
 
 Pillow draws, in the font that matplotlib brings along, which has most scripts.
 """
 
 import bisect
+import collections
 import contextlib
 import functools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
+import simplejpeg
 from PIL import Image, ImageDraw, ImageFont
 
 from stormpsr_jax.base import files
+from stormpsr_jax.base.errors import message_of, tell
 from stormpsr_jax.media.framing import Framing
 from stormpsr_jax.psr.learned_beliefs import Belief
 from stormpsr_jax.recordings.procedure import Procedure
@@ -94,8 +100,6 @@ def writing_video(
 
 
 class _Drawer:
-    """Draws on the pictures of one recording, which have one size."""
-
     def __init__(self, procedure: Procedure, framing: Framing, height: int, width: int):
         import matplotlib
 
@@ -142,7 +146,6 @@ class _Drawer:
 
     @functools.lru_cache(2)  # noqa: B019 (a drawer lives as long as its video)
     def _checklist(self, rows: tuple[tuple[int, str], ...], time: str) -> Image.Image:
-        """The time and the steps; where not all have room, those around the next one."""
         room = max(1, (self._height - 4 * self._margin) // self._line - 2)
         statuses = [status for _, status in rows]
         at = statuses.index("next") if "next" in statuses else len(rows)
@@ -213,3 +216,101 @@ def seen_as(procedure: Procedure, detected: int, confidence: float) -> str:
         return f"error state {confidence:.2f}"
     count = int(procedure.states[detected - 1].sum())
     return f"{count} of {procedure.num_components} parts {confidence:.2f}"
+
+
+THUMBNAIL = 320  # pixels of the longer side, at most
+# Pixels of a picture that goes into a video. Of larger ones (4K becomes 1920 x 1080) an encoder
+# holds some GiB, and a screen shows no more.
+MAX_SHOWN = 2**22
+_JPEG_QUALITY, _THUMBNAIL_QUALITY = 95, 85  # of pictures that wait for a video, and of a report's
+
+
+def reduced(picture: np.ndarray) -> np.ndarray:
+    """Returns a picture uint8 (H, W, 3) as a video shows it.
+
+    One of more than MAX_SHOWN pixels is reduced to a half, a third and so on.
+    """
+    return _reduced(picture, math.ceil(math.sqrt(picture[..., 0].size / MAX_SHOWN)))
+
+
+def to_jpeg(picture: np.ndarray) -> bytes:
+    """Returns a picture uint8 (H, W, 3) as a JPEG file that looks the same."""
+    return simplejpeg.encode_jpeg(picture, _JPEG_QUALITY, "RGB", "444")
+
+
+def thumbnail(picture: np.ndarray, longest: int = THUMBNAIL) -> bytes:
+    """Returns a picture uint8 (H, W, 3) as a JPEG file of at most `longest` pixels a side."""
+    factor = math.ceil(max(picture.shape[:2]) / longest)
+    return simplejpeg.encode_jpeg(_reduced(picture, factor), _THUMBNAIL_QUALITY)
+
+
+def _reduced(picture: np.ndarray, factor: int) -> np.ndarray:
+    if factor > 1:
+        picture = np.asarray(Image.fromarray(picture).reduce(factor))
+    return np.ascontiguousarray(picture)
+
+
+FOLDER = "clips"
+# Seconds. An event comes after the completion, as evidence has to come together.
+BEFORE, AFTER = 4.0, 1.0
+MAX_WAITING = 4  # clips that are not written yet, of live recognition
+
+
+class Clips:
+    """Writes NAME.mp4 of what happens; keeps the pictures of the last seconds alone."""
+
+    def __init__(
+        self,
+        folder: Path,
+        procedure: Procedure,
+        framing: Framing,
+        fps: float,
+        aside: bool = False,
+    ):
+        """Makes the folder; with `aside` a thread writes. See `writing_video`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self._pool = ThreadPoolExecutor(1) if aside else None
+        self._writing: list[Future] = []
+        self._before = math.ceil(BEFORE * fps)
+        self._folder, self._procedure, self._framing, self._fps = folder, procedure, framing, fps
+        self._after = math.ceil(AFTER * fps)
+        kept = self._before + 1 + self._after
+        self._shown: collections.deque[tuple[int, bytes, Shown]] = collections.deque(maxlen=kept)
+        self._due: collections.deque[tuple[int, str]] = collections.deque()  # by frame
+
+    def add(self, frame: int, picture: np.ndarray, shown: Shown, names: Iterable[str]) -> None:
+        """Takes the next frame and the names of its clips; OSError: one cannot be written."""
+        self._shown.append((frame, to_jpeg(picture), shown))
+        self._due += [(frame, name) for name in names]
+        while self._due and frame >= self._due[0][0] + self._after:
+            self._write(*self._due.popleft())
+
+    def finish(self) -> None:
+        """Writes those that the end of the recording cuts short."""
+        while self._due:
+            self._write(*self._due.popleft())
+        if self._pool is not None:
+            self._pool.shutdown()
+
+    def _write(self, frame: int, name: str) -> None:
+        # At the end of a recording, more frames before the event are kept than belong to it.
+        shown = [row[1:] for row in self._shown if row[0] >= frame - self._before]
+        path = self._folder / f"{name}.mp4"
+        self._writing = [one for one in self._writing if not one.done()]
+        if self._pool is None:
+            self._encode(path, shown)
+        elif len(self._writing) < MAX_WAITING:
+            self._writing.append(self._pool.submit(self._try, path, shown))
+        else:
+            tell("warning", f"{path}: left out, as {MAX_WAITING} clips before it are not written")
+
+    def _try(self, path: Path, pictures: Iterable[tuple[bytes, Shown]]) -> None:
+        try:
+            self._encode(path, pictures)
+        except (OSError, ValueError) as error:  # recognition goes on
+            tell("warning", message_of(error))
+
+    def _encode(self, path: Path, pictures: Iterable[tuple[bytes, Shown]]) -> None:
+        with writing_video(path, self._procedure, self._framing, self._fps) as write_frame:
+            for jpeg, shown in pictures:
+                write_frame(simplejpeg.decode_jpeg(jpeg), shown)

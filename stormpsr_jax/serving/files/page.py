@@ -18,10 +18,9 @@ from stormpsr_jax.psr.monitor import Alert
 from stormpsr_jax.recordings.procedure import Procedure, Variant
 from stormpsr_jax.report import pages
 from stormpsr_jax.report.pages import INK, MUTED, PALETTE, STRIPE, WRONG, clock
-from stormpsr_jax.serving.checklist import likely
-from stormpsr_jax.serving.files.thumbnails import thumbnail
-from stormpsr_jax.serving.frames import Frame
-from stormpsr_jax.serving.product_share import ProductShare
+from stormpsr_jax.serving.files.overlay import thumbnail
+from stormpsr_jax.serving.frames import Frame, ProductShare
+from stormpsr_jax.serving.online import likely
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -206,7 +205,6 @@ class Report:
         return [card for card in cards if card["steps"]]
 
     def _timeline(self, stream: str) -> Figure:
-        """A row per step with its events; below, what the networks say, with the same times."""
         from matplotlib.figure import Figure
 
         marked = sorted([*self._events, *self._only_seen], key=lambda event: event.frame)
@@ -272,7 +270,6 @@ class Report:
             axes.annotate(text, (x, y), (6, 0), textcoords=beside, fontsize=6.5, va="center")
 
     def _curves(self) -> list[tuple[str, str, np.ndarray]]:
-        """(name, colour, values (bins,)) of what the networks say."""
         curves = []
         if self._changed is not None:
             for component, values in zip(self._procedure.components, self._changed.T, strict=True):

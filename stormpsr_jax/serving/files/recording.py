@@ -20,14 +20,13 @@ from stormpsr_jax.media.pictures import Pictures, read_upright
 from stormpsr_jax.media.sources import Source, ahead
 from stormpsr_jax.psr.events import reports
 from stormpsr_jax.report import pages
-from stormpsr_jax.serving.checklist import Checklist
 from stormpsr_jax.serving.files import overlay, results
-from stormpsr_jax.serving.files.clips import FOLDER, Clips
+from stormpsr_jax.serving.files.overlay import FOLDER, Clips, reduced
 from stormpsr_jax.serving.files.page import Report
-from stormpsr_jax.serving.files.thumbnails import reduced
-from stormpsr_jax.serving.frames import chunks
-from stormpsr_jax.serving.model import Model, load_model
-from stormpsr_jax.serving.product_share import ProductShare
+from stormpsr_jax.serving.folder import load_model
+from stormpsr_jax.serving.frames import ProductShare, chunks
+from stormpsr_jax.serving.model import Model
+from stormpsr_jax.serving.online import Checklist
 
 VIDEO = "annotated.mp4"
 _DEPTH = 8  # pictures that are read ahead of those that are shown

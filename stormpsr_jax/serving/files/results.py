@@ -13,12 +13,12 @@ from typing import Any, TextIO
 
 from stormpsr_jax.base import files, results
 from stormpsr_jax.base.results import RECORD
+from stormpsr_jax.psr.events import Event
 from stormpsr_jax.psr.monitor import Alert
 from stormpsr_jax.recordings import predictions
 from stormpsr_jax.recordings.procedure import Procedure
-from stormpsr_jax.serving.files import records
-from stormpsr_jax.serving.frames import Frame, changes, detections
-from stormpsr_jax.serving.product_share import ProductShare
+from stormpsr_jax.serving.frames import Frame, ProductShare, changes, detections
+from stormpsr_jax.serving.online import PERSON
 
 EVENTS, UNCERTAIN, UNSURE = "events.csv", "uncertain.csv", "unsure.csv"
 _PART = re.compile(r"\.(.+)\.[0-9a-f]{8}\.part")
@@ -136,13 +136,13 @@ class Writer:
         if (changed := changes(frames)) is not None:
             self._predict("temporal", changed)
         for event in (event for frame in frames for event in frame.events):
-            kind = records.kind_of(event, self._certain)
+            kind = kind_of(event, self._certain)
             if kind not in ("seen", "gone"):
                 time = label_time(event.frame - self._first, self._fps)
-                confidence = f"{records.confidence_of(event):.4f}"
+                confidence = f"{confidence_of(event):.4f}"
                 row = [time, event.name, confidence, event.frame, event.step_id]
                 self._tables.setdefault(kind, []).append([*row, event.stream])
-            record = records.of_event(event, self._procedure, self._calibrated, None)
+            record = of_event(event, self._procedure, self._calibrated, None)
             self._lines.append({"type": kind, **self._when(event.frame), **record})
         self.write_alerts(alerts)
 
@@ -158,7 +158,7 @@ class Writer:
             with _writing(self._folder / names[kind]) as file:
                 table = csv.writer(file, lineterminator="\n")
                 table.writerows([_HEADER, *(rows if told else ())])
-        status = {"type": "status", **self._when(self._last), **records.of_product(product)}
+        status = {"type": "status", **self._when(self._last), **of_product(product)}
         with _writing(self._folder / "events.jsonl") as file:
             for line in [*self._lines, status]:
                 known = line | {"fits": fits} if "fits" in line else line
@@ -167,7 +167,7 @@ class Writer:
     def write_alerts(self, alerts: list[Alert]) -> None:
         """Takes alerts, for events.jsonl."""
         for alert in alerts:
-            line = {"type": "alert", **self._when(alert.frame), **records.of_alert(alert)}
+            line = {"type": "alert", **self._when(alert.frame), **of_alert(alert)}
             self._lines.append(line)
 
     def _when(self, frame: int) -> dict[str, Any]:
@@ -175,7 +175,6 @@ class Writer:
         return {"recording": self._recording, "time_s": round(time, 6), "frame": frame}
 
     def _predict(self, stream: str, rows: Any) -> None:
-        """Writes predictions of a stream, the first ones into a new file."""
         if stream not in self._predictions:
             path = self._folder / stream / f"{self._recording}{predictions.SUFFIX}"
             path.parent.mkdir()
@@ -198,3 +197,57 @@ def label_time(frames: int, fps: float) -> str:
 def _writing(path: Path) -> Iterator[TextIO]:
     with files.replacing(path) as part, part.open("w", newline="", encoding="utf-8") as file:
         yield file
+
+
+def kind_of(event: Event, certain: float) -> str:
+    """Returns the type of an event's line: "event", "uncertain", "seen", "unsure", "gone" or
+    "confirmed".
+
+    That is a report, one of a confidence below `certain`, a step that was seen, one that is not
+    sure, the end of that as the part was taken off, and one that a person has confirmed.
+    """
+    if event.stream == PERSON:
+        return "confirmed"
+    if event.kind != "report":
+        return event.kind
+    return "event" if event.confidence >= certain else "uncertain"
+
+
+def confidence_of(event: Event) -> float:
+    """Returns how sure an event is; of one that is not sure, the part's own evidence alone is."""
+    if event.kind == "unsure":
+        return event.evidence.get("own", event.confidence)
+    return event.confidence
+
+
+def of_event(
+    event: Event, procedure: Procedure, calibrated: bool, fits: bool | None
+) -> dict[str, Any]:
+    """Returns what an event says, without when it was."""
+    return {
+        "step_id": event.step_id,
+        "step": event.name,
+        "component": procedure.components[event.step_id // 3],
+        "state": event.state,
+        "confidence": confidence_of(event),
+        "stream": event.stream,
+        "evidence": event.evidence,
+        "calibrated": calibrated and event.stream != PERSON,
+        "fits": fits,
+    }
+
+
+def of_alert(alert: Alert) -> dict[str, Any]:
+    """Returns what an alert says, without when it was."""
+    fields = {"alert": alert.kind, "message": alert.message, "step_id": alert.step_id}
+    return fields | {"other": alert.other, "since": alert.since}
+
+
+def of_product(product: ProductShare) -> dict[str, Any]:
+    """Returns whether a source shows the model's product, and by which shares that is told."""
+    share = product.share
+    return {
+        "fits": product.fits,
+        "share": None if share is None else round(share, 4),
+        "validation_share": product.of_model,
+    }

@@ -3,7 +3,7 @@ import json
 
 import numpy as np
 
-from stormpsr_jax.serving.files import clips
+from stormpsr_jax.serving.files import overlay
 from tests.support.recognise_data import decoded, found, rows_of, run
 
 
@@ -17,8 +17,8 @@ def test_clips_show_the_seconds_around_each_event(trained, clip, made, tmp_path)
     lengths = set()
     for frame, step in found(made):
         shown = decoded(folder / f"{frame:06d}_{step}.mp4").astype(int)
-        start = max(0, frame - round(clips.BEFORE * 10))
-        end = min(len(whole), frame + round(clips.AFTER * 10) + 1)
+        start = max(0, frame - round(overlay.BEFORE * 10))
+        end = min(len(whole), frame + round(overlay.AFTER * 10) + 1)
         assert len(shown) == end - start
         lengths.add(len(shown))
         here = np.abs(shown - whole[start:end]).mean()

@@ -1,23 +1,10 @@
-import av
 import numpy as np
 
 from stormpsr_jax.serving.files import overlay
-from stormpsr_jax.serving.files.thumbnails import reduced
+from stormpsr_jax.serving.files.overlay import reduced
 from stormpsr_jax.serving.frames import Detected, Frame
 from tests.support.model_data import PICTURES, PROCEDURE
-from tests.support.recognise_data import HEIGHT, by_the_clock, decoded
-
-
-def test_video_has_the_frames_and_size_of_the_source(clip, made):
-    annotated, plain = decoded(made / "annotated.mp4"), by_the_clock(clip)
-    assert annotated.shape == plain.shape
-    with av.open(str(made / "annotated.mp4")) as container:
-        assert container.streams.video[0].average_rate == 10
-    free = (slice(None), slice(HEIGHT * 2 // 3), slice(32, 36))  # between both panels
-    annotated, plain = annotated[free].astype(int), plain[free].astype(int)
-    same = np.abs(annotated - plain).mean(axis=(1, 2, 3))
-    other = np.abs(annotated[1:] - plain[:-1]).mean(axis=(1, 2, 3))
-    assert np.median(same) < np.median(other) / 2  # shows the same moment
+from tests.support.recognise_data import decoded
 
 
 def test_large_pictures_become_smaller_in_a_video(tmp_path):

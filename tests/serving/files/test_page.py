@@ -3,8 +3,7 @@ import numpy as np
 from stormpsr_jax.psr import Event, learned_stream
 from stormpsr_jax.psr.learned_beliefs import Belief
 from stormpsr_jax.serving.files.page import Report
-from stormpsr_jax.serving.frames import Frame
-from stormpsr_jax.serving.product_share import ProductShare
+from stormpsr_jax.serving.frames import Frame, ProductShare
 from tests.support.live_data import PROCEDURE
 from tests.support.recognise_data import found, run
 

@@ -9,8 +9,7 @@ from stormpsr_jax.recordings.label_file import LabelFile
 from stormpsr_jax.recordings.labels import states_per_frame, steps_to_states
 from stormpsr_jax.recordings.words import Terms
 from stormpsr_jax.serving.files import results
-from stormpsr_jax.serving.frames import Frame
-from stormpsr_jax.serving.product_share import ProductShare
+from stormpsr_jax.serving.frames import Frame, ProductShare
 from tests.support.live_data import PROCEDURE
 
 VARIANT = PROCEDURE.variants["assembly"]

@@ -23,13 +23,11 @@ from stormpsr_jax.base import files
 from stormpsr_jax.base.installed import check_extra
 from stormpsr_jax.networks import architectures
 from stormpsr_jax.serving import functions
-from stormpsr_jax.serving.card import CARD, card
-from stormpsr_jax.serving.content import Content, Function
+from stormpsr_jax.serving.content import MODEL, Content, Function, with_checksum
 from stormpsr_jax.serving.folder import model_folder, read_model
 from stormpsr_jax.serving.functions import FlaxNetworks
-from stormpsr_jax.serving.model_files import MODEL, with_checksum
 from stormpsr_jax.serving.onnx_networks import MAX_BYTES, OUTPUTS, PROGRAM, Array, OnnxProgram
-from stormpsr_jax.serving.writing import weights_of
+from stormpsr_jax.serving.writing import CARD, card, weights_of
 
 FORMAT = 4  # of a folder with programs
 # By how much an output may differ from the model's, of its largest value and at least of 1.
@@ -70,7 +68,6 @@ def export_model(
 def _write(
     source: Path, networks: FlaxNetworks, content: Content, out: Path, int8: bool
 ) -> dict[str, float]:
-    """Writes all files into a folder; returns by how much outputs differ from the model's."""
     bodies = functions.bodies(functions.statistics(content.pictures), content.max_detections)
     entries: dict[str, Any] = {}
     differs: dict[str, float] = {}
@@ -104,7 +101,7 @@ def _write(
     whole.pop("checksum", None)
     data = {key: value for key, value in whole.items() if key != "weights"}
     data["format"], data["networks"] = FORMAT, entries
-    data["exported"] = exported = {
+    data["exported"] = {
         "program": PROGRAM,
         "int8": int8,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -117,7 +114,9 @@ def _write(
         role: sum(a.size for a in jax.tree.leaves(network.variables["params"]))
         for role, network in networks.of.items()
     }
-    files.write_text(out / CARD, card(whole, counts, exported))
+    files.write_text(
+        out / CARD, card(whole, counts, f"exported as {PROGRAM}{', in int8' * int8}: ")
+    )
     read_model(out)  # which checks all of it
     return differs
 
@@ -155,7 +154,6 @@ def _compare(
 
 
 def _check_libraries() -> None:
-    """Raises ValueError if a library is missing, saying how to install it."""
     what = "a model in ONNX"
     check_extra("export", ["onnx", "onnx_ir", "onnxruntime"], what)
     try:
@@ -202,7 +200,6 @@ def _traced(function: Function, row: Array) -> tuple[Any, list]:
 
 
 def _rename(model: Any, names: Sequence[str]) -> None:
-    """Gives the inputs and outputs of a model their names."""
     graph = model.graph
     new = {graph.input[0].name: "rows"}
     new |= {output.name: name for output, name in zip(graph.output, names, strict=False)}
