@@ -1,6 +1,6 @@
 """Any frame of a recording at once, the very picture that `data_prep.own` stores under its number.
 
-A frame is found by the index of its video (`containers.read_index`): decoding begins at the last
+A frame is found by the index of its video (`video.read_index`): decoding begins at the last
 key frame before it. Decoded pictures are kept as the decoder gives them, up to `KEPT_BYTES`, so
 that stepping back costs no more than stepping on.
 """
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from stormpsr_jax.media import containers, video
+from stormpsr_jax.media import video
 
 # 43 pictures of 1080p. Each thread of a decoder may hold on to as much memory besides.
 KEPT_BYTES = 2**27
@@ -34,7 +34,7 @@ class Film:
 
     def __init__(self, place: Path, fps: float):
         """Builds the index of a video; ValueError: `data_prep.own` would not take it either."""
-        self._place, self._index = place, containers.read_index(place)
+        self._place, self._index = place, video.read_index(place)
         index = self._index
         video.count_resampled(place, index.times, fps)
         repeats = video.resample(index.times, fps)
@@ -56,7 +56,7 @@ class Film:
 
     def _open(self) -> None:
         self._stack.close()
-        opened = containers.open_video(self._place)
+        opened = video.open_video(self._place)
         self._container, self._stream = self._stack.enter_context(opened)
         self._frames: Any = self._container.decode(self._stream)
         unit = float(self._stream.time_base)

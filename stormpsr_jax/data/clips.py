@@ -22,7 +22,7 @@ from google.protobuf.message import DecodeError
 
 from stormpsr_jax.data import folder
 from stormpsr_jax.media import framing
-from stormpsr_jax.media.jpegs import decode_smaller
+from stormpsr_jax.media.pictures import decode_smaller
 from stormpsr_jax.recordings.procedure import Procedure, load_procedure
 
 # Readers kept open per process; far below the usual limit of 1,024 open files.

@@ -21,8 +21,7 @@ import numpy as np
 
 from stormpsr_jax.base.errors import one_line
 from stormpsr_jax.base.installed import check_extra
-from stormpsr_jax.media import containers, sources, video
-from stormpsr_jax.media.pictures import MAX_FRAME_PIXELS
+from stormpsr_jax.media import sources, video
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -213,13 +212,14 @@ PATIENCE = 5.0  # seconds without an answer or any data, after which a source is
 # Seconds of data without a whole picture, after which it is lost too. Whole ones begin with a key
 # picture, which some cameras send every twenty seconds only.
 BLIND = 30.0
+_MAX_PIXELS = 2**24  # of a frame; 5.7K is just smaller
 _RTSP = {
     # All over the one connection to the address that was given. Without rtsp on the list, which the
     # format of the address itself does not need, FFmpeg does not follow a server elsewhere.
     "rtsp_transport": "tcp",
     "protocol_whitelist": "tcp",
     "allowed_media_types": "video",
-    "max_pixels": str(MAX_FRAME_PIXELS),
+    "max_pixels": str(_MAX_PIXELS),
     "fflags": "nobuffer",
     "flags": "low_delay",
     # FFmpeg looks at what comes in for so many microseconds before it gives a picture.
@@ -340,7 +340,7 @@ class Device:
         """Opens it; ValueError, also from the iterator, if it cannot be read."""
         import av
 
-        how: dict[str, Any] = {"timeout": (PATIENCE, PATIENCE), **containers.any_encoding(av)}
+        how: dict[str, Any] = {"timeout": (PATIENCE, PATIENCE), **video.any_encoding(av)}
         try:
             with av.open(self._place, format=self._form, options=self._options, **how) as container:
                 if not container.streams.video:
@@ -355,7 +355,7 @@ class Device:
     def _read(self, container: InputContainer, stream: VideoStream) -> Generator[Shown]:
         if stream.codec_context is None:
             raise ValueError(f"{self.name}: no decoder for its video is known")
-        stream.codec_context.options = {"max_pixels": str(MAX_FRAME_PIXELS)}
+        stream.codec_context.options = {"max_pixels": str(_MAX_PIXELS)}
         stream.thread_type = "SLICE"  # with a frame a thread, pictures come that much later
         seen = time.monotonic()
         for packet in container.demux():  # of all streams: one of them alone may go on for ever
@@ -379,7 +379,7 @@ class PlayingFile:
     @contextlib.contextmanager
     def open(self) -> Iterator[Iterator[Shown]]:
         """As of `Device`."""
-        times = containers.read_times(self._place)
+        times = video.read_times(self._place)
         with contextlib.closing(video.decode(self._place, times)) as pictures:
             yield (
                 (float(moment - times[0]), functools.partial(np.asarray, picture))

@@ -1,13 +1,13 @@
 """What there is to recognise: video files, folders of them, globs, folders of numbered pictures."""
 
+import collections
 import contextlib
 import dataclasses
 import glob
 import hashlib
 import os
-import queue
-import threading
 from collections.abc import Collection, Generator, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
@@ -221,46 +221,20 @@ def _twice(found: Sequence[Source]) -> list[str]:
 
 
 _Item = TypeVar("_Item")
-_WAIT = 0.1  # seconds after which a thread whose results nobody takes looks whether to stop
 
 
 def ahead(items: Generator[_Item], depth: int) -> Generator[_Item]:
     """Iterates over items that a thread makes, at most `depth` of them ahead.
 
     An error of the thread is raised here, after the items before it. When this iterator is closed,
-    the thread ends, and `items` are closed by it.
+    the thread ends, and `items` are closed.
     """
-    made: queue.Queue = queue.Queue(depth)
-    stop = threading.Event()
-
-    def put(item: _Item | None, error: BaseException | None, last: bool) -> None:
-        while not stop.is_set():
-            with contextlib.suppress(queue.Full):
-                return made.put((item, error, last), timeout=_WAIT)
-
-    def work() -> None:
+    with contextlib.closing(items), ThreadPoolExecutor(1) as thread:
+        waiting = collections.deque(thread.submit(next, items, None) for _ in range(depth))
         try:
-            with contextlib.closing(items):
-                for item in items:
-                    put(item, None, False)
-                    if stop.is_set():
-                        return
-        except BaseException as error:
-            put(None, error, True)
-        else:
-            put(None, None, True)
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    try:
-        while True:
-            item, error, last = made.get()
-            if error is not None:
-                raise error
-            if last:
-                return
-            yield item
-            del item  # which may be large, while the next one is waited for
-    finally:
-        stop.set()
-        thread.join()
+            while (item := waiting.popleft().result()) is not None:
+                waiting.append(thread.submit(next, items, None))
+                yield item
+                del item  # which may be large, while the next one is waited for
+        finally:
+            thread.shutdown(wait=False, cancel_futures=True)

@@ -1,20 +1,22 @@
-"""Videos of recordings: their frames by number or by the clock, upright."""
+"""Videos of recordings: their index, and their frames by number or by the clock, upright."""
 
 import contextlib
 import dataclasses
 import itertools
 import logging
 import math
+import re
 from collections.abc import Generator, Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from stormpsr_jax.base.folders import printable
-from stormpsr_jax.media.containers import check_frames, open_video, read_times
-from stormpsr_jax.media.pictures import MAX_FRAME_PIXELS, check_pixels, fingerprint
+from stormpsr_jax.base import installed
+from stormpsr_jax.base.folders import printable, read_errors
+from stormpsr_jax.media.pictures import check_pixels, fingerprint
 from stormpsr_jax.recordings.pictures import Timestamps
 
 _LOG = logging.getLogger(__name__)
@@ -23,6 +25,16 @@ VIDEO_ENDINGS = (
     ".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".3gp", ".mpg", ".mpeg",
     ".ts", ".mts", ".m2ts", ".wmv", ".flv", ".ogv",
 )  # fmt: skip
+# Containers that hold their video themselves. They are told by content, so that a playlist or a
+# session description, which makes FFmpeg open other files and addresses, is none under any name.
+CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,asf,flv,ogg"
+_OPTIONS = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
+_DURATION_IN_HEAD = ("matroska,webm", "flv")
+# A file was cut off if it ends earlier than its head says by more than so many frames, and by more
+# than this share of its length or so many seconds, whichever is less. Heads are off by less.
+ALLOWED_FRAMES, CUT_OFF_SHARE, CUT_OFF = 3, 0.01, 1.0
+MAX_LATE = 0.2  # seconds that a sound may begin before the first picture without a line in the log
+_CONVERT = "convert the video (ffmpeg -i IN -c:v libx264 -crf 18 OUT.mp4)"
 # Matroska rounds times to milliseconds.
 TIME_TOLERANCE = 1e-3
 # Seconds without a picture: a line in the log, and an error.
@@ -34,13 +46,161 @@ RATE_TOLERANCE = 0.02
 SQUARE = 0.02
 
 
+# --- The index ------------------------------------------------------------------------------------
+
+
+def any_encoding(av: ModuleType) -> dict[str, Any]:
+    """Options of av.open for names and notes in a container in any encoding; none of them is used.
+
+    From PyAV 19 on that goes without saying, and the option is gone.
+    """
+    return {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "replace"}
+
+
+@contextlib.contextmanager
+def open_video(path: Path) -> Iterator[tuple[Any, Any]]:
+    """Opens a video: (container, its first video stream).
+
+    Raises:
+        ValueError: PyAV is missing, or it cannot be read; also of what happens inside the block.
+    """
+    place = printable(path)
+    installed.check_extra("video", ["av"], f"{place}: reading a video")
+    import av
+
+    with read_errors(path), path.open("rb") as file:
+        if not file.read(1):
+            raise ValueError(f"{place}: is empty (0 bytes)")
+    try:
+        with av.open(f"file:{path}", options=_OPTIONS, **any_encoding(av)) as container:
+            if not container.streams.video:
+                raise ValueError(f"{place}: there is no video in it")
+            stream = container.streams.video[0]
+            if stream.codec_context is None:
+                raise ValueError(f"{place}: no decoder for its video is known; {_CONVERT}")
+            stream.thread_type = "AUTO"
+            yield container, stream
+    except av.error.FFmpegError as error:
+        raise ValueError(
+            f"{place}: is not a video that can be read ({error.strerror}): if it is cut off, copy "
+            f"it again; of containers, {CONTAINERS} are read: {_CONVERT}"
+        ) from error
+
+
+def read_times(path: Path, *, warn: bool = False) -> np.ndarray:
+    """Returns the time of every frame in seconds, (N,) float64 ascending; decodes none.
+
+    With `warn`, a line in the log says if most frames are trimmed, as phones do, or by mistake, and
+    if a sound begins so long before them that a player's clock is not that of the frames.
+
+    Raises:
+        ValueError: PyAV is missing, it is no video, it is empty or cut off, or its frames have no
+            times or times that go back.
+    """
+    index, place = read_index(path), printable(path)
+    shown = len(index.times)
+    if warn and index.trimmed > shown:
+        _LOG.warning(
+            "%s: its edit list shows %d of %d pictures; if that is wrong, %s",
+            *(place, shown, index.trimmed + shown, _CONVERT),
+        )
+    if warn and index.late > MAX_LATE:
+        _LOG.warning(
+            "%s: its first picture comes %.2f s after its beginning, which is where players count "
+            "from; here times count from that picture, so that those of a player are as much less",
+            *(place, index.late),
+        )
+    return index.times
+
+
+class Index(NamedTuple):
+    """The N frames of a video, and where a decoder can begin: at G key frames."""
+
+    times: np.ndarray  # (N,) see `read_times`
+    late: float  # seconds from the file's beginning, where players count from, to the first frame
+    keys: np.ndarray  # (G,) int64 ascending, how many frames are shown before each key frame
+    starts: np.ndarray  # (G,) int64, where to seek for each, in units of the stream
+    trimmed: int  # how many other frames the file hides
+
+
+def read_index(path: Path) -> Index:
+    """Returns what it takes to decode any frame of a video; errors as of `read_times`."""
+    place = printable(path)
+    with open_video(path) as (container, stream):
+        times, keys, starts = list[int](), list[int](), list[int]()
+        end, latest, trimmed, unit = 0, None, 0, float(stream.time_base)
+        by_time = container.format.name.startswith(("mov", "matroska"))
+        for packet in container.demux(stream):
+            time = packet.dts if packet.pts is None else packet.pts  # AVI has no pts
+            if packet.size and packet.is_keyframe and time is not None:
+                keys.append(time)
+                # What a seek goes by: the order of decoding, or in these that of the pictures.
+                starts.append(time if packet.dts is None or by_time else packet.dts)
+            if not packet.size or packet.is_discard:
+                trimmed += packet.size > 0
+                continue
+            if time is None:
+                raise ValueError(
+                    f"{place}: frame {len(times) + 1} of the file has no timestamp; {_CONVERT}"
+                )
+            if packet.dts is not None:
+                if latest is not None and packet.dts < latest:
+                    raise ValueError(
+                        f"{place}: timestamps go back from {latest * unit:.3f} s to "
+                        f"{packet.dts * unit:.3f} s (videos joined end to end?); {_CONVERT}"
+                    )
+                latest = packet.dts
+            times.append(time)
+            end = max(end, time + (packet.duration or 0))
+        if not times:
+            raise ValueError(f"{place}: the video has no frames")
+        start = min(times)
+        declared = _declared_end(container, stream, start, len(times))
+        of_frames = ALLOWED_FRAMES * (end - start) * unit / len(times)
+        if end * unit < declared - max(of_frames, min(CUT_OFF, CUT_OFF_SHARE * declared)):
+            raise ValueError(
+                f"{place}: is cut off: it ends at {end * unit:.1f} s, its head says "
+                f"{declared:.1f} s; copy it again from where it comes from, or {_CONVERT}"
+            )
+        late = start * unit - container.start_time / 1e6 if container.start_time is not None else 0
+        shown = np.sort(np.array(times, np.float64))
+        places = np.searchsorted(shown, np.array(keys, np.float64))
+        order = np.argsort(places, kind="stable")
+        seeks = np.array(starts, np.int64)[order]
+        return Index(shown * unit, late, places[order], seeks, trimmed)
+
+
+def _declared_end(container: Any, stream: Any, start: int, count: int) -> float:
+    """Returns the time in seconds where the file says that the video ends; 0: it does not say.
+
+    Which value says so depends on the format, as the others may follow from how long the file is
+    (AVI) or may be those of a longer sound. `start` is the first time, `count` that of the frames.
+    """
+    seconds = start * float(stream.time_base)
+    tag = stream.metadata.get("DURATION", "")  # Matroska
+    if match := re.match(r"(\d+):(\d+):(\d+\.?\d*)", tag):
+        hours, minutes, rest = map(float, match.groups())
+        return 3600 * hours + 60 * minutes + rest
+    if container.format.name == "avi" and stream.average_rate:
+        return seconds + stream.frames / float(stream.average_rate)
+    if container.format.name in _DURATION_IN_HEAD and len(container.streams) == 1:
+        return (container.duration or 0) / 1e6
+    # MP4. Missing frames alone are no sign: phones hide those that were trimmed.
+    if stream.frames > count and stream.duration:
+        return seconds + stream.duration * float(stream.time_base)
+    return 0.0
+
+
+# --- Frames ---------------------------------------------------------------------------------------
+
+
 @dataclasses.dataclass(frozen=True)
 class Video:
     """The frames of a video at a constant rate, numbered from first_frame on."""
 
     path: Path
     num_frames: int
-    # (M,) seconds of its pictures as they are stored, see `containers.read_times`.
+    # (M,) seconds of its pictures as they are stored, see `read_times`.
     times: np.ndarray = dataclasses.field(repr=False, compare=False)
     first_frame: int = 0
     fps: float | None = None  # that it is resampled to; None for its own frames, one by one
@@ -128,7 +288,7 @@ def count_resampled(path: Path, times: np.ndarray, fps: float) -> int:
     """Returns how many frames a video has at a constant rate; `times` are those of `read_times`.
 
     Raises:
-        ValueError: they jump, or would be too many.
+        ValueError: they jump.
     """
     place, gaps = printable(path), np.diff(times)
     if len(gaps) and gaps.max() > MAX_GAP:
@@ -140,8 +300,6 @@ def count_resampled(path: Path, times: np.ndarray, fps: float) -> int:
             "30 frames/s)"
         )
     num_frames = int(resample(times, fps).sum())
-    lasting = f" at {fps:g} frames/s, as it lasts {times[-1] - times[0]:.1f} s"
-    check_frames(place, num_frames, path.stat().st_size, lasting)
     long = np.flatnonzero(gaps > LOGGED_GAP).tolist()
     for i in long[:MAX_LOGGED]:
         start, end = times[i : i + 2] - times[0]
@@ -248,10 +406,10 @@ def upright(
     from av.video.reformatter import VideoReformatter
 
     height, width = frame.height, frame.width
-    check_pixels(place, height, width, MAX_FRAME_PIXELS)
+    check_pixels(place, height, width)
     if pixel and abs(pixel - 1) > SQUARE:  # one side becomes longer, so that nothing is lost
         height, width = round(height / min(pixel, 1)), round(width * max(pixel, 1))
-        check_pixels(place, height, width, MAX_FRAME_PIXELS)
+        check_pixels(place, height, width)
     if scale < 1:
         height, width = max(1, round(scale * height)), max(1, round(scale * width))
     # The reformatter of the frame itself would take memory for as long as the frame is kept.

@@ -11,7 +11,7 @@ import simplejpeg
 from data_prep import own
 from stormpsr_jax.base import files
 from stormpsr_jax.data.clips import ClipSource
-from stormpsr_jax.media import containers
+from stormpsr_jax.media import video
 from tests.support.commands import refused
 from tests.support.digests import digests
 from tests.support.own_data import (
@@ -73,7 +73,7 @@ def test_forms_of_labels_are_one_and_each_file_and_index_is_read_once(tmp_path, 
         return lambda path, *args: was_read.append(Path(path)) or read(path, *args)
 
     monkeypatch.setattr(files, "read_bytes", counted(files.read_bytes))
-    monkeypatch.setattr(containers, "read_index", counted(containers.read_index))
+    monkeypatch.setattr(video, "read_index", counted(video.read_index))
     (labels / "bench2.csv").write_text(
         "start;END;worker;step\r\n0:03;0:03,4;B;6\r\n0,5;1;A;Install seal\r\n1;2,05;;3\r\n"
     )

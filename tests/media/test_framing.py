@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from stormpsr_jax.media.framing import ASPECTS, Framing
-from stormpsr_jax.media.jpegs import decode_smaller
+from stormpsr_jax.media.pictures import decode_smaller
 
 
 @pytest.mark.parametrize("region", [(0, 0, 1, 1), (0.2, 0.05, 0.9, 0.8)])

@@ -8,15 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stormpsr_jax.media import containers, video
+from stormpsr_jax.media import video
 from tests.support import videos
 from tests.support.pictures_data import HEIGHT, WIDTH
-
-
-@pytest.fixture(autouse=True)
-def in_this_process(monkeypatch):
-    """Not in a process for each video, as tests/media/test_containers.py has it."""
-    monkeypatch.setattr(containers, "read_index", containers._read_index)
 
 
 def write_video(path: Path, times=None, count: int = 20) -> None:
@@ -113,12 +107,12 @@ def test_read_times_errors_a_video_cut_off_by_seven_percent(tmp_path, ending):
     shown = (np.roll(noise, i, axis=(0, 1)).repeat(8, 0).repeat(8, 1) for i in range(120))
     videos.write(path, shown, codec=codec, pix_fmt=pixels, faststart=ending in ("mp4", "mov"))
     content = path.read_bytes()
-    assert len(containers.read_times(path)) == 120
+    assert len(video.read_times(path)) == 120
     path.write_bytes(content[: int(len(content) * 0.93)])
     with pytest.raises(
         ValueError, match=rf"a.{ending}: is cut off: it ends at 9\.\d s, its head says 10\.0 s"
     ):
-        containers.read_times(path)
+        video.read_times(path)
 
 
 def write_cut(path: Path, skipped: int, options: dict[str, str], count: int = 61) -> None:
@@ -151,7 +145,7 @@ def test_frames_come_at_their_times_though_the_first_ones_cannot_be_decoded(tmp_
     skipped, options = CUTS[how]
     path = tmp_path / "cut.ts"
     write_cut(path, skipped, options)
-    times = containers.read_times(path)
+    times = video.read_times(path)
     numbers = np.round(times / 0.1).astype(int) - round(times[-1] / 0.1) + 60
     first = next(video.decode(path)).mean() / 4
     assert numbers[0] < round(first) < 30  # some of them are hidden
@@ -166,7 +160,7 @@ def test_read_times_errors_an_mp4_without_its_index_is_no_video(tmp_path):
     write_video(path, [i / 12 for i in range(120)])
     path.write_bytes(path.read_bytes()[:1000])  # the index stands at the end
     with pytest.raises(ValueError, match=r"is not a video that can be read .*: if it is cut off"):
-        containers.read_times(path)
+        video.read_times(path)
 
 
 def test_a_missing_library_is_a_line_that_says_what_to_install(tmp_path, monkeypatch):
@@ -174,3 +168,29 @@ def test_a_missing_library_is_a_line_that_says_what_to_install(tmp_path, monkeyp
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(ValueError, match=r"whole.mkv: .* pip install '\.\[video\]'"):
         video.open_constant_rate(tmp_path / "whole.mkv", 1, 12)
+
+
+@pytest.mark.parametrize(
+    ("ending", "late", "told"), [("mp4", 0.5, True), ("ts", 0.5, True), ("mkv", 0.0, False)]
+)
+def test_a_sound_that_begins_before_the_first_picture_is_told(tmp_path, caplog, ending, late, told):
+    av = pytest.importorskip("av")
+
+    with av.open(str(tmp_path / f"run.{ending}"), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 10)
+        sound = container.add_stream("aac", rate=8000)
+        samples = av.AudioFrame.from_ndarray(np.zeros((1, 24_000), np.float32), "fltp", "mono")
+        samples.sample_rate, samples.pts, samples.time_base = 8000, 0, Fraction(1, 8000)
+        container.mux([*sound.encode(samples), *sound.encode()])
+        for i in range(20):
+            frame = av.VideoFrame(64, 48, "yuv420p")
+            frame.pts, frame.time_base = i + round(late * 10), Fraction(1, 10)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    video.open_resampled(tmp_path / f"run.{ending}", 5.0)
+    said = [message for message in caplog.messages if "after its beginning" in message]
+    assert len(said) == told
+    if told:
+        assert float(said[0].partition("comes ")[2].split()[0]) == pytest.approx(late, abs=0.13)

@@ -15,10 +15,11 @@ import time
 from pathlib import Path
 
 import av
+import numpy as np
 import pytest
 
-from stormpsr_jax.media import containers
-from tests.hostile import good_media
+from stormpsr_jax.media import video
+from tests.support import videos
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="watches files by inotify")
 IN_OPEN = 0x20  # of inotify
@@ -33,7 +34,9 @@ class Place:
     """A folder with a video that nobody names, and a port that listens."""
 
     def __init__(self, folder: Path, server: socket.socket):
-        good_media.write_videos(folder)
+        noise = np.random.default_rng(0).integers(0, 256, (24, 48, 64, 3), np.uint8)
+        for name, codec in (("video.mp4", "libx264"), ("video.mov", "mpeg4")):
+            videos.write(folder / name, noise, codec=codec)
         self.folder, self._server = folder, server
         self.bait, self.port = folder / "bait.mp4", server.getsockname()[1]
         self._events = ctypes.CDLL(None).inotify_init1(os.O_NONBLOCK)
@@ -117,7 +120,7 @@ def test_videos_open_nothing_else(place, ending):
         path.write_bytes(content(place))
         place.touched()
         with pytest.raises(ValueError, match=rf"x{ending}: ") as error:
-            containers._read_index(path)
+            video.read_index(path)
         assert str(error.value).isprintable()
         assert not place.touched(), name
 
