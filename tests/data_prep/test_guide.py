@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import simplejpeg
 
 from stormpsr_jax.psr import wrong_parts
 from stormpsr_jax.recordings.procedure import load_procedure
@@ -117,21 +116,18 @@ def example(name: str, user: Path, monkeypatch, tmp_path) -> dict:
     return variables
 
 
-def test_examples_read_what_was_written(user, monkeypatch, tmp_path, capsys):
+def test_examples_read_what_was_written(user, monkeypatch, tmp_path):
     monkeypatch.chdir(user)
     train = np.load(user / "data/labels/train.npz")
     first = str(train["recordings"][0])
     procedure = load_procedure(user / "data/procedure.json")
-    for name in ("tfds", "array_record", "package"):
+    for name in ("tfds", "package"):
         (tmp_path / name).mkdir()
         found = example(name, user, monkeypatch, tmp_path / name)
         if name == "tfds":
             assert found["picture"].shape == (64, 64, 3)
             assert found["clip"]["recording"] in (first, first.encode())
             assert found["clip"]["state"].shape == (16, procedure.num_components)
-        elif name == "array_record":
-            assert first in capsys.readouterr().out
-            assert simplejpeg.decode_jpeg(Path("first.jpg").read_bytes()).shape == (64, 64, 3)
         else:
             assert found["pictures"].shape == (2, 64, 64, 3)
             assert found["name"] == first

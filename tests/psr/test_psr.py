@@ -32,22 +32,6 @@ def test_every_public_function_has_an_example(name):
     assert re.search(rf"^ *(>>>|\.\.\.) .*\b{name}\(", text, re.M)
 
 
-def test_documented_examples_golden():
-    # Without the fences, which would be taken for output.
-    text = re.sub(r"^```.*$", "", DOCS.read_text(encoding="utf-8"), flags=re.M)
-    example = doctest.DocTestParser().get_doctest(text, {}, DOCS.name, str(DOCS), 0)
-    outcome = doctest.DocTestRunner().run(example)
-    assert outcome.attempted > 8
-    assert outcome.failed == 0
-
-
-def test_documented_table_names_what_exists():
-    text = DOCS.read_text(encoding="utf-8")
-    for name in psr.__all__:
-        if name not in ("DECODERS", "STREAMS", "Alert", "write_detections", "write_temporal"):
-            assert f"`{name}`" in text or f"`{name}(" in text
-
-
 @pytest.mark.parametrize(("module", "arguments"), COMMANDS)
 def test_documented_commands_flags_exist(module, arguments, monkeypatch, capsys):
     words = arguments.split()
