@@ -1,4 +1,4 @@
-"""Your own product from its CAD files and its procedure alone: nothing is filmed.
+"""Your own product from its CAD files and its procedure alone: no video is recorded.
 
 python -m stormpsr_jax.main --config=cad --config.procedure=pump.json \
     --config.data.synthetic.meshes=MESHES --workdir=RUN
@@ -23,7 +23,7 @@ Fields to look at first:
   encoder.patch_size, .width, .depth and .num_heads 0, .stem '()' (docs/research.md#backbones).
 * evaluate.risk: the share of incorrect installations that may be reported as installed, by what
   renders show.
-Hardware: 2 CPU cores; ten minutes with half of detector.steps. Measured with these, on films of
+Hardware: 2 CPU cores; ten minutes with half of detector.steps. Measured with these, on videos of
 another renderer, from a head's camera (docs/own-product.md), world "toy", four products, two seeds
 each: F1 .87 to .98, POS .62 to .94, 8 of 82 wrong parts accepted. Real video was never tried.
 """

@@ -65,7 +65,7 @@ class Synthetic(Section, frozen=True):
 
     seed: Seed = 0  # timelines, colours, lights, camera paths
     occlusion: Literal["light", "default", "heavy"] = "default"
-    world: Literal["toy", "bench", "anywhere"] = "toy"  # kind, real, any look
+    world: Literal["toy", "bench", "anywhere"] = "toy"  # kind, real, any appearance
     recordings: tuple[Count, Count, Count] = (40, 12, 12)  # train, val, test
     size: Annotated[int, Meta(ge=8, le=4096)] = 64  # picture height and width in pixels
     fps: Annotated[float, Meta(ge=0.01, le=1000)] = 5.0  # frames per second
@@ -237,7 +237,7 @@ class Fuse(Section, frozen=True):
 
     steps: Count = 150  # 0: nothing is fitted, the package's weights are taken
     # Models whose false acceptances count beside those of validation (evaluate.risk): of the toy,
-    # of a world that is more like real recordings, or of ten films of a product.
+    # of a world that is more like real recordings, or of ten videos of a product.
     world: Literal["toy", "bench", "own"] = "toy"
 
 

@@ -7,7 +7,7 @@ With boxes (`data_prep.own --boxes=DIR`) the detector is trained too: --config=o
 `learned` weighs what the temporal network alone says of clips, which tells little of right and
 wrong. With meshes of the parts, configs/cad.py trains on renders and on DATA together.
 
-Ten films teach little of right and wrong (rendered, docs/own-product.md): parts that are installed
+Ten videos teach little of right and wrong (rendered, docs/own-product.md): parts that are installed
 incorrectly in none of them are right by a person's word alone, and of the others a quarter of the
 incorrect installations are accepted with boxes, and two fifths without (evaluate.risk), as less
 leaves more than a third of the correct ones without a verdict.
@@ -25,8 +25,8 @@ Fields to look at first:
 * pretrain.t_f: seconds after a completion that certainly show its state.
 * pretrain.steps, temporal.steps, detector.steps: more of them with more recordings.
 * predict.splits, evaluate.decoder: what is recognised and how.
-* evaluate.risk: the share of incorrect installations that may be reported as installed. The bar for
-  it goes by your validation recordings with one, and by what models of other products accepted.
+* evaluate.risk: the share of incorrect installations that may be reported as installed. Its threshold
+  goes by your validation recordings with one, and by what models of other products accepted.
 init_from='general_encoder' fits 64-pixel pictures and the encoder of configs/synthetic_full.py,
 from which everything else comes. Full-size models: start from configs/industreal.py and --size=640.
 Hardware: 2 CPU cores. Time and result depend on the recordings and have not been measured on real
@@ -64,7 +64,7 @@ def get_config(extra: str = "") -> ConfigDict:
         c.stages = tuple(stage for stage in c.stages if stage != "pretrain")
     c.procedure = ""  # the one that the data were prepared with
     c.embed.every = 1  # a handful of recordings has no clip to spare
-    c.augment.occluders = 0.0  # films have hands of their own
+    c.augment.occluders = 0.0  # videos have hands of their own
     c.augment.light = 0.5  # the next ones may be of another room and camera
     c.pretrain.cad_per_state = 0
     c.pretrain.n_per_state = 4

@@ -17,7 +17,7 @@ project = "stormpsr_jax"
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 root_doc = "README"
 include_patterns = [
-    *("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "data_prep/README.md"),
+    *("README.md", "CONTRIBUTING.md", "CHANGELOG.md"),
     *("docs/*.md", "docs/api.rst", "benchmarks/results/*.md"),
 ]
 # Folders that need not be searched.

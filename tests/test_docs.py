@@ -10,7 +10,7 @@ import pytest
 from stormpsr_jax import __main__ as command
 
 ROOT = Path(__file__).parents[1]
-PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "data_prep/README.md"]
+PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"]
 PAGES += sorted(f"docs/{path.name}" for path in ROOT.glob("docs/*.md"))
 
 
