@@ -171,14 +171,14 @@ def _figures(result: Mapping[str, Any], stream: str) -> dict[str, float | None]:
 
 def differences(name: str, runs: command.Runs) -> list[dict[str, Any]]:
     """The rows of a claim: of its own streams, and of every other one that both variants have."""
-    text, before, after, own = CLAIMS[name]
+    text, before, after, main_pair = CLAIMS[name]
     seeds = [seed for variant, seed in runs if variant == before and (after, seed) in runs]
     if not seeds:
         return []
     sides = [[runs[side, s].folder / "metrics.json" for side in (before, after)] for s in seeds]
     pairs = [(analysis.load_result(a), analysis.load_result(b)) for a, b in sides]
     common = [s for s in streams.names() if all(s in r["streams"] for pair in pairs for r in pair)]
-    others = [(s, s) for s in common if before != after and (s, s) != own]
+    others = [(s, s) for s in common if before != after and (s, s) != main_pair]
     return [
         {
             "claim": name,
@@ -187,18 +187,18 @@ def differences(name: str, runs: command.Runs) -> list[dict[str, Any]]:
             "seeds": seeds,
             "differences": {row["metric"]: row for row in compared_runs.compare_runs(pairs, pair)},
         }
-        for pair in (own, *others)
+        for pair in (main_pair, *others)
     ]
 
 
 def cells(row: Mapping[str, Any]) -> dict[str, str]:
     """A row for people."""
-    found = {
+    figures = {
         heading: _cell(row["differences"].get(key), form, better)
         for key, (heading, form, better) in METRICS.items()
     }
     stream = " → ".join(dict.fromkeys(row["streams"]))
-    return {"claim": row["text"], "stream": stream, "seeds": str(len(row["seeds"])), **found}
+    return {"claim": row["text"], "stream": stream, "seeds": str(len(row["seeds"])), **figures}
 
 
 def _cell(row: Mapping[str, Any] | None, form: str, better: int) -> str:

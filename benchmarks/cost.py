@@ -268,14 +268,14 @@ class Plan:
         return {name: sum(parts[name] for parts in of_runs) for name in (*PARTS, "evaluations")}
 
     def _parts(self, run: Run, platform: Platform) -> dict[str, float]:
-        found = dict.fromkeys((*PARTS, "evaluations"), 0.0)
+        parts = dict.fromkeys((*PARTS, "evaluations"), 0.0)
         for name in run.config.stages:
             stage = self._costs.stage(run.config, name) if name in PARTS else None
             if stage is not None:
-                found[name] = hours(stage, platform, self._args)
+                parts[name] = hours(stage, platform, self._args)
                 if stage.evaluations:
-                    found["evaluations"] += hours(stage.evaluations, platform, self._args)
-        return found
+                    parts["evaluations"] += hours(stage.evaluations, platform, self._args)
+        return parts
 
     def side_by_side(self, platform: Platform, places: int) -> float:
         """Hours until all runs are made in so many places, each on a whole platform."""

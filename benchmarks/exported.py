@@ -89,12 +89,12 @@ def exports(model: str | Path, place: Path) -> dict[str, Path]:
     from stormpsr_jax.serving.exporting import export_model
     from stormpsr_jax.serving.folder import model_folder
 
-    found = {FORMS[0]: model_folder(model)}
+    folders = {FORMS[0]: model_folder(model)}
     for form in FORMS[1:]:
-        found[form] = place / form
-        if not found[form].exists():
-            export_model(found[FORMS[0]], found[form], int8=form == "int8")
-    return found
+        folders[form] = place / form
+        if not folders[form].exists():
+            export_model(folders[FORMS[0]], folders[form], int8=form == "int8")
+    return folders
 
 
 def untrained_vit(folder: Path) -> None:
@@ -170,12 +170,12 @@ class Child:
 
 def times(folders: Mapping[str, Path], stream: str, args: argparse.Namespace) -> dict[str, Any]:
     """By form: what a row of the table is made of."""
-    found: dict[str, Any] = {form: {"ready": [], "used": [], "times": []} for form in folders}
+    measured: dict[str, Any] = {form: {"ready": [], "used": [], "times": []} for form in folders}
     for _ in range(args.starts):
         for form, folder in folders.items():
             seconds, used = ready(folder)
-            found[form]["ready"].append(seconds)
-            found[form]["used"].append(used)
+            measured[form]["ready"].append(seconds)
+            measured[form]["used"].append(used)
     for cores in (0, 1):
         with ExitStack() as stack:
             children = {
@@ -184,15 +184,15 @@ def times(folders: Mapping[str, Path], stream: str, args: argparse.Namespace) ->
             }
             for _ in range(args.rounds):
                 for form, child in children.items():
-                    said = child.turn(args.seconds, args.least)
+                    answer = child.turn(args.seconds, args.least)
                     if cores:
-                        found[form].setdefault("cpu", []).append(said["used"])
+                        measured[form].setdefault("cpu", []).append(answer["used"])
                     else:
-                        found[form]["times"] += said["times"]
-                        found[form]["peak"] = said["peak"]
+                        measured[form]["times"] += answer["times"]
+                        measured[form]["peak"] = answer["peak"]
     for form, folder in folders.items():
-        found[form]["size"] = sum(path.stat().st_size for path in folder.iterdir()) / 2**20
-    return found
+        measured[form]["size"] = sum(path.stat().st_size for path in folder.iterdir()) / 2**20
+    return measured
 
 
 def times_table(done: Mapping[str, Any]) -> list[str]:
@@ -237,15 +237,15 @@ def closure(requirements: list[str]) -> set[str]:
     """These packages and what they ask for, without extras, as installed here."""
     from packaging.requirements import Requirement
 
-    found, waiting = set(), list(requirements)
+    packages, waiting = set(), list(requirements)
     while waiting:
         one = Requirement(waiting.pop())
         name = re.sub(r"[-_.]+", "-", one.name).lower()
-        if name in found or (one.marker and not one.marker.evaluate({"extra": ""})):
+        if name in packages or (one.marker and not one.marker.evaluate({"extra": ""})):
             continue
-        found.add(name)
+        packages.add(name)
         waiting += metadata.requires(name) or []
-    return found
+    return packages
 
 
 def installed() -> Iterator[tuple[str, int, float]]:
@@ -314,13 +314,13 @@ def main() -> None:
     print(f"\n{time.monotonic() - start:.0f} s")
 
 
-def report(found: Mapping[str, Any]) -> None:
+def report(results: Mapping[str, Any]) -> None:
     """Prints the tables of benchmarks/results/recognise-export.md."""
-    if "times" in found:
-        print(*("", *times_table(found["times"])), sep="\n")
-    if "install" in found:
+    if "times" in results:
+        print(*("", *times_table(results["times"])), sep="\n")
+    if "install" in results:
         print("\n| purpose | packages | MiB |\n|---|---|---|")
-        for name, count, size in found["install"]:
+        for name, count, size in results["install"]:
             print(f"| {name} | {count} | {size:.0f} |")
 
 

@@ -68,14 +68,14 @@ def untrained(config, size: int, folder: Path) -> None:
     large = config.detector.image_size or size
     images = np.zeros((2, size, size, 3), np.float32)
     embeddings = np.zeros((1, window.num_frames, config.encoder.hidden), np.float32)
-    found = {}
+    networks = {}
     for role, name, x in (
         ("encoder", "pretrain", images),
         ("temporal", "temporal", embeddings),
         ("detector", "detector", images),
     ):
         module = stages[name].network(run)
-        found[role] = Network(module, dict(jax.jit(module.init)(jax.random.key(0), x)))
+        networks[role] = Network(module, dict(jax.jit(module.init)(jax.random.key(0), x)))
     record = StreamRecord(Settings(window=window.frames), {}, {}, None)
     content = Content(
         procedure=run.procedure,
@@ -87,7 +87,7 @@ def untrained(config, size: int, folder: Path) -> None:
             detector_size=(large, large) if large != size else None,
         ),
         window=window,
-        networks=FlaxNetworks(found, "float32"),
+        networks=FlaxNetworks(networks, "float32"),
         max_detections=MAX_DETECTIONS,
         streams=dict.fromkeys(STREAMS, record),
         origin={"config": "untrained"},
@@ -103,19 +103,19 @@ def windows(loaded: model.Model, args: argparse.Namespace) -> tuple[float, float
     images = rng.integers(0, 256, (args.frames, *size, 3), np.uint8)
     num = window.frames // window.stride + 1
     content = loaded._content
-    clip, one = (content.networks.functions(content, batch) for batch in (num, 1))
+    clip, single = (content.networks.functions(content, batch) for batch in (num, 1))
 
     def once(count):
         parts = frames.chunks((frames.Views(i, None) for i in images[:count]), loaded.batch)
-        found = loaded.frames(stream="temporal").over(parts)
-        return np.stack([frame.changed for chunk in found for frame in chunk])
+        chunks = loaded.frames(stream="temporal").over(parts)
+        return np.stack([frame.changed for chunk in chunks for frame in chunk])
 
     def anew(count):
-        found = []
+        chunks = []
         for last in range(count):
             rows = sampling.window_frames(last, frames=window.frames, stride=window.stride)
-            found.append(one["temporal"](clip["encode"](images[rows])[None])[0][0])
-        return np.stack(found)
+            chunks.append(single["temporal"](clip["encode"](images[rows])[None])[0][0])
+        return np.stack(chunks)
 
     # Warms up; both have to say the same.
     count = min(args.windows, args.frames)
@@ -152,11 +152,11 @@ def pictures(count: int) -> np.ndarray:
 
 def latency(loaded: model.Model, variant: str, seconds: float) -> dict:
     """The status at the end."""
-    said: list[dict] = []
+    records: list[dict] = []
 
     class Last:
         def send(self, record):
-            said.append(dict(record))
+            records.append(dict(record))
 
         def close(self):
             pass
@@ -170,7 +170,7 @@ def latency(loaded: model.Model, variant: str, seconds: float) -> dict:
     with Capture(Pace(seconds), clock, live.frame_at, depth=10) as capture:
         one.run(capture, (), [Last()])
     # The first one, as pictures begin to come, is empty.
-    return next(line for line in reversed(said) if line["latency_p99_ms"] is not None)
+    return next(line for line in reversed(records) if line["latency_p99_ms"] is not None)
 
 
 def file_speed(loaded: model.Model, variant: str, folder: Path, seconds: float) -> float:
@@ -235,12 +235,12 @@ def memory(
     """(frames so far, MiB, ms a frame since the row before) after each tenth."""
     live = loaded.live(variant)
     live.fps = FPS
-    shown = pictures(64)
+    images = pictures(64)
     if args.tiny:  # a day of resizing would take longer than the rest
-        shown = np.ascontiguousarray(shown[:, ::10, ::10])
-    live.update(shown[0], 0.0)
+        images = np.ascontiguousarray(images[:, ::10, ::10])
+    live.update(images[0], 0.0)
     live.reset()
-    capture = AsFast(shown, max(10, int(args.hours * 3600 * FPS)))
+    capture = AsFast(images, max(10, int(args.hours * 3600 * FPS)))
     tell = lambda line: None  # noqa: E731
     one = station.Station(live, "x", clock=Clock(FPS, 0.0), reset=Reset(), tell=tell)
     one.run(capture, ())
@@ -270,11 +270,11 @@ def main() -> None:
     if unknown := set(args.parts) - set(PARTS):
         sys.exit(f"error: --parts: {unknown.pop()!r} is none of {', '.join(PARTS)}")
     with tempfile.TemporaryDirectory() as place:
-        folder, what = Path(args.model or Path(place, "model")), args.model
-        if not what:
-            what = "untrained"
+        folder, subject = Path(args.model or Path(place, "model")), args.model
+        if not subject:
+            subject = "untrained"
             if args.tiny:
-                what = "untrained and tiny"
+                subject = "untrained and tiny"
                 fields = {k: v for k, v in TINY.items() if k.split(".")[0] in SHAPES}
                 args.config.update_from_flattened_dict(fields)
             untrained(args.config, args.size, folder)
@@ -282,7 +282,7 @@ def main() -> None:
         variant = next(iter(loaded.procedure.variants))
         by = " x ".join(map(str, loaded.pictures.size))
         where = f"{jax.devices()[0].device_kind}, {os.cpu_count()} cores"
-        print(f"{what}: pictures of {by}, {loaded.fps:g} frames/s; {where}\n")
+        print(f"{subject}: pictures of {by}, {loaded.fps:g} frames/s; {where}\n")
         print(MEASURED)
         if "windows" in args.parts and "temporal" in loaded.streams:
             once, anew = windows(loaded, args)

@@ -260,13 +260,13 @@ def lay_out(pool: Path, folder: Path, number: int) -> None:
 
 def errors_shown(folder: Path, procedure: Procedure, split: str) -> dict[str, int]:
     """How often each part is put on wrong in the videos of a split."""
-    shown = collections.Counter[int]()
+    counts = collections.Counter[int]()
     for video in sorted((folder / "videos" / split).iterdir()):
         path = folder / "labels" / f"{video.stem}.csv"
         read = LabelPlace(path).read(procedure.at(FPS), procedure.variants["assembly"])
         wrong = wrong_parts.wrong_installations(read.frames, read.states, [])
-        shown.update(one.component for one in wrong)
-    return {name: shown[k] for k, name in enumerate(procedure.components)}
+        counts.update(one.component for one in wrong)
+    return {name: counts[k] for k, name in enumerate(procedure.components)}
 
 
 def measured(folder: Path, number: int, procedure: Procedure) -> dict[str, Any]:
@@ -315,12 +315,12 @@ def table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         f"accepted of {shown} |",
         "|---|---|---|---|---|---|---|",
     ]
-    for row, its in zip(rows, figures, strict=True):
-        delay = "–" if its["delay_s"] is None else f"{its['delay_s']:.1f}"
+    for row, score in zip(rows, figures, strict=True):
+        delay = "–" if score["delay_s"] is None else f"{score['delay_s']:.1f}"
         of_a_part = round(sum(row["errors"].values()) / len(row["errors"]))
         lines.append(
-            f"| {row['videos']} | {row['val']} | {of_a_part} | {its['f1']:.2f} | "
-            f"{its['pos']:.2f} | {delay} | {its['wrong']['accepted']} |"
+            f"| {row['videos']} | {row['val']} | {of_a_part} | {score['f1']:.2f} | "
+            f"{score['pos']:.2f} | {delay} | {score['wrong']['accepted']} |"
         )
     return lines
 

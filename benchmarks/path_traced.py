@@ -107,7 +107,7 @@ def scene(
     squares = rng.uniform(4, 40)
     board = {"type": "checkerboard", "to_uv": move().scale([squares, squares, 1])}
     board |= {f"color{i}": colour(ground) for i, ground in enumerate(grounds)}
-    shown: dict[str, Any] = {
+    content: dict[str, Any] = {
         "type": "scene",
         "integrator": {"type": "path", "max_depth": 5},
         "sky": {"type": "constant", "radiance": colour(rng.uniform(0.15, 0.6) * np.ones(3))},
@@ -134,9 +134,9 @@ def scene(
         at = affine((0, 0, rng.uniform(-3, 3)), place)
         if value:
             at = pose @ (part.right if value > 0 else part.wrong)
-        shown[f"part_{k}"] = surface(mi, part.mesh, at, rng)
+        content[f"part_{k}"] = surface(mi, part.mesh, at, rng)
     if len(product.board.faces):
-        shown["board"] = surface(mi, product.board, pose, rng)
+        content["board"] = surface(mi, product.board, pose, rng)
     for i in range(5):
         size, far, angle = rng.uniform((0.2, 1.8, 0), (0.55, 3, 2 * math.pi))
         far += radius
@@ -144,13 +144,13 @@ def scene(
         bsdf = {"type": "roughplastic", "diffuse_reflectance": colour(rng.uniform(0.05, 0.8, 3))}
         kind = ("cube", "sphere")[rng.integers(2)]
         to_world = move().translate(place) @ move().scale([size] * 3)
-        shown[f"thing_{i}"] = {"type": kind, "to_world": to_world, "bsdf": bsdf}
+        content[f"thing_{i}"] = {"type": kind, "to_world": to_world, "bsdf": bsdf}
     for side in (1, -1):
         if rng.random() < 0.6:  # at work, or beside it
             at_work = rng.random() < 0.5
             away = np.array([side * (radius + 0.3), -0.6 * radius, 0.5])
             near = np.array([side * 0.5, -0.3, 0.6 + 0.5 * top]) + rng.normal(0, 0.4, 3)
-            shown |= hand(mi, near if at_work else away, side, rng)
+            content |= hand(mi, near if at_work else away, side, rng)
     (low, high), around = CAMERAS[camera]
     up, turn = np.radians(rng.uniform(low, high)), np.radians(rng.uniform(*around))
     view = np.radians(rng.uniform(30, 44))
@@ -159,14 +159,14 @@ def scene(
     flat = math.cos(up)
     way = np.array([math.sin(turn) * flat, -math.cos(turn) * flat, math.sin(up)])
     seen = move().look_at((target + far * way).tolist(), target.tolist(), [0, 0, 1])
-    shown["camera"] = {
+    content["camera"] = {
         "type": "perspective",
         "fov": math.degrees(view),
         "to_world": seen @ move().rotate([0, 0, 1], rng.normal(0, 3)),
         "film": {"type": "hdrfilm", "width": SIZE, "height": SIZE, "rfilter": {"type": "box"}},
         "sampler": {"type": "independent", "sample_count": SAMPLES},
     }
-    return mi.load_dict(shown)
+    return mi.load_dict(content)
 
 
 def pictures(of: products.Assembly, count: int, camera: str) -> tuple[np.ndarray, np.ndarray]:
@@ -193,13 +193,13 @@ def pictures(of: products.Assembly, count: int, camera: str) -> tuple[np.ndarray
 
 def area(logits: np.ndarray, yes: np.ndarray, no: np.ndarray) -> float | None:
     """Mean area under the ROC curve over parts (N, K), weighted by how many are rarer; no ties."""
-    found, weights = [], []
+    areas, weights = [], []
     for k in range(logits.shape[1]):
         a, b = logits[yes[:, k], k], logits[no[:, k], k]
         if len(a) and len(b):
-            found.append((a[:, None] > b).mean())
+            areas.append((a[:, None] > b).mean())
             weights.append(min(len(a), len(b)))
-    return float(np.average(found, weights=weights)) if found else None
+    return float(np.average(areas, weights=weights)) if areas else None
 
 
 def detector(workdir: Path) -> tuple[ConfigDict, Any]:

@@ -32,22 +32,22 @@ NUM_DETECTIONS = 5
 
 def timelines(folder: str | None) -> dict[str, tuple[np.ndarray, list]]:
     """State vectors (N, K) of every frame and steps, by recording."""
-    found = {}
+    lines = {}
     if folder is None:
         rng = np.random.default_rng(0)
         for name in range(7):
             frames = np.sort(rng.choice(np.arange(500, 15000), 17, replace=False))
             states = np.tril(np.ones((18, 17), np.int8), -1)[:, rng.permutation(17)]
-            found[f"made-up {name}"] = (np.array([0, *frames]), states)
+            lines[f"made-up {name}"] = (np.array([0, *frames]), states)
     else:
         for path in sorted(pathlib.Path(folder).glob("*/PSR_labels_raw.csv")):
-            found[path.parent.name] = labels.read_states(path, PROCEDURE)
+            lines[path.parent.name] = labels.read_states(path, PROCEDURE)
     return {
         name: (
             states_per_frame(frames, states, 0, int(frames[-1]) + 500),
             states_to_steps(frames, states),
         )
-        for name, (frames, states) in found.items()
+        for name, (frames, states) in lines.items()
     }
 
 

@@ -57,20 +57,20 @@ def pictures_of(clone: Path, person: int) -> Iterator[tuple[int, int, np.ndarray
     folder = f"lego/HeadTrace{person}/frames"
     listed = subprocess.run([*git, "ls-tree", "-r", "HEAD", folder], stdout=subprocess.PIPE)
     entries = [line.split("\t") for line in listed.stdout.decode().splitlines()]
-    found = []
+    rows = []
     for about, path in entries:
         step, name = Path(path).parts[-2:]
         digits = "".join(filter(str.isdigit, name.partition(".")[0]))
         if step.startswith("step") and digits:
-            found.append((int(step.removeprefix("step")), int(digits), about.split()[2]))
-    if not found:
+            rows.append((int(step.removeprefix("step")), int(digits), about.split()[2]))
+    if not rows:
         raise SystemExit(f"error: {clone}: has no {folder}; give a clone of the films' repository")
     with subprocess.Popen(
         [*git, "cat-file", "--batch"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as blobs:
         assert blobs.stdin is not None
         assert blobs.stdout is not None
-        for step, number, blob in sorted(found):
+        for step, number, blob in sorted(rows):
             blobs.stdin.write(f"{blob}\n".encode())
             blobs.stdin.flush()
             length = int(blobs.stdout.readline().split()[2])
@@ -83,20 +83,20 @@ def write_films(clone: Path, folder: Path) -> None:
     """Writes videos, labels, boxes and the procedure of both people: as a user has them."""
     boxes = files.read_json(Path(__file__).with_name("real_film_boxes.json"))
     for person, keys in KEY_FRAMES.items():
-        shown = list(pictures_of(clone, person))
-        places = {(step, number): i for i, (step, number, _) in enumerate(shown)}
+        frames = list(pictures_of(clone, person))
+        places = {(step, number): i for i, (step, number, _) in enumerate(frames)}
         times = [places[step, key] / FPS for step, key in enumerate(keys, start=1)]
         rows = [f"{time:.2f},Install {part}" for time, part in zip(times, PARTS, strict=True)]
-        known = {int(frame): box for frame, box in boxes[str(person)].items()}
+        boxes_at = {int(frame): box for frame, box in boxes[str(person)].items()}
         for name, first, every in (("", 0, 1), ("_a", 0, 2), ("_b", 1, 2)):
             film = f"person_{person}{name}"
-            chosen = range(first, len(shown), every)
+            chosen = range(first, len(frames), every)
             darker = DARKER if name == "_b" else 1
-            pictures = (np.uint8(shown[i][2] * darker) for i in chosen)
+            pictures = (np.uint8(frames[i][2] * darker) for i in chosen)
             write_video(folder / f"videos/{film}.mp4", pictures, Fraction(FPS, every))
             files.write_text(folder / f"labels/{film}.csv", "\n".join(["time,step", *rows, ""]))
             for row, i in enumerate(chosen):  # by the frames of the procedure, each second picture
-                if box := known.get(i - first):
+                if box := boxes_at.get(i - first):
                     text = " ".join(f"{value:.4f}" for value in (0, *box))
                     place = folder / f"boxes/{film}/{row * every // 2:06d}.txt"
                     files.write_text(place, text.replace("0.0000 ", "0 ", 1) + "\n")
@@ -114,23 +114,23 @@ def write_video(path: Path, pictures: Iterator[np.ndarray], rate: Fraction) -> N
 
 
 def learn(
-    folder: Path, one: int, other: int, size: int, config: str, fields: list[str]
+    folder: Path, person: int, other: int, size: int, config: str, fields: list[str]
 ) -> dict[str, Any]:
     """Trains on one person and tests on the other; the content of metrics.json."""
-    run = folder / "_".join(["run", str(one), str(size), *config.split(",")[1:]])
-    data = folder / f"data_{one}_{size}"
-    splits = {f"person_{one}_a": "train", f"person_{one}_b": "val", f"person_{other}": "test"}
-    own = folder / f"from_{one}"
+    run = folder / "_".join(["run", str(person), str(size), *config.split(",")[1:]])
+    data = folder / f"data_{person}_{size}"
+    splits = {f"person_{person}_a": "train", f"person_{person}_b": "val", f"person_{other}": "test"}
+    inputs = folder / f"from_{person}"
     for kind, ending in (("videos", ".mp4"), ("labels", ".csv"), ("boxes", "")):
-        (own / kind).mkdir(parents=True, exist_ok=True)
+        (inputs / kind).mkdir(parents=True, exist_ok=True)
         for name in splits:
-            link = own / kind / f"{name}{ending}"
+            link = inputs / kind / f"{name}{ending}"
             if not link.is_symlink():
                 link.symlink_to((folder / kind / f"{name}{ending}").resolve())
     rows = [f"{name},{split}" for name, split in splits.items()]
-    files.write_text(own / "splits.csv", "\n".join(["recording,split", *rows, ""]))
-    sources = [f"--{kind}={own / kind}" for kind in ("videos", "labels", "boxes")]
-    words = [*sources, f"--procedure={folder / 'bricks.json'}", f"--splits={own / 'splits.csv'}"]
+    files.write_text(inputs / "splits.csv", "\n".join(["recording,split", *rows, ""]))
+    sources = [f"--{kind}={inputs / kind}" for kind in ("videos", "labels", "boxes")]
+    words = [*sources, f"--procedure={folder / 'bricks.json'}", f"--splits={inputs / 'splits.csv'}"]
     give("data_prep.own", *words, f"--out={data}", f"--size={size}")
     pixels = f"--config.detector.image_size={size}"
     words = [f"--config={config}", f"--config.data.dir={data}", f"--workdir={run}", pixels]
@@ -167,15 +167,15 @@ def main(argv: list[str] | None = None) -> None:
             (folder / kind).mkdir(parents=True, exist_ok=True)
         write_films(args.clone, folder)
     rows = []
-    for one, other in ((1, 2), (2, 1)):
-        streams = learn(folder, one, other, args.size, args.config, fields)["streams"]
+    for person, other in ((1, 2), (2, 1)):
+        streams = learn(folder, person, other, args.size, args.config, fields)["streams"]
         if "seen" in (learned := streams["learned"]):
             streams = {**streams, "learned, seen": learned["seen"], "learned, right": learned}
             del streams["learned"]
         for stream, its in streams.items():
             figures = {key: its[key] for key in ("f1", "f1_tolerant", "pos", "delay_s")}
             counts = {"found of 7": its["tp"], "false": its["fp"]}
-            rows.append({"run": f"{one} to {other}: {stream}", **counts, **figures})
+            rows.append({"run": f"{person} to {other}: {stream}", **counts, **figures})
     title = f"Real film: two people, one model, no incorrect installation{args.attempt}"
     print(title, *rows, sep="\n")
     if args.record:  # attempts before stay

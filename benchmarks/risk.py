@@ -110,26 +110,26 @@ def seen_by(
 
 def recognised(model: Model, rows: list[np.ndarray]) -> tuple[Scores, Detections]:
     """The scores and the top detections of a recording's pictures."""
-    found = seen_by(model, rows, "learned")
-    parts = [one.scores for one in found]
+    recordings = seen_by(model, rows, "learned")
+    parts = [one.scores for one in recordings]
     arrays = (np.array(each, np.float32) for each in zip(*parts, strict=True))
     scores = Scores(np.arange(len(rows)), *arrays)
-    seen = [(one.number, *one.top[:2]) for one in found if one.top is not None]
+    seen = [(one.number, *one.top[:2]) for one in recordings if one.top is not None]
     frames, classes, confidences = (np.array(column) for column in zip(*seen, strict=True))
     return scores, Detections(frames, classes, confidences, np.zeros((len(frames), 4)))
 
 
 def of_kind(r: LabelledPredictions, kind: str, procedure: Procedure) -> Scores:
     """What weights of a kind read of a recording with all scores."""
-    K, said = procedure.num_components, r.scores
+    K, scores = procedure.num_components, r.scores
     if kind == "scores":
-        return said
+        return scores
     if kind == "clips":
-        return Scores(said.frames, None, None, None, said.temporal)
+        return Scores(scores.frames, None, None, None, scores.temporal)
     windows = None
     if kind == "csv":
-        none = np.zeros((len(said.frames), K), int)
-        windows = TemporalPredictions(said.frames, none, none, sigmoid(said.temporal[:, :K]))
+        none = np.zeros((len(scores.frames), K), int)
+        windows = TemporalPredictions(scores.frames, none, none, sigmoid(scores.temporal[:, :K]))
     return from_predictions(r.detections, windows, procedure)
 
 
@@ -139,7 +139,7 @@ def further(name: str, count: int, changes: dict[str, float]) -> Recordings:
     world = WORLDS[model.origin["config"]["data.synthetic.world"]]
     draws = recipe(model, dataclasses.replace(world.habits, **changes))
     (variant,) = draws.procedure.variants.values()
-    found: Recordings = {}
+    recordings: Recordings = {}
     with Bar(total=count, desc=name, unit="recording") as bar:
         for i in range(count):
             data = draws.make("test", f"further_{i:03d}")
@@ -149,9 +149,9 @@ def further(name: str, count: int, changes: dict[str, float]) -> Recordings:
             steps = states_to_steps(frames, states)
             r = LabelledPredictions(data.name, variant, steps, states, frames=frames)
             r.scores, r.detections = recognised(model, rows)
-            found[r.name] = r
+            recordings[r.name] = r
             bar.update(1)
-    return found
+    return recordings
 
 
 def evidence(procedure: Procedure, recordings: Recordings) -> np.ndarray:
@@ -163,11 +163,11 @@ def evidence(procedure: Procedure, recordings: Recordings) -> np.ndarray:
     rows, right = [], []
     settings, seconds = LEARNED.defaults(default_weights("scores")), 1 / procedure.fps
     for r in recordings.values():
-        one = Evidence(r.variant.initial_state, removal_logits(r.variant, settings))
+        evidence = Evidence(r.variant.initial_state, removal_logits(r.variant, settings))
         says = []
         present = r.states_at(r.scores.frames) != 0
         for (_, seen), there in zip(r.scores.per_frame(), present, strict=True):
-            says.append(one.weight(seen, there, seconds)[:, None] * part_inputs(seen))
+            says.append(evidence.weight(seen, there, seconds)[:, None] * part_inputs(seen))
         sums = np.cumsum(says, axis=0)
         for value in (1, -1):
             for k, start, end in wrong_parts.spans(r.frames, r.states, value):
@@ -209,7 +209,7 @@ def scored(
 
     `parts`: which counts of installations a row has.
     """
-    found: list[dict[str, Any]] = []
+    scored_rows: list[dict[str, Any]] = []
     decoded = {
         name: LEARNED.decode_each(
             procedure,
@@ -233,8 +233,8 @@ def scored(
         low, high = wrong_parts.interval(counts["accepted"], counts["shown"])
         row = {"bar": bar, **{key: counts[key] for key in parts}}
         row |= {"accepted_low": low, "accepted_high": high}
-        found.append(row | {key: whole[key] for key in ("pos", "f1", "delay_s")})
-    return found
+        scored_rows.append(row | {key: whole[key] for key in ("pos", "f1", "delay_s")})
+    return scored_rows
 
 
 def train(run: Path, config: str) -> None:
@@ -281,15 +281,15 @@ def alerts(procedure: Procedure, recordings: Recordings, weights: Weights) -> di
 
 def together(rows: Sequence[Sequence[dict[str, Any]]], tests: Any) -> list[dict[str, Any]]:
     """The rows of all worlds as one table; F1, POS and delay of the rows of test splits."""
-    found = []
+    sums = []
     for i, first in enumerate(rows[0]):
         row = {"bar": first["bar"], **{key: sum(its[i][key] for its in rows) for key in PARTS}}
         row["accepted_share"] = row["accepted"] / row["shown"]
         for key in ("f1", "pos", "delay_s"):
             values = [its[i][key] for its in tests if its[i][key] is not None]
             row[f"test_{key}"] = float(np.mean(values)) if values else None
-        found.append(row)
-    return found
+        sums.append(row)
+    return sums
 
 
 def plot(measured: record.Tables) -> matplotlib.figure.Figure:
@@ -350,27 +350,27 @@ def main() -> None:
         weights = [default_weights(kind) for kind in args.kinds]
     measured: dict[str, list[dict[str, Any]]] = {"alerts": []}
     for run in args.runs:
-        worlds, name, own = {}, Path(run).name, {}
+        worlds, name, trained = {}, Path(run).name, {}
         if run == DEMO:
             model = load_model(run)
             procedure = model.procedure.at(model.fps)
         else:
-            procedure, fps, found = read_run(Path(run), ["test"])
+            procedure, fps, measured_rows = read_run(Path(run), ["test"])
             fused = fuse.read(Path(run) / "fuse").weights
-            own = {"trust": fused.trust, "world": fused.world}
+            trained = {"trust": fused.trust, "world": fused.world}
             procedure = procedure.at(fps)
-            worlds[f"{name}, test"] = {r.name: r for r in found}
+            worlds[f"{name}, test"] = {r.name: r for r in measured_rows}
         if args.further:
             habits = {key: getattr(args, key) for key in ("wrong", "corrected", "later")}
             changes = {key: value for key, value in habits.items() if value is not None}
             worlds[f"{name}, further"] = further(run, args.further, changes)
         for world, recordings in worlds.items():
             print(f"{world}: evidence {np.round(evidence(procedure, recordings), 2).tolist()}")
-            of_scores = dataclasses.replace(default_weights("scores"), **own)
+            of_scores = dataclasses.replace(default_weights("scores"), **trained)
             measured["alerts"].append({"world": world} | alerts(procedure, recordings, of_scores))
             for one in weights:
-                found = rows_of(procedure, recordings, dataclasses.replace(one, **own))
-                measured[f"{one.kind}, {world}"] = found
+                measured_rows = rows_of(procedure, recordings, dataclasses.replace(one, **trained))
+                measured[f"{one.kind}, {world}"] = measured_rows
             if run != DEMO:
                 measured[f"as decided, {world}"] = decided(Path(run), procedure, recordings)
     for kind in args.kinds:

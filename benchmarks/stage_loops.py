@@ -142,11 +142,11 @@ def definitions(
             path = path_of(run, split, name)
             path.parent.mkdir(parents=True, exist_ok=True)
             np.save(path, rng.normal(size=shape).astype(np.float32))
-    found = {name: build(run, stages[name]) for name in names}
+    stages_built = {name: build(run, stages[name]) for name in names}
     for name in ("pretrain", "temporal") if "finetune" in names else ():  # what it starts from
         (run.workdir / name).mkdir(exist_ok=True)
         checkpoint.save_best(run.workdir / name, *build(run, stages[name]).init())
-    return found
+    return stages_built
 
 
 def build(run: Run, stage: Training) -> Definition:

@@ -77,13 +77,13 @@ def make_mesh(target: str, data: int, fsdp: int) -> Mesh:
 
 def device_gib(compiled: jax.stages.Compiled) -> float:
     """GiB that one device needs."""
-    found = compiled.memory_analysis()
+    memory = compiled.memory_analysis()
     total = (
-        found.argument_size_in_bytes
-        + found.output_size_in_bytes
-        - found.alias_size_in_bytes
-        + found.temp_size_in_bytes
-        + found.generated_code_size_in_bytes
+        memory.argument_size_in_bytes
+        + memory.output_size_in_bytes
+        - memory.alias_size_in_bytes
+        + memory.temp_size_in_bytes
+        + memory.generated_code_size_in_bytes
     )
     return total / 2**30
 

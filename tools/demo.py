@@ -121,7 +121,7 @@ def compare(whole: Model, half: Model, source: ClipSource) -> dict[str, Any]:
     ValueError if more than one event of a hundred is of one of them alone, or over a second apart.
     """
     keys = ("recordings", "events", "by_one_alone", "over_a_second_apart", "at_another_frame")
-    found = dict.fromkeys((*keys, "largest_shift_frames"), 0)
+    counts = dict.fromkeys((*keys, "largest_shift_frames"), 0)
     largest = 0.0
     for name in Bar(iterable=sorted(source.recordings), desc="compare", unit="recording"):
         whole_events, half_events = (
@@ -131,25 +131,25 @@ def compare(whole: Model, half: Model, source: ClipSource) -> dict[str, Any]:
             )
             for model in (whole, half)
         )
-        found["recordings"] += 1
-        found["events"] += len(whole_events)
+        counts["recordings"] += 1
+        counts["events"] += len(whole_events)
         rest = [(event.step_id, event.kind) for event in half_events]
         for one in whole_events:
             step = (one.step_id, one.kind)
             if step not in rest:
-                found["by_one_alone"] += 1
+                counts["by_one_alone"] += 1
                 continue
             other = half_events.pop(at := rest.index(step))
             del rest[at]
             shift = abs(one.frame - other.frame)
-            found["at_another_frame"] += shift > 0
-            found["over_a_second_apart"] += shift > source.fps
-            found["largest_shift_frames"] = max(found["largest_shift_frames"], shift)
+            counts["at_another_frame"] += shift > 0
+            counts["over_a_second_apart"] += shift > source.fps
+            counts["largest_shift_frames"] = max(counts["largest_shift_frames"], shift)
             largest = max(largest, abs(one.confidence - other.confidence))
-        found["by_one_alone"] += len(half_events)
-    if found["by_one_alone"] + found["over_a_second_apart"] > 0.01 * found["events"]:
-        raise ValueError(f"in half precision the model finds other steps: {found}")
-    return found | {"largest_difference_of_confidence": round(largest, 4)}
+        counts["by_one_alone"] += len(half_events)
+    if counts["by_one_alone"] + counts["over_a_second_apart"] > 0.01 * counts["events"]:
+        raise ValueError(f"in half precision the model finds other steps: {counts}")
+    return counts | {"largest_difference_of_confidence": round(largest, 4)}
 
 
 # --- The video ------------------------------------------------------------------------------------
@@ -214,13 +214,13 @@ def stories(procedure: Procedure, seed: int) -> Iterator[tuple[str, Story]]:
 def shown(story: Story, visible: np.ndarray, procedure: Procedure) -> dict[str, Any]:
     """The story in seconds, and how much of it can be seen; `visible` (N,) of the frames."""
     told = {
-        what: {
+        role: {
             "component": procedure.components[k],
             "from_s": round(start / FPS, 2),
             "to_s": round(end / FPS, 2),
             "in_clear_view_s": round(float((visible[start:end] > CLEAR).sum() / FPS), 1),
         }
-        for what, (k, start, end) in story._asdict().items()
+        for role, (k, start, end) in story._asdict().items()
     }
     return told | {"share_of_frames_mostly_hidden": round(float((visible < HIDDEN).mean()), 3)}
 
@@ -249,12 +249,12 @@ def write_labels(path: Path, states: np.ndarray, procedure: Procedure) -> None:
 # --- What the model makes of it -------------------------------------------------------------------
 
 
-def score(found: list[tuple[int, int]], path: Path, model: Model) -> dict[str, Any]:
+def score(events: list[tuple[int, int]], path: Path, model: Model) -> dict[str, Any]:
     """Figures of (frame, step id) of the video's events; `path` is that of its labels."""
     (variant,) = model.procedure.variants.values()
     truth = LabelPlace(path).read(model.procedure.at(model.fps), variant)
-    scores = metrics.score_recording(truth.steps, metrics.scored_steps(found), model.fps)
-    wrong = wrong_parts.score_recording(truth.frames, truth.states, found, model.fps)
+    scores = metrics.score_recording(truth.steps, metrics.scored_steps(events), model.fps)
+    wrong = wrong_parts.score_recording(truth.frames, truth.states, events, model.fps)
     kept = {key: scores[key] for key in ("pos", "f1", "delay_s", "tp", "fp", "fn")}
     return kept | {"wrong": wrong}
 
@@ -325,14 +325,14 @@ def make(workdir: Path, folder: Path, animation: Path) -> dict[str, Any]:
             results = Path(out, video.stem)
             lines = (results / "events.jsonl").read_text(encoding="utf-8").splitlines()
             told = [(line["type"], line) for line in map(json.loads, lines)]
-            seen, found = (
+            seen, reported = (
                 [(line["frame"], line["step_id"]) for kind, line in told if kind == of]
                 for of in ("seen", "event")
             )
-            figures, of_seen = score(found, truth, half), score(seen, truth, half)
+            figures, of_seen = score(reported, truth, half), score(seen, truth, half)
             wrong = figures["wrong"]
             if (wrong["found"], wrong["accepted"], of_seen["fp"], of_seen["fn"]) == (1, 0, 0, 0):
-                animate(results / recognised.VIDEO, moments(found, story), half.fps, animation)
+                animate(results / recognised.VIDEO, moments(reported, story), half.fps, animation)
                 chosen = (
                     f"number {number} of those that show what tools/demo.py asks for: the first "
                     "whose incorrect part the model finds, and of whose steps it misses and "

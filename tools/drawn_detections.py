@@ -216,7 +216,7 @@ def _look(
     rng: np.random.Generator,
 ) -> Detections:
     """What the detector says in the looks at the object."""
-    shown = [_shown_as(procedure, state, noise, rng) for state in states]
+    views = [_shown_as(procedure, state, noise, rng) for state in states]
     rows: list[tuple[int, int, float]] = []
     frame = 0
     while True:
@@ -233,16 +233,16 @@ def _look(
         for now in range(frame, end):
             at = int(np.searchsorted(frames, now, "right")) - 1
             if at != before:
-                before, other = at, rng.random() < shown[at].share
+                before, other = at, rng.random() < views[at].share
             if rng.random() >= density:
                 continue
-            one = shown[at].other if other else shown[at].mostly
+            detected = views[at].other if other else views[at].mostly
             logit = level + rng.normal(0, noise.spread) + noise.wrong_level * other
             if rng.random() < noise.flicker:
-                one = _flicker(procedure, states[at], rng)
+                detected = _flicker(procedure, states[at], rng)
             confidence = 1 / (1 + math.exp(-logit))
             if confidence >= noise.floor:
-                rows.append((now, one, confidence))
+                rows.append((now, detected, confidence))
         frame = end
     columns = np.array(rows, float).reshape(-1, 3).T
     return Detections(
@@ -265,8 +265,8 @@ def _shown_as(
         if drawn < noise.wrong_right + noise.wrong_error:
             return _Shown(procedure.error_class, absent, noise.confused[1])
         return _Shown(absent, right, noise.confused[1])
-    own = procedure.state_class(state)
-    if not own:
+    true_class = procedure.state_class(state)
+    if not true_class:
         return _Shown(_nearest(catalogue, state, rng), _neighbour(catalogue, state, rng), 0.3)
     further = catalogue - state
     later = np.flatnonzero((further >= 0).all(axis=1) & further.any(axis=1))
@@ -276,7 +276,7 @@ def _shown_as(
     else:
         other = _neighbour(catalogue, state, rng)
     share, often, rarely = noise.confused
-    return _Shown(own, other, often if rng.random() < share else rarely)
+    return _Shown(true_class, other, often if rng.random() < share else rarely)
 
 
 def _flicker(procedure: Procedure, state: np.ndarray, rng: np.random.Generator) -> int:

@@ -98,14 +98,14 @@ def read_recordings(
     recordings = []
     for split in splits:
         predicted = workdir / "predictions" / split
-        found = load_recordings(
+        loaded = load_recordings(
             procedure,
             data / "labels" / split,
             predicted / "asd",
             predicted / "temporal",
             scores_dir=predicted / "scores",
         )
-        recordings += [r for r in found.values() if len(r.frames)]
+        recordings += [r for r in loaded.values() if len(r.frames)]
     return recordings
 
 

@@ -225,12 +225,12 @@ class GeneralEncoder(Training):
         )
 
 
-def precision_at_1(found: Batched, source: ClipSource) -> float:
+def precision_at_1(embed: Batched, source: ClipSource) -> float:
     """Share of pictures whose nearest other picture of the same object shows the same state."""
     right = total = 0
     for name, recording in source.recordings.items():
         count = min(JUDGED, recording.num_frames)
-        z = found(source.rows(name, np.arange(count)))
+        z = embed(source.rows(name, np.arange(count)))
         _, labels, sizes = np.unique(
             recording.states[:count], axis=0, return_inverse=True, return_counts=True
         )
@@ -290,11 +290,11 @@ class GeneralDetector(Training):
         judged = jax.jit(lambda params, batch: loss_of(params, batch)[1])
 
         def evaluate(params: Params, _: Params) -> dict[str, float]:
-            found = [
+            rows = [
                 judged(params, _pictures(val, name, np.arange(min(JUDGED, recording.num_frames))))
                 for name, recording in val.recordings.items()
             ]
-            return {name: float(np.mean([row[name] for row in found])) for name in found[0]}
+            return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
 
         names = list(train.recordings)
 
