@@ -16,7 +16,6 @@ are checked and not used. No part is incorrect in this data set, and no frame ha
 
 import argparse
 import dataclasses
-import functools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,7 +24,6 @@ from typing import Unpack
 import numpy as np
 
 from data_prep import command, matching
-from data_prep.downloads import Download
 from data_prep.writing import from_files
 from stormpsr_jax.base import folders
 from stormpsr_jax.media import sources
@@ -72,7 +70,7 @@ def make_dataset(
         labelled,
         pictured,
         {},
-        functools.partial(Download("IMPACT", 0).open, fps=procedure.fps),
+        lambda path, name: matching.open_pictures(path, procedure.fps, 0, "IMPACT"),
         "--videos",
         procedure,
         tops,

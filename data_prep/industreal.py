@@ -15,7 +15,7 @@ recording 11_assy_0_1. The first frame of its video is number 29, of every other
 The number of a box's category is its class: 0 background (ignored), 1…22 the states in the order of
 the procedure, 23 an error state. The names that OD_labels.json gives the categories may be one off
 (1 background … 24 error_state). The log says how many boxes agree with the PSR labels at their
-frame, and holds the recordings against what is known of the download: splits and frame numbers.
+frame.
 
 A frame without a box is empty, as in IndustReal's own training, where the recording has an
 OD_labels.json whose boxes stand frame by frame. Where most boxes have none beside them, only the
@@ -31,7 +31,7 @@ from typing import Unpack
 
 import numpy as np
 
-from data_prep import command, downloads, matching
+from data_prep import command, matching
 from data_prep.writing import from_files
 from stormpsr_jax.base import files, folders
 from stormpsr_jax.media import sources
@@ -40,7 +40,7 @@ from stormpsr_jax.recordings.boxes import Boxes, Id, of_one
 from stormpsr_jax.recordings.procedure import load_procedure
 
 PROCEDURE = load_procedure("industreal")
-DOWNLOAD = downloads.read("industreal", "IndustReal", any_first=True)
+_VIDEO_STARTS = {"11_assy_0_1": 29}  # the first frame of its video; of every other one 0
 _BOXES = "OD_labels.json"
 # Other camera streams of a recording, of as many files again.
 _OTHER_STREAMS = ("depth", "stereo_left", "stereo_right", "ambient_light")
@@ -100,14 +100,13 @@ def make_dataset(
         labelled,
         pictured,
         {n: functools.partial(read_boxes, path) for n, path in boxed.items() if n in labelled},
-        functools.partial(DOWNLOAD.open, fps=PROCEDURE.fps),
+        lambda path, name: matching.open_pictures(path, PROCEDURE.fps, _VIDEO_STARTS.get(name, 0)),
         "--data",
         PROCEDURE,
         (of_labels, top),
         early_start=True,
     )
-    notes = DOWNLOAD.compare(found)
-    return from_files.build(found, out, procedure=PROCEDURE, notes=notes, **options)
+    return from_files.build(found, out, procedure=PROCEDURE, **options)
 
 
 def _add_flags(parser: argparse.ArgumentParser) -> None:

@@ -10,8 +10,8 @@ from absl import logging
 from stormpsr_jax.base import files, folders
 from stormpsr_jax.base.errors import for_each, gathering, raise_all
 from stormpsr_jax.base.folders import printable
-from stormpsr_jax.media import sources, video
-from stormpsr_jax.media.pictures import Pictures
+from stormpsr_jax.media import pictures, sources, video
+from stormpsr_jax.media.pictures import ImageFiles, Pictures
 from stormpsr_jax.recordings import box_files
 from stormpsr_jax.recordings.boxes import (
     Boxes,
@@ -111,6 +111,24 @@ def find_boxes(path: str | Path, names: Collection[str]) -> dict[str, Callable[[
         return {name: functools.partial(of_each.__getitem__, name) for name in of_each}
     each = only_places(found, "--boxes", "boxes")
     return {name: functools.partial(read_boxes, place) for name, place in each.items()}
+
+
+def open_pictures(path: Path, fps: float, first_frame: int, title: str = "") -> Pictures:
+    """Opens a video of a data set, whose first frame has the number given, or a folder of images.
+
+    ValueError: damaged, incomplete, another rate, or, where the data set `title` is named, images
+    that begin with another number; labels use the numbers of images, whatever these are.
+    """
+    if video.is_video(path.name):
+        return video.open_constant_rate(path, first_frame, fps)
+    numbers = pictures.number_images(path, folders.entries(path)[1])
+    first = min(numbers)
+    if title and first != first_frame:
+        raise ValueError(
+            f"{printable(path)}: the first frame is {first}, {title} starts at {first_frame}; "
+            "frames before it are missing, or were numbered otherwise when they were extracted"
+        )
+    return ImageFiles(path, first, len(numbers))
 
 
 def images_first(pictured: Mapping[str, Sequence[Path]]) -> dict[str, list[Path]]:

@@ -20,7 +20,7 @@ from typing import Unpack
 
 import numpy as np
 
-from data_prep import command, downloads, matching
+from data_prep import command, matching
 from data_prep.writing import from_files
 from stormpsr_jax.base import files, folders
 from stormpsr_jax.media import sources
@@ -28,7 +28,6 @@ from stormpsr_jax.recordings import box_files
 from stormpsr_jax.recordings.boxes import Boxes, join_pictures
 from stormpsr_jax.recordings.procedure import load_procedure
 
-DOWNLOAD = downloads.read("meccano", "MECCANO", first_frame=1)
 _BOXES = "_GT.csv"
 
 
@@ -69,13 +68,12 @@ def make_dataset(
         labelled,
         pictured,
         {name: functools.partial(read_boxes, path) for name, path in boxed.items()},
-        functools.partial(DOWNLOAD.open, fps=procedure.fps),
+        lambda path, name: matching.open_pictures(path, procedure.fps, 1, "MECCANO"),
         "--frames",
         procedure,
         tops,
     )
-    notes = DOWNLOAD.compare(found)
-    return from_files.build(found, out, procedure=procedure, notes=notes, **options)
+    return from_files.build(found, out, procedure=procedure, **options)
 
 
 def _add_flags(parser: argparse.ArgumentParser) -> None:

@@ -129,7 +129,6 @@ def build(
     out: str | Path,
     *,
     procedure: Procedure,
-    notes: Sequence[str] = (),
     warnings: Sequence[str] = (),
     framing: Framing = DEFAULT_FRAMING,
     pad_if_mixed: bool = False,
@@ -138,8 +137,8 @@ def build(
 ) -> bool:
     """Checks the labels of all recordings, says what is in them, and makes the clip shards.
 
-    `notes` are lines for the log, before what is said of the labels; `warnings` come when no
-    mistake has been found. Returns whether the folder is complete.
+    `warnings` are for the log, where no mistake has been found. Returns whether the folder is
+    complete.
 
     Raises:
         ValueError: all errors in the labels, and all recordings that `framing` would distort; or
@@ -161,7 +160,7 @@ def build(
     boxed = [recording for recording in found if recording.boxes is not None]
     shapes = [pictures.picture_size(recording.video) for recording in boxed]
     size, small = product_size([r.boxes.boxes for r in boxed if r.boxes], shapes, framing)
-    for line in (*notes, *describe(found, procedure), *([size] if size else ())):
+    for line in (*describe(found, procedure), *([size] if size else ())):
         logging.info("%s", line)
     if located := locator_of(found, Path(out), framing, locate, bool(small)):
         framing, small = dataclasses.replace(framing, aspect="pad"), ""

@@ -298,3 +298,27 @@ def test_compare_streams_and_files(files, capsys):
     ]:
         said = refused(capsys, evaluate.main, list(map(str, arguments)))
         assert message in said
+
+
+def test_published_detections_and_labels_in_folders_of_splits_score_the_same(files, capsys):
+    """Published files have a row for a frame without a detection too: name, frame, 0."""
+    expected = run(files, streams=("asd",))
+    for path in sorted((files / "asd").iterdir()):
+        rows = path.read_text().splitlines()
+        name = path.name.removesuffix("_results_pred.csv")
+        there = {int(row.split(",")[1]) for row in rows[1:]}
+        rows += [f"{name},{frame},0" for frame in range(420) if frame not in there]
+        path.write_text("\n".join(rows) + "\n")
+    assert run(files, streams=("asd",)) == expected
+    for name, split in {
+        "01_assy_a": "test_p1",
+        "02_assy_b": "test_p1",
+        "07_main_c": "test",
+    }.items():
+        shutil.copytree(files / "labels" / name, files / "all" / split / name)
+    shutil.copytree(files / "labels/01_assy_a", files / "all/train_p1/05_assy_x")
+    labels = f"--labels={files / 'all'}"
+    assert run(files, labels, "--split=test", streams=("asd",)) == expected
+    said = fails(files, capsys, labels, streams=("asd",))
+    assert "--split leaves out other splits than one (this is of train)" in said
+    assert "no labels of split val" in fails(files, capsys, labels, "--split=val")
