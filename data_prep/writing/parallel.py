@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from stormpsr_jax.base import cluster
-from stormpsr_jax.base.processes import deaf_to_ctrl_c, exit_with_parent
+from stormpsr_jax.base.interruption import deaf_to_ctrl_c, exit_with_parent
 from stormpsr_jax.base.progress import Bar
 
 STOP_SECONDS = 1.0  # in which workers stop by themselves
