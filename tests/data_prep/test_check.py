@@ -10,7 +10,7 @@ from data_prep import check
 from data_prep.checking import contact_sheet
 from data_prep.checking.contact_sheet import open_folder
 from data_prep.writing import shards
-from tests.support.commands import refused
+from tests.support.processes import refused
 from tests.support.shards_data import build, make
 
 SHARD = "clips-train.array_record-00001-of-00003"  # of recording b
