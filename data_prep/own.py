@@ -42,7 +42,7 @@ import numpy as np
 import simplejpeg
 from absl import logging
 
-from data_prep import command, matching, split_choice
+from data_prep import command, matching
 from data_prep.writing import from_files
 from data_prep.writing.locating import LOCATE
 from stormpsr_jax.base import folders
@@ -100,14 +100,14 @@ def find_recordings(
             terms=terms or Terms(),
         )
         by_name = {recording.name: recording for recording in recordings}
-        chosen = split_choice.choose(
+        chosen = matching.choose_splits(
             splits,
             split_seed,
             before or {},
             (of_labels, of_videos),
             labelled,
             {name: pictured[name][0] for name in labelled},
-            lambda name: split_choice.kind_of(by_name[name]),
+            lambda name: matching.kind_of(by_name[name]),
         )
     except ValueError as error:
         raise_all([*lines_of(error), *_of_projects(labelled, pictured)])
@@ -172,7 +172,7 @@ def make_dataset(
         boxes=boxes,
         splits=splits,
         split_seed=split_seed,
-        before=split_choice.of_folder(out),
+        before=matching.splits_of_folder(out),
         terms=terms,
     )
     for split in SPLITS:
@@ -254,7 +254,7 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     )
     what = "find the product and show it closely; auto: where it is small (%(default)s)"
     add("--locate", choices=LOCATE, default="auto", help=what)
-    shares = split_choice.DEFAULT_SHARES
+    shares = matching.DEFAULT_SHARES
     add("--splits", default="", help=f"shares such as {shares}, or a CSV recording,split")
     add("--split_seed", type=int, default=0, metavar="N", help="of the draw of splits")
     add(
