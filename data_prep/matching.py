@@ -28,7 +28,7 @@ from stormpsr_jax.recordings.boxes import (
 from stormpsr_jax.recordings.find import SPLITS, split_of
 from stormpsr_jax.recordings.labels import STATES
 from stormpsr_jax.recordings.procedure import Procedure
-from stormpsr_jax.recordings.recording import LabelPlace, Recording
+from stormpsr_jax.recordings.recording import LabelPlace, Recording, read_recording
 
 P = TypeVar("P", Path, LabelPlace)
 Kind = tuple[bool, str]  # whether a recording has an incorrect installation; its variant
@@ -155,18 +155,18 @@ def match(
     tops: tuple[Path, Path] | None = None,
     **more: Any,
 ) -> list[Recording]:
-    """Returns the recordings that have labels; a line in the log names the other pictures.
+    """Reads the recordings that have labels; a line in the log names the other pictures.
 
     Args:
         boxed: by recording, what gives its boxes.
         open_video: opens the video, or the folder of images, of a recording.
         flag: says where the pictures are.
         tops: the folders of labels and pictures, which say the splits; None: no split yet.
-        more: attributes of `Recording`, of all of them.
+        more: arguments of `read_recording`, of all of them.
 
     Raises:
         ValueError: all recordings that lack a part, have two of one, or miss pictures; or as of
-            `splits_of`.
+            `splits_of`; or all errors in labels and boxes.
     """
     problems = []
     unlabelled = [name for name in pictured if name not in labelled]
@@ -176,23 +176,29 @@ def match(
         problems.append(f"frames without labels: {', '.join(unlabelled)}")
     if without := [name for name in boxed if name not in labelled]:
         problems.append(f"boxes without labels: {', '.join(without)}")
-    found = []
+    videos = dict[str, Pictures]()
     for name in sorted(labelled.keys() & pictured.keys()):
         with gathering(problems):
             place = only_places({name: pictured[name]}, flag, "frames")[name]
-            parts = open_video(place, name), labelled[name], boxed.get(name), procedure
-            found.append(Recording(name, *parts, **more))
+            videos[name] = open_video(place, name)
     raise_all(problems)
+    splits = dict[str, str]()
     if tops is not None:
-        places = {name: pictured[name][0] for name in labelled}
-        splits = splits_of(*tops, labelled, places)
-        for recording in found:
-            recording.split = splits[recording.name]
+        splits = splits_of(*tops, labelled, {name: pictured[name][0] for name in labelled})
+
+    def read(name: str, video: Pictures) -> Recording:
+        return read_recording(
+            name, video, labelled[name], procedure, read_boxes=boxed.get(name), **more
+        )
+
+    recordings = for_each(videos.items(), read)
+    for recording in recordings:
+        recording.split = splits.get(recording.name, "")
     if unlabelled:
         first = printable(pictured[unlabelled[0]][0])
         what = "pictures without labels are left out: %s (%s%s)"
         logging.warning(what, ", ".join(unlabelled), first, ", …" * (len(unlabelled) > 1))
-    return found
+    return recordings
 
 
 def splits_of(
@@ -260,12 +266,9 @@ def choose_splits(
 
 
 def kind_of(recording: Recording) -> Kind:
-    """The kind of a recording; what is wrong with its labels is said when all are read."""
-    try:
-        variant = recording.procedure.variant_for(recording.name).name
-        return bool((recording.labels.states == -1).any()), variant
-    except ValueError:
-        return False, ""
+    """Whether a recording has an incorrect installation, and its variant."""
+    variant = recording.procedure.variant_for(recording.name).name
+    return bool((recording.labels.states == -1).any()), variant
 
 
 def draw_splits(

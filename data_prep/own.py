@@ -52,7 +52,6 @@ from stormpsr_jax.media.video import Video
 from stormpsr_jax.psr.cli import add_label_flags
 from stormpsr_jax.recordings import find
 from stormpsr_jax.recordings.find import SPLITS
-from stormpsr_jax.recordings.label_tools import Unit
 from stormpsr_jax.recordings.procedure import Procedure
 from stormpsr_jax.recordings.recording import LabelPlace, Recording
 from stormpsr_jax.recordings.words import Terms, terms
@@ -97,7 +96,7 @@ def find_recordings(
             lambda path, name: sources.open_recording(path, procedure.fps),
             f"--videos={videos}",
             procedure,
-            terms=terms or Terms(),
+            terms=terms,
         )
         by_name = {recording.name: recording for recording in recordings}
         chosen = matching.choose_splits(
@@ -134,12 +133,11 @@ def other_rates(found: Iterable[Recording], labels_fps: float) -> list[str]:
     """Returns a warning if videos whose labels count frames have another rate than --labels_fps."""
     rates: dict[str, float] = {}
     for recording in found:
-        file, video = recording.place.file, recording.video
-        if file is None or not isinstance(video, Video) or len(video.times) < 2:
+        video = recording.video
+        if not isinstance(video, Video) or len(video.times) < 2:
             continue
-        counted = any(entry.unit is not Unit.SECONDS for entry in file.entries)
         rate = (len(video.times) - 1) / float(video.times[-1] - video.times[0])
-        if counted and abs(labels_fps / rate - 1) > _SAME_RATE:
+        if recording.labels.counts and abs(labels_fps / rate - 1) > _SAME_RATE:
             rates[recording.name] = rate
     if not rates:
         return []
@@ -181,7 +179,7 @@ def make_dataset(
     warnings = []
     if terms is not None and terms.fps is not None:
         warnings += other_rates(found, terms.fps)
-    boxed = {recording.split for recording in found if recording.box_reader is not None}
+    boxed = {recording.split for recording in found if recording.boxes is not None}
     missing = [split for split in ("train", "val") if split not in boxed]
     if boxes is not None and missing:
         warnings.append(
@@ -231,11 +229,14 @@ def _make_or_export(
 ) -> None:
     """What the command does: the clip shards, or with --export_frames the frames alone."""
     procedure = procedure.at(fps)
+    of_labels = terms(words, labels_fps, procedure)
     if export_frames is None:
-        make_dataset(procedure=procedure, terms=terms(words, labels_fps, procedure), **given)
+        make_dataset(procedure=procedure, terms=of_labels, **given)
         return
     keys = ("videos", "labels", "boxes", "splits", "split_seed")
-    found = find_recordings(procedure=procedure, **{key: given[key] for key in keys})
+    found = find_recordings(
+        procedure=procedure, terms=of_labels, **{key: given[key] for key in keys}
+    )
     count = write_frames(found, export_frames, export_every)
     logging.info("%s: %d pictures of %d recordings", export_frames, count, len(found))
 
