@@ -31,7 +31,7 @@ import os
 import subprocess
 import sys
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +118,6 @@ def video_of(folder: Path, place: tuple[str, str]) -> Path:
 
 def film(
     place: tuple[str, str],
-    advance: Callable[[], None],
     folder: Path,
     procedure: Procedure,
     away: float,
@@ -145,7 +144,6 @@ def film(
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
             if i % BOX_EVERY == 0:
                 boxes[f"{i:06d}.jpg"] = box
-            advance()
         container.mux(stream.encode())
         if not rehearsal:
             files.write_json(folder / "boxes" / f"{name}.json", coco(boxes, side))
@@ -209,7 +207,7 @@ def film_all(
         (folder / name).mkdir(exist_ok=True)
     one = functools.partial(film, folder=folder, procedure=procedure, away=away)
     jobs = [place for place in places if not video_of(folder, place).exists()]
-    parallel.run(one, jobs, workers, "videos", None, folder)
+    parallel.run(one, jobs, workers, "videos", [1] * len(jobs), folder)
 
 
 # --- The guide ------------------------------------------------------------------------------------

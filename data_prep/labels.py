@@ -21,25 +21,103 @@ import itertools
 import os
 import re
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from absl import logging
 
 from data_prep import command
-from data_prep.checking import label_checks
+from data_prep.notes import ENOUGH_VIDEOS, ENOUGH_WRONG
 from stormpsr_jax.base import files
 from stormpsr_jax.base.errors import for_each, one_line
+from stormpsr_jax.psr import agreement
 from stormpsr_jax.psr.cli import add_label_flags
 from stormpsr_jax.recordings import csvfile, find, words
 from stormpsr_jax.recordings.procedure import Procedure
+from stormpsr_jax.recordings.recording import LabelPlace
+from stormpsr_jax.recordings.words import Terms
 
+WINDOW = 64  # frames of a clip in configs/own.py
 # What says, beside a component's name, that it is put on wrong, or taken off.
 _WRONG = frozenset("wrong wrongly incorrect incorrectly bad badly misplaced crooked".split())
 _OFF = frozenset(
     "off out remove removed removing removal detach detached disassemble disassembled "
     "unscrew unscrewed loosen loosened dismount dismounted".split()
 )
+
+
+def check(
+    procedure: Procedure, labels: str | Path, terms: Terms, window: int
+) -> tuple[list[str], list[str]]:
+    """Reads all labels, counts what is in them and warns of what looks wrong.
+
+    Returns the table of recordings and of each part's steps, and the warnings, a line each;
+    ValueError has all errors in the labels.
+    """
+    recordings, steps = Counter[str](), Counter[int]()
+    found: list[tuple[str, agreement.LabelWarning]] = []
+    empty: list[str] = []
+
+    def look(name: str, place: LabelPlace) -> None:
+        variant = procedure.variant_for(name)
+        read = place.read(procedure, variant, terms=terms, recording=name)
+        recordings[variant.name] += 1
+        steps.update(step for _, step in read.with_errors)
+        warnings = agreement.of_labels(procedure, variant, read, window)
+        found.extend((name, warning) for warning in warnings)
+        empty.extend(agreement.without_steps(variant, read, place))
+
+    for_each(find.find(labels).items(), look)
+    lines = empty + _never_seen(procedure, recordings, steps)
+    lines += agreement.group_warnings(found, procedure.fps)
+    lines += _too_few(procedure, recordings, steps)
+    return _table(procedure, recordings, steps), lines
+
+
+def _never_seen(procedure: Procedure, recordings: Counter[str], steps: Counter[int]) -> list[str]:
+    expected = {step: None for name in recordings for step in procedure.variants[name].expected}
+    lines = [
+        f"variant {name} has no recording" for name in procedure.variants if name not in recordings
+    ]
+    unseen = [procedure.step_name(step) for step in sorted(expected) if not steps[step]]
+    if unseen:
+        lines.append(f"expected, but in no recording: {', '.join(unseen)}")
+    return lines
+
+
+def _too_few(procedure: Procedure, recordings: Counter[str], steps: Counter[int]) -> list[str]:
+    lines = []
+    if recordings.total() < ENOUGH_VIDEOS:
+        lines.append(f"{recordings.total()} recordings; our measurements suggest {ENOUGH_VIDEOS}")
+    few = {
+        name: steps[3 * k + 1]
+        for k, name in enumerate(procedure.components)
+        if steps[3 * k + 1] < ENOUGH_WRONG
+    }
+    if few:
+        named = ", ".join(f"{name} {count}" for name, count in few.items())
+        lines.append(
+            f"few incorrect installations of {named}; our measurements suggest {ENOUGH_WRONG} or "
+            "more of each part: film rehearsals"
+        )
+    return lines
+
+
+def _table(procedure: Procedure, recordings: Counter[str], steps: Counter[int]) -> list[str]:
+    named = ", ".join(f"{name} {count}" for name, count in sorted(recordings.items()))
+    width = max(map(len, procedure.components))
+    lines = [
+        f"{recordings.total()} recordings ({named}), {steps.total()} steps",
+        f"{'part':<{width}}  installed  incorrect  removed",
+    ]
+    for k, name in enumerate(procedure.components):
+        counts = [steps[3 * k + i] for i in range(3)]
+        lines.append(f"{name:<{width}}  {counts[0]:>9}  {counts[1]:>9}  {counts[2]:>7}")
+    return lines
+
+
+# --- Words ----------------------------------------------------------------------------------------
 
 
 def draft(procedure: Procedure, labels: str | Path, out: str | Path) -> int:
@@ -92,7 +170,7 @@ def _act(action: str, procedure: Procedure, labels: str, **given: Any) -> None:
         logging.info("%s: %d words; correct them, then use it as --words", given["out"], count)
         return
     terms = words.terms(given["words"], given["labels_fps"], procedure)
-    lines, warnings = label_checks.check(procedure, labels, terms, given["window"])
+    lines, warnings = check(procedure, labels, terms, given["window"])
     lines += [f"warning: {one_line(warning)}" for warning in warnings]
     print("\n".join(lines if warnings else [*lines, "no warnings"]))
 
@@ -103,7 +181,7 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     add("labels", metavar="DIR", help="folder of the labels")
     add("--procedure", required=True, metavar="FILE", help="procedure file of the product")
     what = "frames of a clip, the config's window.frames (%(default)s)"
-    add("--window", type=command.at_least(1), default=label_checks.WINDOW, metavar="N", help=what)
+    add("--window", type=command.at_least(1), default=WINDOW, metavar="N", help=what)
     add_label_flags(add)
     add = actions.add_parser(
         "map", help="draft the steps that words in labels stand for"

@@ -1,7 +1,10 @@
-"""Brings the parts of recordings together: video, labels and boxes, wherever they lie."""
+"""Brings the parts of recordings together, wherever they lie, and chooses the split of each."""
 
+import collections
 import functools
-from collections.abc import Callable, Collection, Mapping, Sequence
+import hashlib
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,9 +13,10 @@ from absl import logging
 from stormpsr_jax.base import files, folders
 from stormpsr_jax.base.errors import for_each, gathering, raise_all
 from stormpsr_jax.base.folders import printable
+from stormpsr_jax.data import folder as data_folder
 from stormpsr_jax.media import pictures, sources, video
 from stormpsr_jax.media.pictures import ImageFiles, Pictures
-from stormpsr_jax.recordings import box_files
+from stormpsr_jax.recordings import box_files, csvfile
 from stormpsr_jax.recordings.boxes import (
     Boxes,
     Picture,
@@ -21,12 +25,16 @@ from stormpsr_jax.recordings.boxes import (
     join_pictures,
     of_one,
 )
-from stormpsr_jax.recordings.find import split_of
+from stormpsr_jax.recordings.find import SPLITS, split_of
 from stormpsr_jax.recordings.labels import STATES
 from stormpsr_jax.recordings.procedure import Procedure
-from stormpsr_jax.recordings.recording import LabelPlace, Recording
+from stormpsr_jax.recordings.recording import LabelPlace, Recording, read_recording
 
 P = TypeVar("P", Path, LabelPlace)
+Kind = tuple[bool, str]  # whether a recording has an incorrect installation; its variant
+
+DEFAULT_SHARES = "70/15/15"
+_SHARES = re.compile(r"([0-9]{1,3})/([0-9]{1,3})/([0-9]{1,3})", re.ASCII)
 
 
 def find_labels(top: Path, flag: str, left_out: Collection[str] = ()) -> dict[str, LabelPlace]:
@@ -147,18 +155,18 @@ def match(
     tops: tuple[Path, Path] | None = None,
     **more: Any,
 ) -> list[Recording]:
-    """Returns the recordings that have labels; a line in the log names the other pictures.
+    """Reads the recordings that have labels; a line in the log names the other pictures.
 
     Args:
         boxed: by recording, what gives its boxes.
         open_video: opens the video, or the folder of images, of a recording.
         flag: says where the pictures are.
         tops: the folders of labels and pictures, which say the splits; None: no split yet.
-        more: attributes of `Recording`, of all of them.
+        more: arguments of `read_recording`, of all of them.
 
     Raises:
         ValueError: all recordings that lack a part, have two of one, or miss pictures; or as of
-            `splits_of`.
+            `splits_of`; or all errors in labels and boxes.
     """
     problems = []
     unlabelled = [name for name in pictured if name not in labelled]
@@ -168,23 +176,29 @@ def match(
         problems.append(f"frames without labels: {', '.join(unlabelled)}")
     if without := [name for name in boxed if name not in labelled]:
         problems.append(f"boxes without labels: {', '.join(without)}")
-    found = []
+    videos = dict[str, Pictures]()
     for name in sorted(labelled.keys() & pictured.keys()):
         with gathering(problems):
             place = only_places({name: pictured[name]}, flag, "frames")[name]
-            parts = open_video(place, name), labelled[name], boxed.get(name), procedure
-            found.append(Recording(name, *parts, **more))
+            videos[name] = open_video(place, name)
     raise_all(problems)
+    splits = dict[str, str]()
     if tops is not None:
-        places = {name: pictured[name][0] for name in labelled}
-        splits = splits_of(*tops, labelled, places)
-        for recording in found:
-            recording.split = splits[recording.name]
+        splits = splits_of(*tops, labelled, {name: pictured[name][0] for name in labelled})
+
+    def read(name: str, video: Pictures) -> Recording:
+        return read_recording(
+            name, video, labelled[name], procedure, read_boxes=boxed.get(name), **more
+        )
+
+    recordings = for_each(videos.items(), read)
+    for recording in recordings:
+        recording.split = splits.get(recording.name, "")
     if unlabelled:
         first = printable(pictured[unlabelled[0]][0])
         what = "pictures without labels are left out: %s (%s%s)"
         logging.warning(what, ", ".join(unlabelled), first, ", …" * (len(unlabelled) > 1))
-    return found
+    return recordings
 
 
 def splits_of(
@@ -214,3 +228,152 @@ def splits_of(
             splits[name] = of_labels
     raise_all(problems)
     return splits
+
+
+# --- Splits of a user's own recordings ------------------------------------------------------------
+
+
+def choose_splits(
+    spec: str,
+    seed: int,
+    before: Mapping[str, str],
+    tops: tuple[Path, Path],
+    labelled: Mapping[str, LabelPlace],
+    pictured: Mapping[str, Path],
+    kind: Callable[[str], Kind],
+) -> Mapping[str, str]:
+    """The split of each recording.
+
+    Args:
+        spec: a CSV file, or shares such as 70/15/15; '' means the folders that recordings lie in,
+            and if none lies in one, DEFAULT_SHARES.
+        before: splits that no draw changes: what is scored on must not be learnt from later.
+        tops: the folders in which the labels and the pictures of recordings were found.
+        kind: says that of a recording, by its name, which only a draw asks.
+
+    Raises:
+        ValueError: too few recordings for the draw; recordings without a split or in two.
+    """
+    if not spec:
+        in_folders = [split_of(place.path, tops[0]) for place in labelled.values()]
+        in_folders += [split_of(path, tops[1]) for path in pictured.values()]
+        if any(in_folders):
+            return splits_of(*tops, labelled, pictured, above=False)
+    if match := _SHARES.fullmatch(spec or DEFAULT_SHARES):
+        shares = [int(share) for share in match.groups()]
+        return draw_splits(list(labelled), shares, seed, before, {n: kind(n) for n in labelled})
+    return _read_splits(Path(spec), labelled)
+
+
+def kind_of(recording: Recording) -> Kind:
+    """Whether a recording has an incorrect installation, and its variant."""
+    variant = recording.procedure.variant_for(recording.name).name
+    return bool((recording.labels.states == -1).any()), variant
+
+
+def draw_splits(
+    names: Sequence[str],
+    shares: Sequence[int],
+    seed: int,
+    before: Mapping[str, str],
+    kinds: Mapping[str, Kind],
+) -> dict[str, str]:
+    """Draws the split of each recording; the same arguments give the same splits.
+
+    Incorrect installations go to train, val and test in this order, until each has a recording with
+    one; as far as these leave room, a variant of several recordings is not all in one split. Each
+    share that is not 0 gets a recording at least. Recordings keep the split that they had `before`;
+    the others are drawn so that all together come as near to the shares as they can. `kinds` are of
+    all recordings, or of none if they are alike.
+    """
+    used = {split: share for split, share in zip(SPLITS, shares, strict=True) if share}
+    spec = "/".join(map(str, shares))
+    if not used:
+        raise ValueError(f"--splits={spec}: all shares are 0")
+    chosen = {name: before[name] for name in names if name in before}
+    new = sorted(
+        (name for name in names if name not in before),
+        key=lambda name: hashlib.sha256(f"{seed}/{name}".encode()).digest(),
+    )
+    first, *others = used  # train takes what the others leave
+    for i, split in enumerate(others):
+        there = [*chosen.values()]
+        wanted = max(1, round(len(names) * used[split] / sum(used.values()))) - there.count(split)
+        empty = [other for other in (first, *others[i + 1 :]) if other not in there]
+        for _ in range(min(wanted, len(new) - len(empty))):  # one for each that has none yet
+            chosen[_take(new, chosen, kinds, split, (first, *others[i + 1 :]))] = split
+    chosen |= dict.fromkeys(new, first)
+    if missing := [split for split in used if split not in chosen.values()]:
+        how = ", delete --out to draw anew" if before else ""
+        raise ValueError(
+            f"{len(names)} recordings are too few to draw {', '.join(used)} from ({spec}), which "
+            f"need one each, and none is left for {', '.join(missing)}: record more, cut a long "
+            f"recording into several{how}, or say with --splits=FILE which one is for what"
+        )
+    return {name: chosen[name] for name in names}
+
+
+def _take(
+    new: list[str],
+    chosen: Mapping[str, str],
+    kinds: Mapping[str, Kind],
+    split: str,
+    later: Sequence[str],
+) -> str:
+    """Takes out of `new` the recording that `split` gets next; `later` choose after it."""
+    left = collections.Counter(one for name in new for one in enumerate(kinds.get(name, ())))
+    have = collections.defaultdict[tuple, set[str]](set)
+    for name, of in chosen.items():
+        for one in enumerate(kinds.get(name, ())):
+            have[one].add(of)
+
+    def rank(name: str) -> list[int]:
+        """By incorrect installations, then by variants: who else needs it, who lacks it."""
+        found = []
+        for one in enumerate(kinds.get(name, ())):
+            lacks = split not in have[one]
+            needy = {*(later[:1] if lacks else later)} - have[one]
+            elsewhere = have[one] - {later[0]}
+            ranks = [len(needy) >= left[one], -lacks - (not elsewhere)]
+            found += ranks if one[1] else [0, 0]
+        return found
+
+    return new.pop(new.index(min(new, key=rank)))
+
+
+def splits_of_folder(out: str | Path) -> dict[str, str]:
+    """The splits of the recordings that a data folder has or is to have; ValueError if damaged."""
+    path = Path(out, "settings.json")
+    if not path.is_file():
+        return {}
+    settings = data_folder.load_settings(path, data_folder.Settings)
+    return {name: split for split, names in settings.splits.items() for name in names}
+
+
+def _read_splits(path: Path, names: Iterable[str]) -> dict[str, str]:
+    if not path.is_file():
+        raise ValueError(
+            f"--splits={path}: neither a file nor shares of train, val and test such as 70/15/15"
+        )
+    header = ["recording", "split"]
+    rows = csvfile.read_rows(path)
+    if not rows or [text.strip().lower() for text in rows[0][1]] != header:
+        raise ValueError(f"{path}: line 1: header: has to be recording,split")
+    chosen: dict[str, str] = {}
+
+    def add(line: csvfile.Line, row: list[str]) -> None:
+        line.check_width(row, header)
+        name, split = files.check_name(row[0].strip(), f"{path}: line {line}"), row[1].strip()
+        if split not in SPLITS:
+            raise line.error("split", f"{files.shorten(split)} is not one of {', '.join(SPLITS)}")
+        if chosen.setdefault(name, split) != split:
+            raise line.error("recording", f"{name} is in {chosen[name]} above")
+
+    for_each(rows[1:], add)
+    problems = []
+    if without := [name for name in names if name not in chosen]:
+        problems.append(f"{path}: has no row for recordings {', '.join(without)}")
+    if without := [name for name in chosen if name not in set(names)]:
+        problems.append(f"{path}: recordings without video and labels: {', '.join(without)}")
+    raise_all(problems)
+    return chosen

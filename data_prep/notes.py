@@ -11,6 +11,9 @@ from stormpsr_jax.recordings.labels import Labels, states_to_steps
 from stormpsr_jax.recordings.procedure import Procedure
 from stormpsr_jax.recordings.recording import Recording
 
+# With so many videos, in which each part is put on wrong so often, F1 is near the best that was
+# measured (benchmarks/results/own-product-videos.md).
+ENOUGH_VIDEOS, ENOUGH_WRONG = 6, 2
 MAX_SHOWN = 5  # of states, steps or recordings in one line
 
 

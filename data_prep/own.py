@@ -42,7 +42,7 @@ import numpy as np
 import simplejpeg
 from absl import logging
 
-from data_prep import command, matching, split_choice
+from data_prep import command, matching
 from data_prep.writing import from_files
 from data_prep.writing.locating import LOCATE
 from stormpsr_jax.base import folders
@@ -52,7 +52,6 @@ from stormpsr_jax.media.video import Video
 from stormpsr_jax.psr.cli import add_label_flags
 from stormpsr_jax.recordings import find
 from stormpsr_jax.recordings.find import SPLITS
-from stormpsr_jax.recordings.label_tools import Unit
 from stormpsr_jax.recordings.procedure import Procedure
 from stormpsr_jax.recordings.recording import LabelPlace, Recording
 from stormpsr_jax.recordings.words import Terms, terms
@@ -97,17 +96,17 @@ def find_recordings(
             lambda path, name: sources.open_recording(path, procedure.fps),
             f"--videos={videos}",
             procedure,
-            terms=terms or Terms(),
+            terms=terms,
         )
         by_name = {recording.name: recording for recording in recordings}
-        chosen = split_choice.choose(
+        chosen = matching.choose_splits(
             splits,
             split_seed,
             before or {},
             (of_labels, of_videos),
             labelled,
             {name: pictured[name][0] for name in labelled},
-            lambda name: split_choice.kind_of(by_name[name]),
+            lambda name: matching.kind_of(by_name[name]),
         )
     except ValueError as error:
         raise_all([*lines_of(error), *_of_projects(labelled, pictured)])
@@ -134,12 +133,11 @@ def other_rates(found: Iterable[Recording], labels_fps: float) -> list[str]:
     """Returns a warning if videos whose labels count frames have another rate than --labels_fps."""
     rates: dict[str, float] = {}
     for recording in found:
-        file, video = recording.place.file, recording.video
-        if file is None or not isinstance(video, Video) or len(video.times) < 2:
+        video = recording.video
+        if not isinstance(video, Video) or len(video.times) < 2:
             continue
-        counted = any(entry.unit is not Unit.SECONDS for entry in file.entries)
         rate = (len(video.times) - 1) / float(video.times[-1] - video.times[0])
-        if counted and abs(labels_fps / rate - 1) > _SAME_RATE:
+        if recording.labels.counts and abs(labels_fps / rate - 1) > _SAME_RATE:
             rates[recording.name] = rate
     if not rates:
         return []
@@ -172,7 +170,7 @@ def make_dataset(
         boxes=boxes,
         splits=splits,
         split_seed=split_seed,
-        before=split_choice.of_folder(out),
+        before=matching.splits_of_folder(out),
         terms=terms,
     )
     for split in SPLITS:
@@ -181,7 +179,7 @@ def make_dataset(
     warnings = []
     if terms is not None and terms.fps is not None:
         warnings += other_rates(found, terms.fps)
-    boxed = {recording.split for recording in found if recording.box_reader is not None}
+    boxed = {recording.split for recording in found if recording.boxes is not None}
     missing = [split for split in ("train", "val") if split not in boxed]
     if boxes is not None and missing:
         warnings.append(
@@ -231,11 +229,14 @@ def _make_or_export(
 ) -> None:
     """What the command does: the clip shards, or with --export_frames the frames alone."""
     procedure = procedure.at(fps)
+    of_labels = terms(words, labels_fps, procedure)
     if export_frames is None:
-        make_dataset(procedure=procedure, terms=terms(words, labels_fps, procedure), **given)
+        make_dataset(procedure=procedure, terms=of_labels, **given)
         return
     keys = ("videos", "labels", "boxes", "splits", "split_seed")
-    found = find_recordings(procedure=procedure, **{key: given[key] for key in keys})
+    found = find_recordings(
+        procedure=procedure, terms=of_labels, **{key: given[key] for key in keys}
+    )
     count = write_frames(found, export_frames, export_every)
     logging.info("%s: %d pictures of %d recordings", export_frames, count, len(found))
 
@@ -254,7 +255,7 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     )
     what = "find the product and show it closely; auto: where it is small (%(default)s)"
     add("--locate", choices=LOCATE, default="auto", help=what)
-    shares = split_choice.DEFAULT_SHARES
+    shares = matching.DEFAULT_SHARES
     add("--splits", default="", help=f"shares such as {shares}, or a CSV recording,split")
     add("--split_seed", type=int, default=0, metavar="N", help="of the draw of splits")
     add(

@@ -14,14 +14,13 @@ import msgspec
 import numpy as np
 import simplejpeg
 
-from data_prep import command, matching, split_choice
-from data_prep.checking import label_checks
+from data_prep import command, matching
 from data_prep.label.boxes import CARRIED, Box, BoxFolder
 from data_prep.label.frames import Film
 from data_prep.label.labels import LabelFolder, Snapshot
 from data_prep.label.models import SIZE, Proposals, TrainingOptions, training, uncertainty
 from data_prep.label.store import LabelStore, State
-from data_prep.notes import product_size
+from data_prep.notes import ENOUGH_VIDEOS, ENOUGH_WRONG, product_size
 from data_prep.writing.from_files import SAME_ASPECT
 from data_prep.writing.locating import CLOSE
 from stormpsr_jax.base import folders
@@ -150,9 +149,9 @@ class Project:
             "videos": [entry for entry, _ in found.values()],
             "left": {
                 "labelled": sum(entry["status"] == "done" for entry, _ in found.values()),
-                "suggested": label_checks.ENOUGH_VIDEOS,
+                "suggested": ENOUGH_VIDEOS,
                 "wrong": {name: wrong[k] for k, name in enumerate(components)},
-                "wrong_suggested": label_checks.ENOUGH_WRONG,
+                "wrong_suggested": ENOUGH_WRONG,
             },
             "errors": [line for name in strangers for line in self.labels.errors[name]]
             + self.labels.unread,
@@ -176,7 +175,7 @@ class Project:
             raise ValueError(f"not read yet, or not readable: {', '.join(unread)}")
         steps = {n: self.labels.read(n, self.recordings[n].frames()).steps for n in done}
 
-        def kind(name: str) -> split_choice.Kind:
+        def kind(name: str) -> matching.Kind:
             wrong = any(step % 3 == 1 for _, step in steps[name])
             return wrong, self.procedure.variant_for(name).name
 
@@ -190,9 +189,11 @@ class Project:
         for drawn in (boxes, None):  # the detector needs some in both
             which = (self._videos, folder, drawn, self._procedure_file, wanted)
             commands, data, workdir, last = training(*which)
-            before = split_choice.of_folder(data)
+            before = matching.splits_of_folder(data)
             tops = folder, Path(self._videos)
-            splits = split_choice.choose(wanted.splits, 0, before, tops, labelled, pictured, kind)
+            splits = matching.choose_splits(
+                wanted.splits, 0, before, tops, labelled, pictured, kind
+            )
             missing = {"train", "val"} - {splits[name] for name in boxed}
             if not missing:
                 break

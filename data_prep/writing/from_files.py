@@ -135,20 +135,15 @@ def build(
     locate: str = "never",
     **making: Unpack[shards.Making],
 ) -> bool:
-    """Checks the labels of all recordings, says what is in them, and makes the clip shards.
+    """Says what is in the labels of all recordings, and makes the clip shards.
 
     `warnings` are for the log, where no mistake has been found. Returns whether the folder is
     complete.
 
     Raises:
-        ValueError: all errors in the labels, and all recordings that `framing` would distort; or
-            see shards.build.
+        ValueError: all recordings that `framing` would distort; or see shards.build.
     """
     errors: list[str] = []
-    for recording in found:
-        for read in ("states", "boxes"):
-            with gathering(errors):
-                getattr(recording, read)
     others = _other_shapes(found, errors) if framing.aspect == "stretch" else []
     if others and pad_if_mixed:
         framing = dataclasses.replace(framing, aspect="pad")

@@ -1,4 +1,4 @@
-"""Finds the product in films, so that the pictures made of them show it closely."""
+"""Finds the product in videos, so that the pictures made of them show it closely."""
 
 import dataclasses
 import functools
@@ -6,7 +6,7 @@ import hashlib
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,15 +16,13 @@ from stormpsr_jax.data.folder import LOCATOR
 from stormpsr_jax.media import pictures
 from stormpsr_jax.media.framing import WHOLE, Framing
 from stormpsr_jax.recordings.recording import Recording
-from stormpsr_jax.serving.content import Pictures
-from stormpsr_jax.serving.frames import Locating
-from stormpsr_jax.serving.functions import Network, functions
-from stormpsr_jax.training import locator
-from stormpsr_jax.weights import parameters, torch_files
+
+if TYPE_CHECKING:
+    from stormpsr_jax.serving.frames import Locating
 
 LOCATE = ("auto", "always", "never")
 # What is said of such pictures.
-CLOSE = "pictures show what is around the product, which is found in each film (--locate)"
+CLOSE = "pictures show what is around the product, which is found in each video (--locate)"
 MOST = 4_000  # pictures that are learnt from, evenly spaced
 
 _LOG = logging.getLogger(__name__)
@@ -38,13 +36,20 @@ class Located:
     size: tuple[int, int]
     sha256: str
 
-    def locating(self) -> Locating:
-        """What follows the product through a film."""
+    def locating(self) -> "Locating":
+        """What follows the product through a video."""
+        from stormpsr_jax.serving.frames import Locating  # here, as few commands need networks
+
         return Locating(_function(self.path, self.size), self.size)
 
 
 @functools.lru_cache(1)
 def _function(path: Path, size: tuple[int, int]) -> Any:
+    from stormpsr_jax.serving.content import Pictures
+    from stormpsr_jax.serving.functions import Network, functions
+    from stormpsr_jax.training import locator
+    from stormpsr_jax.weights import parameters
+
     params, _ = parameters.load_params(path)
     network = Network(locator.network(), {"params": params})
     seen = Pictures(size, locator.MEAN, locator.STD, locator_size=size)
@@ -54,7 +59,7 @@ def _function(path: Path, size: tuple[int, int]) -> Any:
 def locator_of(
     found: Sequence[Recording], out: Path, framing: Framing, locate: str, small: bool
 ) -> Located | None:
-    """The locator that a folder's pictures are cut out by; None: they show films as they are.
+    """The locator that a folder's pictures are cut out by; None: they show videos as they are.
 
     A folder keeps what it was made with. A new one's is trained on the boxes of split train.
 
@@ -81,6 +86,9 @@ def locator_of(
         raise ValueError("--locate=always finds the part of each picture itself: leave out --crop")
     if not boxed:
         raise ValueError("--locate=always: no recording of split train has boxes to learn from")
+    from stormpsr_jax.training import locator
+    from stormpsr_jax.weights import parameters, torch_files
+
     digest = hashlib.sha256("".join(str(r.boxes and r.boxes.digest) for r in boxed).encode())
     made_from, path = digest.hexdigest(), out / LOCATOR
     size = locator.size_for(*pictures.picture_size(boxed[0].video))

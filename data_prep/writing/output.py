@@ -1,19 +1,17 @@
 """The files of an output folder, which one run at a time writes, with all its workers.
 
-A file appears under its name only when it is whole. Until then it is in folder `unfinished`, as is
-the lock of the run.
+A file, or a recording's folder, appears under its name only when it is whole. Until then it is in
+folder `unfinished`, as is the lock of the run.
 """
 
 import contextlib
-import io
 import json
 import os
+import shutil
 import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from stormpsr_jax.base import files, results
 from stormpsr_jax.base.errors import raise_all
@@ -46,7 +44,9 @@ def lock_of(out: Path) -> Path:
 
 def _remove_unfinished(out: Path) -> None:
     for path in (out / UNFINISHED).iterdir():
-        if path != lock_of(out) and not path.is_dir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path != lock_of(out):
             path.unlink(missing_ok=True)
 
 
@@ -107,15 +107,26 @@ def _as_read(content: Any) -> Any:
     return json.loads(json.dumps(content))
 
 
-@contextlib.contextmanager
-def unfinished(out: Path, final: Path) -> Iterator[Path]:
-    """Gives a path to write a file to, which becomes `final`; after an error it is removed.
+def _unfinished(out: Path, name: str) -> Path:
+    """Where something is until it is whole; no other process, on any machine, has the same path."""
+    return out / UNFINISHED / f"{name}.{socket.gethostname()}.{os.getpid()}"
 
-    No two have the same path: a machine that has lost touch may still make what is made again.
-    """
-    path = out / UNFINISHED / f"{final.name}.{socket.gethostname()}.{os.getpid()}"
-    with files.replacing(final, path):
-        yield path
+
+@contextlib.contextmanager
+def whole_folder(out: Path, final: Path) -> Iterator[Path]:
+    """Gives a folder to fill, which becomes `final`; after an error it is removed."""
+    part = _unfinished(out, f"clips-{final.name}")
+    part.mkdir(parents=True)
+    try:
+        yield part
+        for path in part.iterdir():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())  # a power cut must not truncate what has its name
+        final.parent.mkdir(exist_ok=True)
+        shutil.rmtree(final, ignore_errors=True)
+        os.replace(part, final)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def write_json(out: Path, file: str, content: Any) -> None:
@@ -127,12 +138,5 @@ def write_json(out: Path, file: str, content: Any) -> None:
 
 def write_atomically(out: Path, final: Path, content: bytes) -> None:
     """Writes a file in folder `out` that is never seen half-written under its name."""
-    with unfinished(out, final) as path:
+    with files.replacing(final, _unfinished(out, final.name)) as path:
         path.write_bytes(content)
-
-
-def write_arrays(out: Path, final: Path, **arrays: Any) -> None:
-    """Writes an .npz file, atomically; the same arrays give the same bytes."""
-    content = io.BytesIO()
-    np.savez(content, **arrays)  # its zip members carry a constant time
-    write_atomically(out, final, content.getvalue())

@@ -5,9 +5,7 @@ import concurrent.futures.process
 import contextlib
 import errno
 import multiprocessing
-import time
-from collections.abc import Callable, Iterable, MutableSequence, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,34 +13,24 @@ from stormpsr_jax.base import cluster
 from stormpsr_jax.base.interruption import deaf_to_ctrl_c, exit_with_parent
 from stormpsr_jax.base.progress import Bar
 
-STOP_SECONDS = 1.0  # in which workers stop by themselves
-
 Workers = int | str  # how many processes make recordings, or the address of a Ray cluster
 
-
-class Stopped(Exception):
-    """Raised inside a job that is given up: another one failed, or the user interrupted."""
-
-
-# What a worker process was started with: shared counts can be inherited, but not sent to it.
-_function: Callable[..., None]
-_counts: MutableSequence[int]
+_function: Callable[[Any], None]  # of a worker process, to which it is sent once
 
 
 def run(
-    function: Callable[..., None],
+    function: Callable[[Any], None],
     jobs: Sequence[Any],
     workers: Workers,
     desc: str,
-    sizes: Sequence[int] | None,
+    sizes: Sequence[int],
     lock: Path,
 ) -> None:
-    """Calls function(job, advance) for every job, in `workers` processes (in this one if 1).
+    """Calls function(job) for every job, in `workers` processes (in this one if 1).
 
-    The function calls advance() for each frame, and leaves nothing behind when that raises Stopped.
     Worker processes end with this process, even if it is killed. Jobs are begun in their order.
-    `sizes`, the frames of each if they are known, tell the time left. On a cluster, whose machines
-    have to see the `lock` that this process holds, it is function(job).
+    The bar goes on by the size of a job that has ended. On a cluster, machines have to see the
+    `lock` that this process holds.
 
     Raises:
         ValueError, OSError: raised by a job, with its name (str) in front.
@@ -55,55 +43,53 @@ def run(
                 if error is not None:
                     raise _named(error, jobs[index])
         return
-    context = multiprocessing.get_context("spawn")
-    # Shared by all jobs: [stop?, frames done of job 0, of job 1, …]. Each place has one writer, so
-    # it needs no lock, which a killed process might never give back.
-    counts = context.RawArray("q", 1 + len(jobs))
-    workers = min(workers, len(jobs))
-    pool: concurrent.futures.Executor
-    if workers <= 1:
-        pool = concurrent.futures.ThreadPoolExecutor(1)
-        calls = [partial(_do, function, counts, i, job) for i, job in enumerate(jobs)]
-    else:
-        pool = concurrent.futures.ProcessPoolExecutor(
-            workers, context, initializer=_start_worker, initargs=(function, counts)
-        )
-        calls = [partial(_run_in_worker, i, job) for i, job in enumerate(jobs)]
-    total = None if sizes is None else sum(sizes)
-    with pool, Bar(desc=desc, unit="frame", total=total) as bar:
-        others = set(multiprocessing.active_children())
-        processes = set[multiprocessing.process.BaseProcess]()
-        try:
-            # A worker that Ctrl-C meets while it starts would take the others down in mid-file.
-            with deaf_to_ctrl_c():
-                futures = {pool.submit(call): job for call, job in zip(calls, jobs, strict=True)}
-                processes = set(multiprocessing.active_children()) - others
-            waiting = set(futures)
-            while waiting:
-                done, waiting = concurrent.futures.wait(
-                    waiting, timeout=0.2, return_when=concurrent.futures.FIRST_COMPLETED
-                )
-                bar.update(sum(counts[1:]) - bar.n)
-                for future in done:
-                    if failure := future.exception():
-                        raise _named(failure, futures[future])
-        except BaseException:
-            counts[0] = True
-            pool.shutdown(wait=False, cancel_futures=True)
-            _end(processes)
-            raise
+    with Bar(desc=desc, unit="frame", total=sum(sizes)) as bar:
+        if min(workers, len(jobs)) > 1:
+            _run_processes(function, dict(zip(jobs, sizes, strict=True)), workers, bar)
+            return
+        for job, size in zip(jobs, sizes, strict=True):
+            try:
+                function(job)
+            except Exception as error:
+                raise _named(error, job) from error
+            bar.update(size)
 
 
-def _end(processes: Iterable[multiprocessing.process.BaseProcess]) -> None:
-    """Gives worker processes a moment to leave nothing behind, then ends them.
+def _run_processes(
+    function: Callable[[Any], None], sizes: Mapping[Any, int], workers: int, bar: Bar
+) -> None:
+    others = set(multiprocessing.active_children())
+    pool = concurrent.futures.ProcessPoolExecutor(
+        min(workers, len(sizes)),
+        multiprocessing.get_context("spawn"),
+        initializer=_start_worker,
+        initargs=(function,),
+    )
+    try:
+        # A worker that Ctrl-C meets while it starts would take the others down in mid-file.
+        with deaf_to_ctrl_c():
+            futures = {pool.submit(_run_in_worker, job): job for job in sizes}
+        for future in concurrent.futures.as_completed(futures):
+            if error := future.exception():
+                raise _named(error, futures[future])
+            bar.update(sizes[futures[future]])
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in set(multiprocessing.active_children()) - others:
+            process.terminate()  # what it has begun stands in no file that counts
+            process.join()
+        raise
+    pool.shutdown()
 
-    One that is still starting, which takes seconds, has nothing to leave; and one that is deep in
-    something long may be killed at any time, as the machine may.
-    """
-    deadline = time.monotonic() + STOP_SECONDS
-    for process in processes:
-        process.join(max(0.0, deadline - time.monotonic()))
-        process.terminate()
+
+def _start_worker(function: Callable[[Any], None]) -> None:
+    global _function
+    _function = function
+    exit_with_parent()
+
+
+def _run_in_worker(job: Any) -> None:
+    _function(job)
 
 
 def _named(error: BaseException, job: Any) -> Exception:
@@ -128,26 +114,3 @@ def _named(error: BaseException, job: Any) -> Exception:
         named = RuntimeError(f"{job}: {type(error).__name__}: {error}")
     named.__cause__ = error
     return named
-
-
-def _do(function: Callable[..., None], counts: MutableSequence[int], index: int, job: Any) -> None:
-    """Does a job, whose frames are counted where the process that shows the bar can see them."""
-
-    def advance() -> None:
-        counts[1 + index] += 1
-        if counts[0]:
-            raise Stopped
-
-    if counts[0]:
-        raise Stopped
-    function(job, advance)
-
-
-def _start_worker(function: Callable[..., None], counts: MutableSequence[int]) -> None:
-    global _function, _counts
-    _function, _counts = function, counts
-    exit_with_parent()
-
-
-def _run_in_worker(index: int, job: Any) -> None:
-    _do(_function, _counts, index, job)

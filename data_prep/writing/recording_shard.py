@@ -1,4 +1,4 @@
-"""Writes one recording as a shard of ArrayRecord records, with its label files."""
+"""Writes one recording: a shard of ArrayRecord records and label files, in a folder of its name."""
 
 import contextlib
 import dataclasses
@@ -23,6 +23,7 @@ from stormpsr_jax.recordings.procedure import Procedure
 
 # Random access wants one record per chunk; JPEGs do not compress any further.
 WRITER_OPTIONS = "group_size:1,uncompressed"
+SHARD, ARRAYS = "clips.array_record", "frames.npz"  # in the folder of a recording
 
 
 @dataclasses.dataclass
@@ -61,22 +62,24 @@ class RecordingData:
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """A recording to make, and where it goes."""
+    """A recording to make, and the folder that it becomes."""
 
     out: Path
     split: str
     name: str
-    shard: Path
     procedure: Procedure
-    description: dict[str, Any]
+    clip_length: int
 
     @property
-    def labels(self) -> Path:
-        """Folder of the label files."""
-        return self.out / "labels" / self.split / self.name
+    def folder(self) -> Path:
+        """Where it is until all recordings are there."""
+        return self.out / "recordings" / self.name
 
     def __str__(self) -> str:
         return f"recording {self.split}/{self.name}"
+
+    def __hash__(self) -> int:
+        return hash((self.split, self.name))
 
 
 def features(num_components: int) -> tfds.features.FeaturesDict:
@@ -98,35 +101,30 @@ def features(num_components: int) -> tfds.features.FeaturesDict:
     )
 
 
-def make_recording(
-    make: Callable[[str, str], RecordingData], job: Job, advance: Callable[[], None] = lambda: None
-) -> None:
-    """Makes one recording: its label files, and last of all its shard under its name.
-
-    `advance` is called after each frame.
-    """
+def write(job: Job, *, make: Callable[[str, str], RecordingData]) -> None:
+    """Makes a recording, by its split and name, and writes its folder."""
     data = make(job.split, job.name)
-    with output.unfinished(job.out, job.shard) as path:
-        sizes = _write_shard(path, data, job, advance)
-        arrays = _stored_labels(data, slice(None))
+    with output.whole_folder(job.out, job.folder) as folder:
+        sizes = _write_shard(folder / SHARD, data, job)
+        arrays: dict[str, Any] = _stored_labels(data, slice(None))
         scalars = {"first_frame": data.first_frame, **sizes}
         arrays |= {key: np.array(value, np.int64) for key, value in scalars.items()}
-        _write_labels(job, arrays, data)
+        _write_labels(folder, arrays, data, job.procedure)
 
 
-def is_finished(job: Job) -> bool:
-    """Says whether all of a recording is there, and its labels can be read."""
-    if not job.shard.exists() or not (job.labels / "frames.npz").exists():
+def is_finished(shard: Path, labels: Path) -> bool:
+    """Says whether all of a recording is there, and its labels, in a folder, can be read."""
+    if not shard.exists() or not (labels / ARRAYS).exists():
         return False
     try:
-        return count_records(job.shard) == int(read_arrays(job)["num_records"])
+        return count_records(shard) == int(read_arrays(labels)["num_records"])
     except files.UNREADABLE:
         return False
 
 
-def read_arrays(job: Job) -> dict[str, np.ndarray]:
+def read_arrays(labels: Path) -> dict[str, np.ndarray]:
     """Returns the frames.npz of a finished recording."""
-    with np.load(job.labels / "frames.npz", allow_pickle=False) as file:
+    with np.load(labels / ARRAYS, allow_pickle=False) as file:
         return dict(file)
 
 
@@ -143,14 +141,12 @@ def _stored_labels(data: RecordingData, rows: slice) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _write_shard(
-    path: Path, data: RecordingData, job: Job, advance: Callable[[], None]
-) -> dict[str, int]:
+def _write_shard(path: Path, data: RecordingData, job: Job) -> dict[str, int]:
     """Writes the records; returns their number and total size in bytes."""
     spec = features(job.procedure.num_components)
     serializer = ExampleSerializer(spec.get_serialized_info())
-    clip_length = job.description["clip_length"]
-    frames = _counted_frames(data, advance)
+    clip_length = job.clip_length
+    frames = _counted_frames(data)
     num_records = num_bytes = 0
     with _open_writer(path) as writer:
         while jpegs := list(itertools.islice(frames, clip_length)):
@@ -174,7 +170,7 @@ def _write_shard(
     return {"num_records": num_records, "num_bytes": num_bytes}
 
 
-def _counted_frames(data: RecordingData, advance: Callable[[], None]) -> Iterator[bytes]:
+def _counted_frames(data: RecordingData) -> Iterator[bytes]:
     """Yields the JPEGs; ValueError if there are too few or too many, as of a damaged video."""
     count, num_frames = 0, len(data.states)
     for jpeg in data.jpegs:
@@ -182,7 +178,6 @@ def _counted_frames(data: RecordingData, advance: Callable[[], None]) -> Iterato
         if count > num_frames:
             raise ValueError(f"it has more images than its {num_frames} labelled frames")
         yield jpeg
-        advance()
     if count < num_frames:
         raise ValueError(f"it has {count} images for its {num_frames} labelled frames")
 
@@ -206,18 +201,19 @@ def _open_writer(path: Path) -> Iterator[array_record_module.ArrayRecordWriter]:
         raise
 
 
-def _write_labels(job: Job, arrays: dict[str, np.ndarray], data: RecordingData) -> None:
-    job.labels.mkdir(parents=True, exist_ok=True)
+def _write_labels(
+    folder: Path, arrays: dict[str, Any], data: RecordingData, procedure: Procedure
+) -> None:
     states, first_frame = arrays["states"], int(arrays["first_frame"])
     changes = np.flatnonzero((states[1:] != states[:-1]).any(axis=1)) + 1
     rows = np.concatenate([[0], changes])
     frames = first_frame + rows
-    labels.write_states(job.labels / "PSR_labels_raw.csv", frames, states[rows])
+    labels.write_states(folder / "PSR_labels_raw.csv", frames, states[rows])
     for file, with_errors in (("PSR_labels.csv", False), ("PSR_labels_with_errors.csv", True)):
         steps = states_to_steps(frames, states[rows], with_errors=with_errors)
-        labels.write_steps(job.labels / file, steps, job.procedure)
+        labels.write_steps(folder / file, steps, procedure)
     for file, content in data.label_files.items():
-        (job.labels / file).write_bytes(content)
+        (folder / file).write_bytes(content)
     if data.visible_from is not None:
-        predictions.write_visible_from(job.labels / predictions.VISIBLE_FROM, data.visible_from)
-    output.write_arrays(job.out, job.labels / "frames.npz", **arrays)
+        predictions.write_visible_from(folder / predictions.VISIBLE_FROM, data.visible_from)
+    np.savez(folder / ARRAYS, **arrays)  # its zip members carry a constant time

@@ -5,12 +5,14 @@ A folder holds
 * `procedure.json` and `settings.json`: what it was made from, checksums of labels, boxes and
   pictures among it; written first and compared on every later run;
 * `clips-<split>.array_record-<i>-of-<n>`: one shard per recording, in the order of their names.
-  A record is a clip of `clip_length` consecutive frames (the last one may be shorter). A shard
-  appears under its name only when it is complete, so its presence means: recording finished.
-  When recordings come or go, it is renamed (`changes`);
+  A record is a clip of `clip_length` consecutive frames (the last one may be shorter);
 * `labels/<split>/<recording>/`: the label CSVs and `frames.npz`, the labels of every frame;
 * `labels/<split>.npz`: the same for the whole split, so that opening it decodes nothing;
 * `features.json` and, last of all, `dataset_info.json`: what tfds reads.
+
+Until all recordings are there, each that is finished lies in `recordings/<recording>/`, with its
+shard and its labels. Then they get their places in one go (`_arrange`), which a later run that
+makes others, or that finds this one interrupted, takes back (`_set_aside`).
 
 The same recordings give the same bytes, for any number of workers and of interruptions, and on a
 cluster. One run at a time writes to a folder; the others are told so.
@@ -19,7 +21,7 @@ cluster. One run at a time writes to a folder; the others are told so.
 import contextlib
 import fnmatch
 import functools
-import itertools
+import io
 import os
 import shutil
 import tempfile
@@ -44,30 +46,32 @@ from stormpsr_jax.media import pictures
 from stormpsr_jax.media.framing import Framing
 from stormpsr_jax.recordings.procedure import Procedure
 
-MOVED = "moved"  # a folder in which shards are named after their recordings
 _NAMES = {"first_frame": "frame numbers"}  # of keys of the sources, in messages
 
 
 def lost(out: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str]:
     """By recording what would not be there any more; both settings know all `sources`."""
-    old, new = _places(before["splits"]), _places(now["splits"])
+    old, new = (
+        {name: split for split, names in of["splits"].items() for name in names}
+        for of in (before, now)
+    )
     found = {}
-    for name, (split, _) in old.items():
+    for name, split in old.items():
         there, asked = before["sources"][name], now["sources"].get(name, {})
         what = [_NAMES.get(key, key) for key in asked if there.get(key) != asked[key]]
         if name not in new:
             found[name] = f"is in {out}, and not given any more"
         elif what:
             found[name] = f"its {' and '.join(what)} are not those that {out} has"
-        elif split != new[name][0]:
-            found[name] = f"is in split {new[name][0]} now, and in {split} of {out}"
+        elif split != new[name]:
+            found[name] = f"is in split {new[name]} now, and in {split} of {out}"
     return found
 
 
-def _places(splits: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, str]]:
-    """By recording its split and the file name of its shard."""
+def _places(out: Path, splits: Mapping[str, Sequence[str]]) -> dict[str, tuple[Path, Path]]:
+    """By recording its shard and its folder of labels, as a complete folder has them."""
     return {
-        name: (split, shard_name(split, i, len(names)))
+        name: (out / shard_name(split, i, len(names)), out / "labels" / split / name)
         for split, names in splits.items()
         for i, name in enumerate(names)
     }
@@ -83,43 +87,32 @@ def refuse(out: Path, lost: Mapping[str, str]) -> None:
     raise_all([advice, *(f"recording {name}: {what}" for name, what in lost.items())])
 
 
-def apply(
-    out: Path, before: Mapping[str, Any], jobs: Sequence[Job], now: Mapping[str, Any]
-) -> None:
-    """Removes shards that do not stay, sets those aside that get another name, writes settings."""
+def _set_aside(out: Path, splits: Mapping[str, Sequence[str]]) -> None:
+    """Takes recordings from their places into folders of their names; nothing else is left."""
     (out / "dataset_info.json").unlink(missing_ok=True)
-    shards = {job.name: job.shard for job in jobs}
-    for name, (_, file) in _places(before["splits"]).items():
-        if before["sources"][name] != now["sources"].get(name):
-            (out / file).unlink(missing_ok=True)
-            (out / MOVED / name).unlink(missing_ok=True)
-        elif out / file != shards[name] and (out / file).exists():
-            (out / MOVED).mkdir(exist_ok=True)
-            os.replace(out / file, out / MOVED / name)
-    output.write_json(out, output.SETTINGS, now)
+    (out / "recordings").mkdir(exist_ok=True)
+    for name, (shard, labels) in _places(out, splits).items():
+        folder = out / "recordings" / name
+        if labels.is_dir() and not folder.exists():
+            os.replace(labels, folder)
+        if shard.exists() and folder.exists():
+            os.replace(shard, folder / recording_shard.SHARD)
+    for split in splits:
+        (out / "labels" / f"{split}.npz").unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # there is none, or there are files of somebody else
+            (out / "labels" / split).rmdir()
+    for path in out.glob("clips-*"):
+        path.unlink()
 
 
-def settle(out: Path, jobs: Sequence[Job]) -> None:
-    """Gives shards that were set aside their names, removes labels of recordings that are gone."""
-    labels, folders = out / "labels", {job.labels for job in jobs}
-    for job in jobs:
-        if (out / MOVED / job.name).exists():
-            for other in labels.glob("*/"):
-                if other.name != job.split and (other / job.name).is_dir():
-                    job.labels.parent.mkdir(exist_ok=True)
-                    shutil.rmtree(job.labels, ignore_errors=True)
-                    os.replace(other / job.name, job.labels)
-            os.replace(out / MOVED / job.name, job.shard)
-    shutil.rmtree(out / MOVED, ignore_errors=True)
-    for place in labels.glob("*/*/"):
-        if place not in folders:
-            shutil.rmtree(place)
-    splits = {job.split for job in jobs}
-    for path in [path for path in labels.glob("*") if path.stem not in splits]:
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
+def _arrange(out: Path, splits: Mapping[str, Sequence[str]]) -> None:
+    """Gives the recordings, which are all finished, their places."""
+    for name, (shard, labels) in _places(out, splits).items():
+        folder = out / "recordings" / name
+        labels.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(folder / recording_shard.SHARD, shard)
+        os.replace(folder, labels)
+    shutil.rmtree(out / "recordings")
 
 
 CLIP_LENGTH = 16  # single frames need few neighbours read, windows few records
@@ -192,14 +185,14 @@ def build(
         "sources": dict(sources or {}),
     }
     jobs = [
-        Job(out, split, name, out / shard_name(split, index, len(names)), procedure, description)
+        Job(out, split, name, procedure, int(clip_length))
         for split, names in splits.items()
-        for index, name in enumerate(names)
+        for name in names
     ]
     chosen = [job for job in jobs if _matches(job, recordings)]
     if not chosen:
         raise ValueError(f"--recordings={recordings} matches none of the {len(jobs)} recordings")
-    finished = _is_complete(out, jobs) and output.is_claimed_with(out, procedure, description)
+    finished = _is_complete(out, splits) and output.is_claimed_with(out, procedure, description)
     with contextlib.nullcontext() if finished else output.only_writer(out):
         before = output.claim(out, procedure, description)
         gone = lost(out, before, description) if before else {}
@@ -209,19 +202,20 @@ def build(
             logging.warning("%s", warning)
         for name, what in gone.items():
             logging.info("recording %s: %s", name, what)
-        if before:
-            apply(out, before, jobs, description)
-        if _is_complete(out, jobs):
+        if not before and _is_complete(out, splits):
             return True
-        (out / "dataset_info.json").unlink(missing_ok=True)
-        settle(out, jobs)
+        _set_aside(out, (before or description)["splits"])
+        _remove_others(out, (before or description)["sources"], description)
+        if before:
+            output.write_json(out, output.SETTINGS, description)
         on_start()
         _make(make, chosen, workers, num_frames)
-        missing = [job for job in jobs if not recording_shard.is_finished(job)]
+        missing = [job for job in jobs if not _is_made(job)]
         if not missing:
-            for split in splits:
-                _write_split_labels(out, split, [job for job in jobs if job.split == split])
-            _write_dataset_info(out, procedure, jobs)
+            _arrange(out, splits)
+            for split, names in splits.items():
+                _write_split_labels(out, split, names)
+            _write_dataset_info(out, procedure, splits)
     if missing:
         names = ", ".join(job.name for job in missing[:10]) + (", …" if len(missing) > 10 else "")
         print(
@@ -243,11 +237,25 @@ def _matches(job: Job, glob: str) -> bool:
     return any(fnmatch.fnmatchcase(name, glob) for name in names)
 
 
-def _is_complete(out: Path, jobs: Sequence[Job]) -> bool:
+def _is_complete(out: Path, splits: Mapping[str, Sequence[str]]) -> bool:
     files_of_all = ["dataset_info.json", "features.json"]
-    files_of_all += [f"labels/{split}.npz" for split in {job.split for job in jobs}]
+    files_of_all += [f"labels/{split}.npz" for split in splits]
     whole = all((out / file).is_file() for file in files_of_all)
-    return whole and all(map(recording_shard.is_finished, jobs))
+    places = _places(out, splits).values()
+    return whole and all(recording_shard.is_finished(*place) for place in places)
+
+
+def _is_made(job: Job) -> bool:
+    return recording_shard.is_finished(job.folder / recording_shard.SHARD, job.folder)
+
+
+def _remove_others(out: Path, sources: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Removes recordings that were made of other `sources` than now, or that are gone."""
+    names = {name for names in now["splits"].values() for name in names}
+    for place in (out / "recordings").iterdir():
+        changed = sources.get(place.name) != now["sources"].get(place.name)
+        if place.name not in names or changed:
+            shutil.rmtree(place)
 
 
 def _make(
@@ -257,39 +265,42 @@ def _make(
     num_frames: Mapping[str, int] | None,
 ) -> None:
     """Makes the unfinished ones of the recordings."""
-    missing = [job for job in jobs if not recording_shard.is_finished(job)]
+    missing = [job for job in jobs if not _is_made(job)]
     if not missing:
         return
-    sizes = None
+    sizes = [1] * len(missing)
     if num_frames is not None:
         # Long ones first, so that none is left over at the end.
         missing = sorted(missing, key=lambda job: -num_frames[job.name])
         sizes = [num_frames[job.name] for job in missing]
     desc = f"{len(missing)} of {len(jobs)} recordings to make"
-    function = functools.partial(recording_shard.make_recording, make)
+    function = functools.partial(recording_shard.write, make=make)
     parallel.run(function, missing, workers, desc, sizes, output.lock_of(missing[0].out))
     deadline = time.monotonic() + SHOWN_SECONDS
-    while not all(map(recording_shard.is_finished, missing)) and time.monotonic() < deadline:
+    while not all(map(_is_made, missing)) and time.monotonic() < deadline:
         time.sleep(1)
 
 
-def _write_split_labels(out: Path, split: str, jobs: Sequence[Job]) -> None:
-    recordings = [recording_shard.read_arrays(job) for job in jobs]
+def _write_split_labels(out: Path, split: str, names: Sequence[str]) -> None:
+    recordings = [recording_shard.read_arrays(out / "labels" / split / name) for name in names]
     scalars = ("first_frame", "num_records")
     keys = ["states", "boxes", "classes", "visible"]
     if all("poses" in arrays for arrays in recordings):
         keys.append("poses")
-    output.write_arrays(
-        out,
-        out / "labels" / f"{split}.npz",
-        recordings=np.array([job.name for job in jobs]),
-        num_frames=np.array([len(arrays["states"]) for arrays in recordings]),
+    arrays: dict[str, Any] = {
+        "recordings": np.array(names),
+        "num_frames": np.array([len(arrays["states"]) for arrays in recordings]),
         **{key: np.array([arrays[key] for arrays in recordings]) for key in scalars},
         **{key: np.concatenate([arrays[key] for arrays in recordings]) for key in keys},
-    )
+    }
+    content = io.BytesIO()
+    np.savez(content, **arrays)
+    output.write_atomically(out, out / "labels" / f"{split}.npz", content.getvalue())
 
 
-def _write_dataset_info(out: Path, procedure: Procedure, jobs: Sequence[Job]) -> None:
+def _write_dataset_info(
+    out: Path, procedure: Procedure, splits: Mapping[str, Sequence[str]]
+) -> None:
     """Writes features.json, then dataset_info.json, which makes the folder complete."""
     info = tfds.core.DatasetInfo(
         builder=DatasetIdentity(
@@ -300,8 +311,8 @@ def _write_dataset_info(out: Path, procedure: Procedure, jobs: Sequence[Job]) ->
     )
     info.set_file_format("array_record")
     split_infos = []
-    for split, group in itertools.groupby(jobs, lambda job: job.split):
-        recordings = [recording_shard.read_arrays(job) for job in group]
+    for split, names in splits.items():
+        recordings = [recording_shard.read_arrays(out / "labels" / split / name) for name in names]
         template = tfds.core.ShardedFileTemplate(
             data_dir=out, dataset_name="clips", split=split, filetype_suffix="array_record"
         )

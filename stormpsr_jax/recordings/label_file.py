@@ -226,7 +226,8 @@ class LabelFile:
             data = repr([(step.at, step.unit.value, step.step_id) for step in timed]).encode()
         digest = zlib.crc32(terms.fingerprint.encode(), zlib.crc32(data))
         steps, with_errors = (states_to_steps(frames, states, wrong) for wrong in (False, True))
-        return Labels(steps, with_errors, frames, states, {}, digest)
+        counts = any(entry.unit is not Unit.SECONDS for entry in self.entries)
+        return Labels(steps, with_errors, frames, states, {}, digest, counts)
 
 
 def _entries(data: bytes, path: Path) -> Entries:

@@ -47,6 +47,7 @@ class Labels:
         states: (M, K) int8 in {-1, 0, 1}, each from its frame on.
         files: the PSR label files that were read, byte for byte.
         digest: changes with what was read.
+        counts: whether some of them count frames or pictures in a tool's file, and not seconds.
     """
 
     steps: list[Step]
@@ -55,6 +56,7 @@ class Labels:
     states: np.ndarray
     files: Mapping[str, bytes] = dataclasses.field(default_factory=dict)
     digest: int = 0
+    counts: bool = False
 
     def with_states(self, initial_state: Sequence[int], first_frame: int) -> "Labels":
         """Returns the labels with states, which follow from the steps where no file gives them.

@@ -1,13 +1,13 @@
-"""One recording: its video, its labels and its boxes, each read once, when it is asked for."""
+"""One recording: its video, its labels and its boxes, which are read together."""
 
 import dataclasses
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from stormpsr_jax.base.errors import gathering, raise_all
 from stormpsr_jax.base.folders import printable
 from stormpsr_jax.recordings.boxes import Boxes
 from stormpsr_jax.recordings.label_file import LabelFile
@@ -16,7 +16,6 @@ from stormpsr_jax.recordings.labels import (
     STEPS,
     WITH_ERRORS,
     Labels,
-    Step,
     read_folder,
     states_per_frame,
 )
@@ -33,9 +32,6 @@ class LabelPlace:
 
     def __str__(self) -> str:
         return printable(self.path)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path}  # another process reads the file anew
 
     @functools.cached_property
     def file(self) -> LabelFile | None:
@@ -78,87 +74,100 @@ class LabelPlace:
 
 @dataclasses.dataclass(eq=False)
 class Recording:
-    """A recording of an assembly, with video and labels.
+    """A recording of an assembly: N frames of a video, with what is said of them.
 
     Attributes:
-        video: its N frames.
-        place: of its labels.
-        box_reader: gives its boxes, from wherever they are; None if there are none.
-        procedure: of its product.
-        terms: what labels call steps, and the rate at which they count frames.
-        early_start: whether the first state may be labelled before the first frame.
-        change: what a data set makes of the labels in its files; None takes them as they are.
+        labels: its labels, with states.
+        states: (N, K) int8, the state of each frame.
+        boxes: its boxes; None if there are none.
         split: "train", "val" or "test"; "" until it is chosen.
     """
 
     name: str
     video: Pictures
-    place: LabelPlace
-    box_reader: Callable[[], Boxes] | None
     procedure: Procedure
-    terms: Terms = dataclasses.field(default_factory=Terms)
-    early_start: bool = False
-    change: Callable[[Labels, Variant], Labels] | None = None
+    labels: Labels
+    states: np.ndarray
+    boxes: Boxes | None = None
     split: str = ""
 
-    def __getstate__(self) -> dict[str, Any]:
-        """What has been read goes along to another process, without what read it."""
-        return {**vars(self), "box_reader": None, "change": None}
 
-    @functools.cached_property
-    def labels(self) -> Labels:
-        """Its labels, with states; ValueError has all errors."""
-        procedure, place = self.procedure, self.place
-        variant = procedure.variant_for(self.name)
-        found = place.read(
-            procedure,
-            variant,
-            terms=self.terms,
-            recording=self.name,
-            video=self.video,
-            early_start=self.early_start,
+def read_recording(
+    name: str,
+    video: Pictures,
+    place: LabelPlace,
+    procedure: Procedure,
+    *,
+    read_boxes: Callable[[], Boxes] | None = None,
+    terms: Terms | None = None,
+    early_start: bool = False,
+    change: Callable[[Labels, Variant], Labels] | None = None,
+) -> Recording:
+    """Reads labels and boxes of a recording.
+
+    Args:
+        place: of its labels.
+        read_boxes: gives its boxes, from wherever they are; None if there are none.
+        terms: what labels call steps, and the rate at which they count frames.
+        early_start: whether the first state may be labelled before the first frame.
+        change: what a data set makes of the labels in its files; None takes them as they are.
+
+    Raises:
+        ValueError: all errors of both, each with file, line and field.
+    """
+    errors: list[str] = []
+    with gathering(errors):
+        labels = _read_labels(name, video, place, procedure, terms, early_start)
+        if change is not None:
+            labels = change(labels, procedure.variant_for(name))
+    boxes = None
+    if read_boxes is not None:
+        with gathering(errors):
+            boxes = read_boxes()
+            _check_boxes(boxes, video, procedure.fps)
+    raise_all(errors)
+    states = states_per_frame(labels.frames, labels.states, video.first_frame, video.num_frames)
+    return Recording(name, video, procedure, labels, states, boxes)
+
+
+def _read_labels(
+    name: str,
+    video: Pictures,
+    place: LabelPlace,
+    procedure: Procedure,
+    terms: Terms | None,
+    early_start: bool,
+) -> Labels:
+    variant = procedure.variant_for(name)
+    labels = place.read(
+        procedure, variant, terms=terms, recording=name, video=video, early_start=early_start
+    )
+    try:
+        labels = labels.with_states(variant.initial_state, video.first_frame)
+    except ValueError as error:
+        of = WITH_ERRORS if WITH_ERRORS in labels.files else STEPS
+        raise ValueError(f"{place.path / of}: {error}") from error
+    begins = len(labels.states) == 1 and tuple(labels.states[0]) == variant.initial_state
+    if begins and STATES not in labels.files:  # hardly anybody films that nothing happens
+        raise ValueError(
+            f"{place}: no step of {name} is labelled; label it, or take the labels away, so that "
+            f"its video is left out (where nothing is to happen, {name}/{STATES} says so with the "
+            "first state alone)"
         )
-        try:
-            found = found.with_states(variant.initial_state, self.video.first_frame)
-        except ValueError as error:
-            of = WITH_ERRORS if WITH_ERRORS in found.files else STEPS
-            raise ValueError(f"{place.path / of}: {error}") from error
-        begins = len(found.states) == 1 and tuple(found.states[0]) == variant.initial_state
-        if begins and STATES not in found.files:  # hardly anybody films that nothing happens
+    return labels
+
+
+def _check_boxes(boxes: Boxes, video: Pictures, fps: float) -> None:
+    """Raises ValueError for boxes of frames that the recording has not."""
+    last = int(boxes.frames.max(initial=0))
+    if last >= video.first_frame + video.num_frames:
+        times = video.timestamps(fps).times
+        if video.num_frames < len(times) and last <= len(times):  # some count from 1
+            rate = (len(times) - 1) / times[-1]
             raise ValueError(
-                f"{place}: no step of {self.name} is labelled; label it, or take the labels away, "
-                f"so that its video is left out (where nothing is to happen, {self.name}/{STATES} "
-                "says so with the first state alone)"
+                f"{boxes.places[int(boxes.frames.argmax())]}: frame {last} is a number of a "
+                f"picture of the video, which has {rate:.3g} a second; the recording has "
+                f"{fps:g} frames a second: write in place of picture n frame {fps:g} · n / "
+                f"{rate:.3g}, or draw on what --export_frames writes"
             )
-        return found if self.change is None else self.change(found, variant)
-
-    @property
-    def steps(self) -> list[Step]:
-        """(frame, step id) of the completed steps."""
-        return self.labels.steps
-
-    @functools.cached_property
-    def states(self) -> np.ndarray:
-        """The state (N, K) int8 of each frame."""
-        first, count = self.video.first_frame, self.video.num_frames
-        return states_per_frame(self.labels.frames, self.labels.states, first, count)
-
-    @functools.cached_property
-    def boxes(self) -> Boxes | None:
-        """Its boxes; None if there are none. ValueError has all errors, also of the frames."""
-        if self.box_reader is None:
-            return None
-        boxes, video = self.box_reader(), self.video
-        last = int(boxes.frames.max(initial=0))
-        if last >= video.first_frame + video.num_frames:
-            times, fps = video.timestamps(self.procedure.fps).times, self.procedure.fps
-            if video.num_frames < len(times) and last <= len(times):  # some count from 1
-                rate = (len(times) - 1) / times[-1]
-                raise ValueError(
-                    f"{boxes.places[int(boxes.frames.argmax())]}: frame {last} is a number of a "
-                    f"picture of the video, which has {rate:.3g} a second; the recording has "
-                    f"{fps:g} frames a second: write in place of picture n frame {fps:g} · n / "
-                    f"{rate:.3g}, or draw on what --export_frames writes"
-                )
-        boxes.of_frames(video.first_frame, video.num_frames)
-        return boxes
+    boxes.of_frames(video.first_frame, video.num_frames)

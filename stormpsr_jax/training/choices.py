@@ -21,12 +21,13 @@ _COPIES = 4  # of the parameters: themselves, gradient, momentum, and the best o
 # hands over to YNNPACK by default takes longer there: benchmarks/results/time.md has figures.
 _OPTIONS: dict[str, dict[str, Any]] = {"cpu": {"xla_cpu_experimental_ynn_fusion_type": ""}}
 # And those of steps of training besides. All are known to the versions of JAX in pyproject.toml (a
-# test compiles with them). With excess precision, XLA's default, a sum of two bfloat16 arrays that a LayerNorm reads is kept in float32 from the forward to the backward pass: twice the memory,
-# and twice the time of what waits for it. The scheduler sends gradients to other devices while the
-# backward pass goes on; on TPUs it is the default. The merger of small products would make one of
-# those of queries, keys and values, and cut its result into the three arrays that attention wants.
-# Matrix products of one layer are never split over devices here, so what overlaps them with
-# collectives ("collective matmul") would change nothing.
+# test compiles with them). With excess precision, which is XLA's default, a sum of two bfloat16
+# arrays that a LayerNorm reads is kept in float32 from the forward to the backward pass: twice the
+# memory, and twice the time of what waits for it. The scheduler sends gradients to other devices
+# while the backward pass goes on; on TPUs it is the default. The merger of small products would
+# make one of those of queries, keys and values, and cut its result into the three arrays that
+# attention wants. Matrix products of one layer are never split over devices here, so what overlaps
+# them with collectives ("collective matmul") would change nothing.
 _TRAINING_OPTIONS: dict[str, dict[str, Any]] = {
     "gpu": {
         "xla_allow_excess_precision": False,

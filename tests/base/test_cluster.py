@@ -8,10 +8,17 @@ import pytest
 
 from data_prep import meccano, own
 from tests.support import own_data, shards_data
-from tests.support.commands import refused
 from tests.support.digests import digests
 from tests.support.model_data import video, write
-from tests.support.processes import ROOT, environment, free_address, is_gone, start, wait_until
+from tests.support.processes import (
+    ROOT,
+    environment,
+    free_address,
+    is_gone,
+    refused,
+    start,
+    wait_until,
+)
 from tests.support.recognise_data import HEIGHT, WIDTH, run, write_pictures
 
 # Ray forks where it starts a node, and runs another program there at once.
@@ -54,7 +61,9 @@ def test_an_interrupted_command_ends_its_tasks_and_goes_on(head, tmp_path, sent)
     out = tmp_path / "out"
     (tmp_path / "script.py").write_text(INTERRUPTED)
     process = start([sys.executable, tmp_path / "script.py", out, head], env=environment())
-    wait_until(lambda: list(out.glob("clips-*")) and list(out.glob("unfinished/clips-*")), process)
+    wait_until(
+        lambda: list(out.glob("recordings/*")) and list(out.glob("unfinished/clips-*")), process
+    )
     begun = {int(path.suffix[1:]) for path in out.glob("unfinished/clips-*")}
     process.send_signal(sent)
     said, _ = process.communicate(timeout=120)
@@ -62,7 +71,7 @@ def test_an_interrupted_command_ends_its_tasks_and_goes_on(head, tmp_path, sent)
     assert (out / "unfinished").exists() == (sent == signal.SIGKILL), said
     assert begun
     wait_until(lambda: all(map(is_gone, begun)))  # Ray ends those of a process that was killed
-    assert 0 < len(list(out.glob("clips-*"))) < 4
+    assert 0 < len(list(out.glob("recordings/*"))) < 4
     shards_data.build(out)
     shards_data.build(tmp_path / "whole")
     assert digests(out) == digests(tmp_path / "whole")

@@ -7,10 +7,8 @@ import simplejpeg
 from PIL import Image
 
 from data_prep import check
-from data_prep.checking import contact_sheet
-from data_prep.checking.contact_sheet import open_folder
 from data_prep.writing import shards
-from tests.support.commands import refused
+from tests.support.processes import refused
 from tests.support.shards_data import build, make
 
 SHARD = "clips-train.array_record-00001-of-00003"  # of recording b
@@ -121,7 +119,7 @@ def test_the_sheet_shows_boxes_of_each_state_with_its_parts_and_how_many_agree(t
     assert check.main([str(tmp_path)]) == 0
     line = "39 of 40 boxes agree with the step labels of their frames"
     assert f"\n{line}\n" in capsys.readouterr().out
-    strips = [*contact_sheet._states(open_folder(tmp_path))]
+    strips = [*check._states(check.open_folder(tmp_path))]
     assert [title for title, _ in strips] == [
         "20 boxes of state 1: base",
         "1 boxes of state 2: all but lid",
@@ -137,6 +135,6 @@ def test_the_sheet_shows_boxes_of_each_state_with_its_parts_and_how_many_agree(t
     with Image.open(tmp_path / "check.jpg") as sheet:
         assert sheet.format == "JPEG"
         shown = np.asarray(sheet)
-    first = shown[contact_sheet.LINE + contact_sheet.TILE // 2, contact_sheet.TILE // 2]
+    first = shown[check.LINE + check.TILE // 2, check.TILE // 2]
     assert first.mean() == pytest.approx(15, abs=3)
     assert (np.ptp(shown.astype(int), axis=2) > 40).any()  # the words in red

@@ -8,8 +8,8 @@ import pytest
 from data_prep import notes
 from stormpsr_jax.media.framing import Framing
 from stormpsr_jax.media.pictures import ImageFiles
-from stormpsr_jax.recordings.labels import Labels
-from stormpsr_jax.recordings.recording import LabelPlace, Recording
+from stormpsr_jax.recordings.labels import Labels, states_per_frame
+from stormpsr_jax.recordings.recording import Recording
 from tests.support.own_data import PROCEDURE
 
 
@@ -20,9 +20,10 @@ def test_describe_steps_that_are_not_the_changes_of_the_states_are_named():
         ("bench1", [(5, 0), (8, 3), (10, 6)]),
         ("bench2", [(5, 0), (9, 3), (9, 4), (10, 6)]),
     ):
-        parts = ImageFiles(Path(name), 0, 20), LabelPlace(Path(name)), None, PROCEDURE
-        found.append(Recording(name, *parts, split="train"))
-        found[-1].labels = Labels(steps, steps, frames, states)
+        labels = Labels(steps, steps, frames, states)
+        per_frame = states_per_frame(frames, states, 0, 20)
+        video = ImageFiles(Path(name), 0, 20)
+        found.append(Recording(name, video, PROCEDURE, labels, per_frame))
     assert notes.describe(found, PROCEDURE)[1:-1] == [
         "recording bench2: PSR_labels.csv and the states differ, changes of state that are no "
         "steps: Install cover at frame 8; steps without a change of state: Install cover at frame "

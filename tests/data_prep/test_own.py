@@ -1,6 +1,8 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 import unicodedata
 from pathlib import Path
 
@@ -12,7 +14,6 @@ from data_prep import own
 from stormpsr_jax.base import files
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.media import video
-from tests.support.commands import refused
 from tests.support.digests import digests
 from tests.support.own_data import (
     FPS,
@@ -28,6 +29,7 @@ from tests.support.own_data import (
     words,
     write_video,
 )
+from tests.support.processes import environment, refused
 
 
 def test_variable_frame_rate_goes_by_time(tmp_path):
@@ -144,6 +146,17 @@ def test_names_in_both_normal_forms_are_one_name(tmp_path):
     assert splits == dict(zip(map(nfc, names), ("train", "val", "test"), strict=True))
     boxed = [name for name, (recording, _) in recordings.items() if recording.classes[6] == 1]
     assert sorted(boxed) == sorted(map(nfc, names[:2]))
+
+
+@pytest.mark.system
+def test_help_needs_no_network_library():
+    """Nor does a run whose product is large enough in its pictures (`locating`)."""
+    words = [sys.executable, "-X", "importtime", "-m", "data_prep.own", "--help"]
+    done = subprocess.run(words, capture_output=True, text=True, check=True, env=environment())
+    assert "--locate" in done.stdout
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "data_prep.writing.locating" in imported
+    assert not imported & {"jax", "flax", "optax", "orbax", "grain", "tensorflow"}
 
 
 def words_for(source: Path, tmp_path: Path) -> list[str]:

@@ -8,9 +8,9 @@ from data_prep import matching
 from stormpsr_jax.data.annotation import EMPTY, NOT_ANNOTATED
 from stormpsr_jax.media.framing import Framing
 from stormpsr_jax.media.video import Video
-from stormpsr_jax.recordings.recording import LabelPlace, Recording
+from stormpsr_jax.recordings.recording import LabelPlace, read_recording
 from tests.support import refusals
-from tests.support.own_data import PROCEDURE, make, opened
+from tests.support.own_data import PROCEDURE, STEPS, make, opened
 
 BOX = (0.375, 0.5, 0.25, 0.5)  # of a picture 64 x 48: x 16…32, y 12…36
 ROW = f"0 {' '.join(map(str, BOX))}\n"
@@ -112,11 +112,12 @@ def test_boxes_follow_the_picture_and_other_frames_are_not_annotated(
 def test_boxes_numbered_by_the_pictures_of_the_video_name_both_rates(tmp_path):
     refusals.write({"000003.txt": ROW, "000075.txt": ROW}, tmp_path)
     film = Video(tmp_path / "bench1.mp4", 13, np.arange(76) / 30, fps=5)
-    one = Recording(
-        "bench1", film, LabelPlace(tmp_path), lambda: matching.read_boxes(tmp_path), PROCEDURE
-    )
+    refusals.write({"bench1.csv": STEPS}, tmp_path)
+    place = LabelPlace(tmp_path / "bench1.csv")
     with pytest.raises(ValueError, match=r"000075.txt: line 1: .* has 30 a second; .* has 5 fr"):
-        _ = one.boxes
+        read_recording(
+            "bench1", film, place, PROCEDURE, read_boxes=lambda: matching.read_boxes(tmp_path)
+        )
 
 
 def corners_around(box: Sequence[float], degrees: float) -> np.ndarray:

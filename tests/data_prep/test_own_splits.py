@@ -2,7 +2,7 @@ import shutil
 
 import pytest
 
-from data_prep import own, split_choice
+from data_prep import matching, own
 from stormpsr_jax.recordings.find import SPLITS
 from tests.support.own_data import PROCEDURE, STEPS, make, make_pictures, opened, write_pictures
 
@@ -10,13 +10,13 @@ from tests.support.own_data import PROCEDURE, STEPS, make, make_pictures, opened
 @pytest.mark.parametrize(("count", "expected"), [(3, (1, 1, 1)), (7, (5, 1, 1)), (40, (28, 6, 6))])
 def test_draws_have_the_shares_whatever_the_order(count, expected):
     names = [f"r{i}" for i in range(count)]
-    drawn = split_choice.draw_splits(names, (70, 15, 15), 0, {}, {})
+    drawn = matching.draw_splits(names, (70, 15, 15), 0, {}, {})
     assert tuple([*drawn.values()].count(s) for s in SPLITS) == expected
-    assert drawn == split_choice.draw_splits(names[::-1], (70, 15, 15), 0, {}, {})
-    others = [split_choice.draw_splits(names, (70, 15, 15), seed, {}, {}) for seed in range(1, 9)]
+    assert drawn == matching.draw_splits(names[::-1], (70, 15, 15), 0, {}, {})
+    others = [matching.draw_splits(names, (70, 15, 15), seed, {}, {}) for seed in range(1, 9)]
     assert any(other != drawn for other in others)
-    assert {*split_choice.draw_splits(names, (1, 50, 49), 0, {}, {}).values()} == {*SPLITS}
-    assert {*split_choice.draw_splits(names, (50, 50, 0), 0, {}, {}).values()} == {"train", "val"}
+    assert {*matching.draw_splits(names, (1, 50, 49), 0, {}, {}).values()} == {*SPLITS}
+    assert {*matching.draw_splits(names, (50, 50, 0), 0, {}, {}).values()} == {"train", "val"}
 
 
 def test_labels_say_which_recordings_have_incorrect_installations(tmp_path):

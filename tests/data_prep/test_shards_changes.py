@@ -56,7 +56,7 @@ def stopping_at(patch: pytest.MonkeyPatch, number: int) -> None:
     patch.setattr(shards, "os", SimpleNamespace(replace=stopping(os.replace)))
     patch.setattr(shards, "shutil", SimpleNamespace(rmtree=stopping(shutil.rmtree)))
     patch.setattr(output, "write_atomically", stopping(output.write_atomically))
-    patch.setattr(recording_shard, "make_recording", stopping(recording_shard.make_recording))
+    patch.setattr(recording_shard, "write", stopping(recording_shard.write))
 
 
 def stopped(out: Path, number: int) -> bool:

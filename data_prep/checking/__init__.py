@@ -1,1 +1,0 @@
-"""Checks a finished folder of clip shards and shows what is in it."""
