@@ -331,7 +331,7 @@ def test_an_error_in_a_users_own_code_is_a_line_that_names_the_field(
 ):
     given = {**FIELDS, **changes, "data.dir": str(rendered / "data")}
     config = tiny(**given, stages=("pretrain", "embed", "temporal"))
-    if not (lines := list(config_flag.find_errors(config))):
+    if not (lines := config_flag.find_errors(config)):
         made, stages = opened(config, own / "run", make_mesh(1, 1))
         chosen = [stages[name] for name in config.stages]
         lines = run.find_errors(config_flag.typed(config), made, chosen)
