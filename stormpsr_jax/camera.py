@@ -20,7 +20,6 @@ import numpy as np
 
 from stormpsr_jax.base import files
 from stormpsr_jax.base.errors import raise_all, tell
-from stormpsr_jax.base.memory import check_start
 from stormpsr_jax.base.progress import Bar
 from stormpsr_jax.psr import analysis, calibration
 from stormpsr_jax.psr.cli import OneLineParser, fail_for
@@ -38,7 +37,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--out", required=True, type=Path, metavar="DIR", help="model folder to make")
     args = parser.parse_args(argv)
     try:
-        check_start()  # before JAX is imported, which may not even fit
         fit(args.model, args.videos, args.out, args.modules)
     except (ValueError, OSError, MemoryError) as error:
         if os.environ.get("STORMPSR_TRACEBACK"):

@@ -16,7 +16,6 @@ import base64
 import collections
 import contextlib
 import http.client
-import importlib.util
 import json
 import os
 import re
@@ -251,8 +250,7 @@ class Mqtt(Outbox):
             ValueError: the URL is none, or paho-mqtt is missing.
         """
         broker, self._prefix = parse_broker(url)
-        if importlib.util.find_spec("paho") is None:
-            raise ValueError(f"--mqtt needs paho-mqtt: {installed.extra('live')}")
+        installed.check_extra("live", ["paho"], "--mqtt")
         from paho.mqtt import client, enums
 
         self._connected = self._refused = False

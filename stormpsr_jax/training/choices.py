@@ -1,6 +1,7 @@
-"""What a training step does differently by device; what is computed differs in the last digits."""
+"""What is computed in another way by device; what comes out differs in the last digits."""
 
 import functools
+import os
 from typing import Any
 
 import flax.linen as nn
@@ -8,7 +9,6 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from stormpsr_jax.base import devices
 from stormpsr_jax.networks.vit import REMAT
 
 AUTO = "auto"
@@ -17,16 +17,18 @@ AUTO = "auto"
 _SHARE = 0.85
 _COPIES = 4  # of the parameters: themselves, gradient, momentum, and the best or next ones
 
-# By platform, options of XLA that steps of training are compiled with, besides those of
-# `devices.compiler_options`. All are known to the versions of JAX in pyproject.toml (a test
-# compiles with them). With excess precision, which is XLA's default, a sum of two bfloat16 arrays
-# that a LayerNorm reads is kept in float32 from the forward to the backward pass: twice the memory,
-# and twice the time of what waits for it. The scheduler sends gradients to other devices while the
-# backward pass goes on; on TPUs it is the default. The merger of small products would make one of
-# those of queries, keys and values, and cut its result into the three arrays that attention wants.
-# Matrix products of one layer are never split over devices here, so what overlaps them with
-# collectives ("collective matmul") would change nothing.
-_OPTIONS: dict[str, dict[str, Any]] = {
+# By platform, options of XLA that networks are compiled with wherever they run. What XLA for CPUs
+# hands over to YNNPACK by default takes longer there: benchmarks/results/time.md has figures.
+_OPTIONS: dict[str, dict[str, Any]] = {"cpu": {"xla_cpu_experimental_ynn_fusion_type": ""}}
+# And those of steps of training besides. All are known to the versions of JAX in pyproject.toml (a
+# test compiles with them). With excess precision, which is XLA's default, a sum of two bfloat16
+# arrays that a LayerNorm reads is kept in float32 from the forward to the backward pass: twice the
+# memory, and twice the time of what waits for it. The scheduler sends gradients to other devices
+# while the backward pass goes on; on TPUs it is the default. The merger of small products would
+# make one of those of queries, keys and values, and cut its result into the three arrays that
+# attention wants. Matrix products of one layer are never split over devices here, so what overlaps
+# them with collectives ("collective matmul") would change nothing.
+_TRAINING_OPTIONS: dict[str, dict[str, Any]] = {
     "gpu": {
         "xla_allow_excess_precision": False,
         "xla_gpu_enable_latency_hiding_scheduler": True,
@@ -36,10 +38,13 @@ _OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
-def compiler_options(device: jax.Device) -> dict[str, Any]:
-    """XLA's options for training steps on a device, without those that XLA_FLAGS sets."""
-    of_training = devices.without_flags(_OPTIONS.get(device.platform, {}))
-    return devices.compiler_options(device.platform) | of_training
+def compiler_options(platform: str, training: bool = False) -> dict[str, Any]:
+    """XLA's options for networks on "cpu", "gpu" or "tpu", without those that XLA_FLAGS sets."""
+    options = _OPTIONS.get(platform, {})
+    if training:
+        options = options | _TRAINING_OPTIONS.get(platform, {})
+    chosen = os.environ.get("XLA_FLAGS", "")
+    return {name: value for name, value in options.items() if f"--{name}" not in chosen}
 
 
 def attention(asked: str, dtype: Any, device: jax.Device) -> str:

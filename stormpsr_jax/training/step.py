@@ -121,7 +121,7 @@ def jit_step(
         in_shardings=(shardings, whole, *((whole, batch, whole) if several else (batch,))),
         out_shardings=(shardings, whole, whole),
         donate_argnums=(0, 1),
-        compiler_options=choices.compiler_options(mesh.devices.flat[0]),
+        compiler_options=choices.compiler_options(mesh.devices.flat[0].platform, training=True),
     )
 
 

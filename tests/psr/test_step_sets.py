@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from stormpsr_jax.psr import analysis, evaluation, metrics, step_sets
 from stormpsr_jax.psr.accumulation import Settings
-from stormpsr_jax.psr.batch_decoding import decode
+from stormpsr_jax.psr.streams import decode
 from stormpsr_jax.recordings.evaluation_set import LabelledPredictions, load_recordings
 from stormpsr_jax.recordings.predictions import Detections
 from stormpsr_jax.recordings.procedure import load_procedure
