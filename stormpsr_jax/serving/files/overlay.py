@@ -239,11 +239,6 @@ def reduced(picture: np.ndarray) -> np.ndarray:
     return _reduced(picture, math.ceil(math.sqrt(picture[..., 0].size / MAX_SHOWN)))
 
 
-def to_jpeg(picture: np.ndarray) -> bytes:
-    """Returns a picture uint8 (H, W, 3) as a JPEG file that looks the same."""
-    return simplejpeg.encode_jpeg(picture, _JPEG_QUALITY, "RGB", "444")
-
-
 def thumbnail(picture: np.ndarray, longest: int = THUMBNAIL) -> bytes:
     """Returns a picture uint8 (H, W, 3) as a JPEG file of at most `longest` pixels a side."""
     factor = math.ceil(max(picture.shape[:2]) / longest)
@@ -286,7 +281,8 @@ class Clips:
 
     def add(self, frame: int, picture: np.ndarray, shown: Shown, names: Sequence[str]) -> None:
         """Takes the next frame and the names of its clips; OSError: one cannot be written."""
-        self._shown.append((frame, to_jpeg(picture), shown))
+        jpeg = simplejpeg.encode_jpeg(picture, _JPEG_QUALITY, "RGB", "444")
+        self._shown.append((frame, jpeg, shown))
         self._due += [(frame, name) for name in names]
         while self._due and frame >= self._due[0][0] + self._after:
             self._write(*self._due.popleft())
