@@ -167,8 +167,8 @@ class Frames:
                 parts, copy = itertools.tee(parts)
                 seen = map(operator.itemgetter(view), map(operator.itemgetter(1), copy))
                 # Of several at once where the function can.
-                several = hasattr(function, "over")
-                outputs[name] = function.over(seen) if several else map(function, seen)
+                over = getattr(function, "over", None)
+                outputs[name] = over(seen) if over else map(function, seen)
         for numbers, views in parts:
             said = {name: next(output) for name, output in outputs.items()}
             new = said.get("encode", views.encoder)
