@@ -1,17 +1,21 @@
-"""Another frame rate and classes from 0 are noticed; good predictions never are."""
+"""Another frame rate and classes from 0 are noticed; another stream is a file and a line."""
 
 import pathlib
 
 import numpy as np
 import pytest
 
-from stormpsr_jax.psr import evaluation
+from stormpsr_jax import evaluate
+from stormpsr_jax.psr import evaluation, streams
 from stormpsr_jax.psr.accumulation import Settings
 from stormpsr_jax.recordings.evaluation_set import LabelledPredictions
 from stormpsr_jax.recordings.labels import read_steps
 from stormpsr_jax.recordings.predictions import Detections, read_detections, read_temporal
 from stormpsr_jax.recordings.procedure import load_procedure
 from tests.support import toy
+from tests.support.evaluate_data import make_scored, run_scored
+from tests.support.processes import refused
+from tests.support.toy_stream import BOTH
 
 SHARED = pathlib.Path(__file__).parents[2] / "../shared"
 FPS = 5.0
@@ -80,3 +84,44 @@ def test_check_no_false_alarms_on_golden_inputs(name):
         )
     settings = Settings(threshold=1.0)
     assert evaluation.evaluate_recordings(procedure, recordings, settings)["warnings"] == []
+
+
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory):
+    return make_scored(tmp_path_factory.mktemp("scored"))
+
+
+@pytest.fixture
+def fifth(monkeypatch):
+    """The line."""
+    monkeypatch.setattr(streams, "STREAMS", (*streams.STREAMS, BOTH))
+
+
+def test_a_fifth_stream_is_scored_and_shown_and_changes_no_other(scored, fifth, capsys):
+    found = run_scored(scored, f"--report={scored / 'r.html'}", "--threshold=both=4")
+    assert list(found) == ["asd", "temporal", "storm", "both"]
+    assert found["both"]["settings"] == {"pictures": 4.0}
+    assert found["both"]["tp"] > 10
+    shown = (scored / "r.html").read_text()
+    assert "Both agree" in shown
+    assert "<th>Pictures</th>" in shown
+    assert "var(--amber)" in shown
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(streams, "STREAMS", streams.STREAMS[:-1])
+        assert run_scored(scored) == {s: found[s] for s in ("asd", "temporal", "storm")}
+    # A number alone is meant for those that sum up evidence.
+    assert run_scored(scored, "--threshold=9")["both"]["settings"] == {"pictures": 2.0}
+    capsys.readouterr()
+    run_scored(scored, streams=("asd",))
+    assert "no both stream: it needs --asd and --temporal" in capsys.readouterr().err
+    for flag, message in (
+        ("--gate=both=1", "--gate: stream both has none"),
+        ("--threshold=both=0", "pictures 0.0 is not a number from 1 up"),
+        ("--threshold=neither=1", "neither a number nor like asd=6"),
+    ):
+        assert message in refused(capsys, run_scored, scored, flag)
+    with pytest.raises(SystemExit):
+        evaluate.main(["--help"])
+    assert "both=2 is the number of pictures" in " ".join(capsys.readouterr().out.split())
+    assert "both" not in run_scored(scored, "--protocol=released")
+    assert "both" not in run_scored(scored, "--decoder=naive", "--threshold=1")
