@@ -15,8 +15,8 @@ import simplejpeg
 from stormpsr_jax import load_model, main, recognise
 from stormpsr_jax.base.files import read_json
 from stormpsr_jax.stages import config_flag, remaking, run
+from stormpsr_jax.training.devices import make_mesh
 from stormpsr_jax.training.metrics import read_metrics
-from stormpsr_jax.training.sharding import make_mesh
 from tests.support import model_data
 from tests.support.guide import additions
 from tests.support.processes import environment

@@ -11,7 +11,7 @@ from stormpsr_jax.networks import backbones
 from stormpsr_jax.networks.efficientnet import EfficientNet
 from stormpsr_jax.stages import config_flag
 from stormpsr_jax.stages.config_flag import flat
-from stormpsr_jax.training.sharding import make_mesh
+from stormpsr_jax.training.devices import make_mesh
 from tests.support.tiny import TRAINED
 
 # Millions of parameters: ViT-S/16 has 22.05, its head 0.08; layer sizes give the rest.
