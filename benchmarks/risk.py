@@ -12,7 +12,7 @@ chance --corrected, of which --later come some steps later. All are decoded with
 learned fusion of --kinds: those that ship, or with --fit=DIR those that are fitted to
 the runs' validation recordings first (`tools.fusion_weights`), and kept in DIR. Prints the table of
 each and of all together: what is seen (no bar), and what is right at each bar, of which the
-accepted share of all is `risk.PRIOR`; what the alerts of incorrect installations come to at the
+accepted share of all is `risk.priors`; what the alerts of incorrect installations come to at the
 default risk, by recording; and the weights of a part's evidence that fit these recordings best
 (`evidence.EVIDENCE`). Tables "as decided" are of the weights and the bar that each run has chosen.
 --record keeps the tables in benchmarks/results; --plot draws docs/risk.webp from the results that

@@ -25,8 +25,9 @@ Fields to look at first:
 * pretrain.t_f: seconds after a completion that certainly show its state.
 * pretrain.steps, temporal.steps, detector.steps: more of them with more recordings.
 * predict.splits, evaluate.decoder: what is recognised and how.
-* evaluate.risk: the share of incorrect installations that may be reported as installed. Its threshold
-  goes by your validation recordings with one, and by what models of other products accepted.
+* evaluate.risk: the share of incorrect installations that may be reported as installed. Its
+  threshold goes by your validation recordings with one, and by what models of other products
+  accepted.
 init_from='general_encoder' fits 64-pixel pictures and the encoder of configs/synthetic_full.py,
 from which everything else comes. Full-size models: start from configs/industreal.py and --size=640.
 Hardware: 2 CPU cores. Time and result depend on the recordings and have not been measured on real

@@ -9,7 +9,7 @@ from stormpsr_jax import __main__ as stormpsr
 from stormpsr_jax import main, paper
 from stormpsr_jax.experiments import command
 from stormpsr_jax.stages import run as runner
-from tests.support.commands import refused
+from tests.support.processes import refused
 
 
 def ended(folder, words, capsys):

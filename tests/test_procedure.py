@@ -6,7 +6,7 @@ import pytest
 from stormpsr_jax import procedure as command
 from stormpsr_jax.recordings.procedure import Procedure, load_procedure
 from tests.support import refusals, toy
-from tests.support.commands import refused
+from tests.support.processes import refused
 
 LABELS = "00001.jpg,0,Install base\n"
 

@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from stormpsr_jax.psr import arguments
+from stormpsr_jax.psr import metrics
 from stormpsr_jax.psr.calibration import Calibration
 from stormpsr_jax.psr.events import Event, Observation, check_same, top_detection
 from stormpsr_jax.recordings.procedure import Procedure, Variant
@@ -410,12 +410,12 @@ def accumulate(
         ValueError: arrays that do not fit one another, frames out of order, a number out of range,
             probabilities in place of states.
     """
-    at = arguments.frames("frames", frames)
-    initial = tuple(arguments.states("initial_state", [initial_state], (1, None))[0].tolist())
+    at = metrics.frames("frames", frames)
+    initial = tuple(metrics.states("initial_state", [initial_state], (1, None))[0].tolist())
     shape = len(at), len(initial)
     shown = np.zeros((0, shape[1]), np.int8)
     if states is not None:
-        shown = arguments.states("states", states, shape)
+        shown = metrics.states("states", states, shape)
     known = np.unique(shown[(shown >= 0).all(axis=1)], axis=0)
     product = Procedure("own", 1.0, tuple(map(str, range(shape[1]))), known, {})
     detections: list[list] = [[]] * len(at)
@@ -440,7 +440,7 @@ def accumulate(
 
 
 def _shares(name: str, values: Any, shape: tuple[int, ...]) -> np.ndarray:
-    array = arguments.numbers(values)
+    array = metrics.numbers(values)
     if array.shape != shape or not ((array >= 0) & (array <= 1)).all():
         raise ValueError(f"{name} are not numbers in 0…1 of shape {shape}")
     return array

@@ -59,7 +59,7 @@ from stormpsr_jax.recordings.procedure import Procedure, Variant
 from stormpsr_jax.recordings.scores import KINDS, FrameScores
 
 FORMAT = 2
-WORLDS = ("toy", "bench", "own")  # of the models whose false acceptances `risk.PRIOR` has
+WORLDS = ("toy", "bench", "own")  # of the models whose false acceptances `risk.priors` has
 PACKAGED = pathlib.Path(__file__).parents[1] / "pretrained"
 NUM_INPUTS = 12  # F
 MAX_UNITS = 64  # U
@@ -95,7 +95,7 @@ class Weights:
 
     @property
     def prior(self) -> str:
-        """The name of p₀ in `risk.PRIOR`."""
+        """The name of p₀ in `risk.priors`."""
         return self.kind if self.world == WORLDS[0] else f"{self.kind}, {self.world}"
 
     @property

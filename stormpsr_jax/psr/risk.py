@@ -4,7 +4,7 @@ The rule and what it promises are in docs/psr.md#right-wrong-or-not-sure. The lo
 the share of its incorrect installations that are reported as installed (`wrong_parts`), in 0…1; it
 falls as the bar rises. R̂(λ) is the mean over recordings with an incorrect installation.
 
-`PRIOR` has p₀ by kind of the weights and of model (`learned_beliefs.WORLDS`), and
+`priors` has p₀ by kind of the weights and of model (`learned_beliefs.WORLDS`), and
 `PRIOR_RECORDINGS` for how many recordings it counts (the plainest form of few-shot conformal
 prediction, Fisch et al., arXiv 2102.08898). For streams without weights p₀ is 1 and counts as one,
 which is conformal risk control (Angelopoulos et al., arXiv 2208.02814).
@@ -13,69 +13,36 @@ which is conformal risk control (Angelopoulos et al., arXiv 2208.02814).
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from stormpsr_jax.base import files
 from stormpsr_jax.psr import wrong_parts
 from stormpsr_jax.psr.events import reports
 from stormpsr_jax.psr.evidence import CAP
-from stormpsr_jax.psr.learned_beliefs import Weights
+from stormpsr_jax.psr.learned_beliefs import PACKAGED, Weights
 from stormpsr_jax.psr.stream import Stream
 from stormpsr_jax.recordings.evaluation_set import LabelledPredictions
 from stormpsr_jax.recordings.procedure import Procedure
 
 RISK = 0.1  # that is asked for where nobody says another one
 PRIOR_RECORDINGS = 20  # A: the two errors that most people have shall not rule alone
-# p₀ at each of `learned_stream.BARS`, half an installation where none was accepted.
-# docs/results.md says what each was measured on.
-PRIOR: dict[str, tuple[float, ...]] = {
-    "scores": (
-        *(0.161, 0.115, 0.098, 0.075, 0.069, 0.069, 0.057),
-        *(0.046, 0.029, 0.023, 0.023, 0.017, 0.017),
-        *(0.011, 0.006, 0.003, 0.003, 0.003, 0.003),
-    ),
-    "csv": (
-        *(0.557, 0.557, 0.557, 0.557, 0.557, 0.557, 0.557),
-        *(0.557, 0.546, 0.523, 0.517, 0.511, 0.494),
-        *(0.483, 0.454, 0.431, 0.414, 0.402, 0.379),
-    ),
-    "detections": (
-        *(0.636, 0.636, 0.636, 0.636, 0.636, 0.636, 0.636),
-        *(0.636, 0.636, 0.636, 0.636, 0.545, 0.455),
-        *(0.364, 0.091, 0.091, 0.045, 0.045, 0.045),
-    ),
-    "clips": (
-        *(0.58, 0.58, 0.58, 0.58, 0.58, 0.58, 0.58),
-        *(0.58, 0.58, 0.58, 0.546, 0.414, 0.264),
-        *(0.121, 0.006, 0.003, 0.003, 0.003, 0.003),
-    ),
-    "scores, bench": (
-        *(0.336, 0.245, 0.245, 0.218, 0.209, 0.2, 0.182),
-        *(0.173, 0.145, 0.145, 0.118, 0.118, 0.118),
-        *(0.1, 0.1, 0.1, 0.082, 0.082, 0.082),
-    ),
-    "clips, bench": (
-        *(0.409, 0.409, 0.409, 0.409, 0.409, 0.409, 0.409),
-        *(0.409, 0.409, 0.391, 0.355, 0.227, 0.118),
-        *(0.005, 0.005, 0.005, 0.005, 0.005, 0.005),
-    ),
-    # Of parts with an incorrect example among ten films.
-    "scores, own": (
-        *(0.685, 0.576, 0.543, 0.533, 0.511, 0.489, 0.424),
-        *(0.402, 0.304, 0.228, 0.207, 0.185, 0.163),
-        *(0.13, 0.13, 0.098, 0.098, 0.087, 0.065),
-    ),
-    "clips, own": (
-        *(0.533, 0.533, 0.533, 0.533, 0.533, 0.533, 0.533),
-        *(0.533, 0.522, 0.511, 0.511, 0.511, 0.402),
-        *(0.315, 0.217, 0.141, 0.054, 0.005, 0.005),
-    ),
-}
 # Where a risk leaves most correct installations without a verdict, one of these is named.
 RISKS = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5)
+
+
+@functools.cache
+def priors() -> dict[str, tuple[float, ...]]:
+    """Returns p₀ at each of `learned_stream.BARS`, by `Weights.prior`.
+
+    Half an installation where none was accepted. docs/results.md says what each was measured on.
+    """
+    curves = files.read_json(PACKAGED / "risk_prior.json")
+    return {name: tuple(curve) for name, curve in curves.items()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -196,7 +163,7 @@ def decide(
         settings: without a bar.
         risk: in 0…1; 1 is none.
         control: what validation recordings say; None without any.
-        prior: of the weights of a fitted stream, a name in `PRIOR`.
+        prior: of the weights of a fitted stream, a name in `priors`.
 
     Raises:
         ValueError: a risk that is not in 0…1.
@@ -210,7 +177,7 @@ def decide(
         control = Control(bars, (0.0,) * len(bars), 0)
     known = None
     if prior is not None and stream.fitted:
-        known = PRIOR.get(prior, PRIOR[prior.partition(",")[0]])
+        known = priors().get(prior, priors()[prior.partition(",")[0]])
     n, bar = control.recordings, control.bar(risk, known)
     if known is None and bar is None:  # too few recordings, and no other product to go by
         return Decision(settings, risk, recordings=n, reached=False)

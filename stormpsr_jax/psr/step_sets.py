@@ -10,9 +10,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from stormpsr_jax.psr import arguments
-from stormpsr_jax.psr.arguments import Step
-from stormpsr_jax.psr.metrics import edit_distance, without
+from stormpsr_jax.psr.metrics import Step, edit_distance, truth_and_predicted, without
 
 MAX_WORK = 60_000  # states of the search, in two or three seconds
 _MATCH, _SWAP = 2, 3  # what a match, and a pair that is the wrong way round, save of the distance
@@ -42,7 +40,7 @@ def order_similarity(truth: Iterable[Step], predicted: Iterable[Step]) -> float 
         ValueError: what is no step, is there twice or has its columns exchanged; more steps than
             `metrics.check_pairs` allows.
     """
-    steps, found = map(sets, arguments.truth_and_predicted(truth, predicted))
+    steps, found = map(sets, truth_and_predicted(truth, predicted))
     plain = [tuple(itertools.chain(*of)) for of in (steps, found)]
     if not steps:
         return None

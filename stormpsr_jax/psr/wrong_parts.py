@@ -29,8 +29,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from stormpsr_jax.psr import arguments, headline
-from stormpsr_jax.psr.arguments import Step
+from stormpsr_jax.psr import headline, metrics
+from stormpsr_jax.psr.metrics import Step
 
 Rows = list[dict[str, Any]]
 EARLY_S = 2.0
@@ -88,7 +88,7 @@ def wrong_installations(
         A `WrongInstallation` each, by component, then frame; all times are frames.
 
     Raises:
-        ValueError: arguments that are no such thing (`arguments`), or a step of no component.
+        ValueError: arguments that are no such thing (`metrics`), or a step of no component.
     """
     frames, states, (events,) = _checked(frames, states, events=events)
     reports = _standing(events)
@@ -116,11 +116,11 @@ def _checked(
     frames: np.ndarray, states: np.ndarray, **steps: Iterable[Step]
 ) -> tuple[np.ndarray, np.ndarray, list[list[Step]]]:
     """Frames, states and each argument that is steps; ValueError as of `wrong_installations`."""
-    at = arguments.frames("frames", frames)
-    of_parts, found = arguments.states("states", states, (len(at), None)), []
+    at = metrics.frames("frames", frames)
+    of_parts, found = metrics.states("states", states, (len(at), None)), []
     num = of_parts.shape[1]
     for name, values in steps.items():
-        found.append(arguments.steps(name, values))
+        found.append(metrics.steps(name, values))
         if odd := [step_id for _, step_id in found[-1] if step_id >= 3 * num]:
             raise ValueError(f"{name}: step id {odd[0]} is of no component: states have {num}")
     return at, of_parts, found
@@ -189,7 +189,7 @@ def score_recording(
     """
     if not len(frames):
         return None
-    fps = arguments.rate(fps)
+    fps = metrics.rate(fps)
     frames, states, (events, unsure) = _checked(frames, states, events=events, unsure=unsure)
     wrong = wrong_installations(frames, states, events)
     correct = spans(frames, states, 1)

@@ -321,7 +321,8 @@ def read_safetensors(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str,
                 check_dtype(name, file.get_slice(name).get_dtype())
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
     except (safetensors.SafetensorError, OSError, ValueError, MemoryError) as error:
-        raise ValueError(f"{path} is not a readable .safetensors file: {error}") from error
+        what = f"{path} is not a readable .safetensors file: {error}"
+        raise ValueError(one_line(what, 600)) from error
 
 
 def check_dtype(name: str, dtype: str) -> np.dtype:

@@ -8,10 +8,17 @@ import pytest
 
 from data_prep import meccano, own
 from tests.support import own_data, shards_data
-from tests.support.commands import refused
 from tests.support.digests import digests
 from tests.support.model_data import video, write
-from tests.support.processes import ROOT, environment, free_address, is_gone, start, wait_until
+from tests.support.processes import (
+    ROOT,
+    environment,
+    free_address,
+    is_gone,
+    refused,
+    start,
+    wait_until,
+)
 from tests.support.recognise_data import HEIGHT, WIDTH, run, write_pictures
 
 # Ray forks where it starts a node, and runs another program there at once.

@@ -8,7 +8,7 @@ from PIL import Image
 
 from data_prep import check
 from data_prep.writing import shards
-from tests.support.commands import refused
+from tests.support.processes import refused
 from tests.support.shards_data import build, make
 
 SHARD = "clips-train.array_record-00001-of-00003"  # of recording b

@@ -17,7 +17,7 @@ from data_prep.rendering.scene import Body
 from tests.support import cad_files, glb, toy
 from tests.support.boxes import box
 from tests.support.cad_files import PARTS
-from tests.support.commands import refused
+from tests.support.processes import refused
 
 BASE = toy.procedure("base", "1")
 STEP = Path(cad_files.__file__).with_name("block.step")  # 1 × 2 × 3 mm, in one colour

@@ -14,7 +14,6 @@ from data_prep import own
 from stormpsr_jax.base import files
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.media import video
-from tests.support.commands import refused
 from tests.support.digests import digests
 from tests.support.own_data import (
     FPS,
@@ -30,7 +29,7 @@ from tests.support.own_data import (
     words,
     write_video,
 )
-from tests.support.processes import environment
+from tests.support.processes import environment, refused
 
 
 def test_variable_frame_rate_goes_by_time(tmp_path):

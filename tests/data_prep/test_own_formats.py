@@ -11,8 +11,8 @@ from data_prep import own
 from stormpsr_jax import evaluate, procedure
 from stormpsr_jax.psr import convert
 from tests.support import refusals
-from tests.support.commands import refused
 from tests.support.own_data import PROCEDURE, opened, words, write_video
+from tests.support.processes import refused
 
 EXPORTED = Path(__file__).parents[1] / "recordings/exported"
 # Of a variable frame rate: pictures at uneven times, two of which no frame at 5 a second shows.

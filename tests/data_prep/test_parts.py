@@ -8,7 +8,7 @@ from data_prep import parts
 from data_prep.products import mesh_files
 from tests.support import glb
 from tests.support.boxes import box
-from tests.support.commands import refused
+from tests.support.processes import refused
 
 
 def test_objects_of_a_file_become_meshes_in_their_places(tmp_path, capsys):

@@ -9,7 +9,7 @@ from data_prep import synthetic
 from stormpsr_jax.data.annotation import NOT_ANNOTATED
 from stormpsr_jax.data.clips import ClipSource
 from tests.support import cad_files
-from tests.support.commands import refused
+from tests.support.processes import refused
 from tests.support.recipes import SYNTHETIC, recipe
 
 

@@ -10,8 +10,8 @@ from stormpsr_jax import evaluate
 from stormpsr_jax.psr import detection_scores, evidence, learned_beliefs, learned_stream
 from stormpsr_jax.recordings import labels, predictions
 from tests.support import refusals
-from tests.support.commands import refused
 from tests.support.evaluate_data import PROCEDURE, command, fails, put_wrong, run, run_scored
+from tests.support.processes import refused
 
 
 def test_evaluate_contract_of_metrics_json(files, capsys):

@@ -156,6 +156,25 @@ def test_order_is_kept_where_the_server_fails_at_times(system, said):
     assert "p@ss" not in error
 
 
+def test_mqtt_topics_last_will_and_login(system):
+    pytest.importorskip("paho")
+    with Double(broker) as double:
+        ours = receivers.Mqtt(f"mqtt://u:{PASSWORDS}@127.0.0.1:{double.port}/line/7/")
+        for kind in ("event", "alert", "status"):
+            ours.send({"type": kind, "step_id": 3})
+        double.wait(3)
+        ours.close()
+    assert double.greeting[1:] == ["line/7/available", "offline", "u", "p@s:/s3cret"]
+    assert [record["type"] for record in double.records] == ["event", "alert", "status"]
+    assert double.heads == [
+        ("line/7/available", True, "online"),
+        ("line/7/events", False),
+        ("line/7/events", False),
+        ("line/7/status", True),
+        ("line/7/available", True, "offline"),
+    ]
+
+
 BAD = """
 {}://u:hunter2@host:0/a
 {}://u:hunter2@host:port/a

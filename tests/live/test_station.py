@@ -8,7 +8,7 @@ import simplejpeg
 
 from tests.support import refusals
 from tests.support.contrasts import CONTRASTS
-from tests.support.played import serving
+from tests.support.live_data import serving
 
 pytest.importorskip("sse_starlette", reason="needs the extra live")
 pytest.importorskip("uvicorn", reason="needs the extra live")

@@ -16,9 +16,9 @@ from stormpsr_jax.live import capture, watch
 from stormpsr_jax.psr.events import Event
 from stormpsr_jax.serving import frames
 from stormpsr_jax.serving.online import Live
+from tests.support.live_data import Events, ask
 from tests.support.made_once import made_once
 from tests.support.model_data import PROCEDURE, video, write
-from tests.support.played import Events, ask
 from tests.support.processes import free_port, start, wait_until
 from tests.support.receivers import Double, web_server
 from tests.support.recognise_data import HEIGHT, WIDTH, decoded, run, write_video

@@ -1,7 +1,9 @@
 """Pictures as they come: geometry, repairs, and one clear error each."""
 
 import io
+import itertools
 import math
+import time
 
 import numpy as np
 import pytest
@@ -10,7 +12,8 @@ from PIL import Image, ImageOps
 
 from stormpsr_jax.media import framing, pictures, sources
 from stormpsr_jax.media.framing import Framing
-from tests.support.pictures_data import HEIGHT, WIDTH, jpeg, photograph
+from stormpsr_jax.media.sources import ahead
+from tests.support.videos import HEIGHT, WIDTH, jpeg, photograph
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
@@ -119,3 +122,22 @@ def test_read_upright_matches_pillow(tmp_path, kind):
     for i, picture in enumerate(pictures.read_upright(opened), start=1):
         saved = ImageOps.exif_transpose(Image.open(tmp_path / f"{i}.{kind.lower()}"))
         np.testing.assert_array_equal(picture, np.asarray(saved.convert("RGB")))
+
+
+def test_ahead_is_bounded_and_closes_what_it_takes_from():
+    made, closed = [], []
+
+    def endless():
+        try:
+            for i in itertools.count():
+                made.append(i)
+                yield i
+        finally:
+            closed.append(True)
+
+    items = ahead(endless(), 3)
+    assert [next(items), next(items)] == [0, 1]
+    time.sleep(0.3)
+    assert len(made) <= 2 + 3 + 1  # taken, waiting in the queue, and in the thread's hands
+    items.close()
+    assert closed == [True]

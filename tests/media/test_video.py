@@ -10,7 +10,7 @@ import pytest
 
 from stormpsr_jax.media import video
 from tests.support import videos
-from tests.support.pictures_data import HEIGHT, WIDTH
+from tests.support.videos import HEIGHT, WIDTH
 
 
 def write_video(path: Path, times=None, count: int = 20) -> None:
@@ -194,3 +194,72 @@ def test_a_sound_that_begins_before_the_first_picture_is_told(tmp_path, caplog, 
     assert len(said) == told
     if told:
         assert float(said[0].partition("comes ")[2].split()[0]) == pytest.approx(late, abs=0.13)
+
+
+# --- Videos that lead elsewhere -------------------------------------------------------------------
+
+PLAYLIST = (
+    "#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXT-X-MEDIA-SEQUENCE:0\n#EXTINF:5,\n{}\n#EXT-X-ENDLIST\n"
+)
+
+
+def frames_elsewhere(other: Path) -> bytes:
+    """A MOV file whose frames are said to be in another one (an alias in its `dref`)."""
+    data, target = other.with_suffix(".mov").read_bytes(), str(other).encode()
+    alias = bytes(150) + struct.pack(">hH", 2, len(target)) + target
+    alias += bytes(len(target) % 2) + b"\xff\xff"
+    entry = struct.pack(">I", 12 + len(alias)) + b"alis" + bytes(4) + alias
+    at = data.index(b"dref") - 4
+    (size,) = struct.unpack_from(">I", data, at)
+    table = struct.pack(">I", 16 + len(entry)) + b"dref" + bytes(4) + struct.pack(">I", 1) + entry
+    grown = bytearray(data[:at] + table + data[at + size :])
+    for word in (b"moov", b"trak", b"mdia", b"minf", b"dinf"):
+        start = grown.index(word) - 4
+        (size_of_box,) = struct.unpack_from(">I", grown, start)
+        struct.pack_into(">I", grown, start, size_of_box + len(table) - size)
+    return bytes(grown)
+
+
+def avi_with_subtitles(other: Path) -> bytes:
+    """An AVI file without pictures whose subtitles are a playlist, which FFmpeg once followed."""
+    text = PLAYLIST.format(other).encode()
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return kind + struct.pack("<I", len(content)) + content + bytes(len(content) % 2)
+
+    main = struct.pack("<14I", 10**6, 0, 0, 0x10, 1, 0, 2, 0, 64, 48, 0, 0, 0, 0)
+    streams = b""
+    for kind, codec, form in (
+        (b"vids", b"MJPG", struct.pack("<IiiHH4s5I", 40, 64, 48, 1, 24, b"MJPG", 0, 0, 0, 0, 0)),
+        (b"txts", b"\0\0\0\0", b""),
+    ):
+        head = struct.pack("<4s4sIHHIIIIIIII", kind, codec, 0, 0, 0, 0, 1, 1, 0, 1, 0, 0, 0)
+        streams += chunk(b"LIST", b"strl" + chunk(b"strh", head + bytes(8)) + chunk(b"strf", form))
+    gab2 = b"GAB2\0\x02\0" + struct.pack("<I", 2) + b"a\0\x04\0"
+    gab2 += struct.pack("<I", len(text)) + text
+    body = chunk(b"LIST", b"hdrl" + chunk(b"avih", main) + streams)
+    body += chunk(b"LIST", b"movi" + chunk(b"01tx", gab2))
+    return chunk(b"RIFF", b"AVI " + body)
+
+
+LEADING = {
+    "a playlist": lambda other: PLAYLIST.format(other).encode(),
+    "a playlist of an address": lambda other: PLAYLIST.format("http://127.0.0.1:9/x.mp4").encode(),
+    "a list of files": lambda other: f"ffconcat version 1.0\nfile '{other}'\n".encode(),
+    "frames in another file": frames_elsewhere,
+    "subtitles that are a playlist": avi_with_subtitles,
+}
+
+
+@pytest.mark.parametrize("ending", [".mp4", ".avi", ".ts"])
+@pytest.mark.parametrize("how", LEADING)
+def test_a_file_that_names_other_files_is_refused_under_any_name(tmp_path, how, ending):
+    """The file that it names is a good video: if it were opened, there would be frames."""
+    other, path = tmp_path / "other.mp4", tmp_path / f"x{ending}"
+    noise = np.random.default_rng(0).integers(0, 256, (24, 48, 64, 3), np.uint8)
+    videos.write(other, noise)
+    videos.write(other.with_suffix(".mov"), noise)
+    path.write_bytes(LEADING[how](other))
+    with pytest.raises(ValueError, match=rf"x{ending}: ") as error:
+        assert len(video.read_times(path)) == 0 or not list(video.decode(path))
+    assert str(error.value).isprintable()

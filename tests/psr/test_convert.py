@@ -9,7 +9,7 @@ from stormpsr_jax.psr import convert
 from stormpsr_jax.recordings import find, predictions
 from stormpsr_jax.recordings.predictions import Detections, TemporalPredictions, read_detections
 from tests.support import refusals, toy
-from tests.support.commands import refused
+from tests.support.processes import refused
 
 PROCEDURE = toy.procedure("a, b", "10 11", variant="up", expected=[0])
 MAP = {"5": 1, "6": "11", "7": "error", "8": "background", "9": "error"}

@@ -13,7 +13,7 @@ from stormpsr_jax.recordings import predictions
 from stormpsr_jax.recordings.predictions import Detections
 from stormpsr_jax.recordings.procedure import load_procedure
 from tests.support import toy
-from tests.support.commands import refused
+from tests.support.processes import refused
 
 TOY = toy.procedure("a, b", "10 11", variant="up", expected=[0])
 INDUSTREAL = load_procedure("industreal")

@@ -57,7 +57,7 @@ SETTINGS = learned_stream.LearnedSettings()
 def five_bars(monkeypatch):
     """A stream of five bars, and what other products lost at them."""
     monkeypatch.setattr(learned_stream, "BARS", FIVE)
-    monkeypatch.setitem(risk.PRIOR, "scores", PRIOR)
+    monkeypatch.setitem(risk.priors(), "scores", PRIOR)
 
 
 def test_decide_one_more_recording_moves_the_bar_by_a_step_at_most(five_bars):
@@ -143,8 +143,8 @@ def test_each_recording_is_decided_by_what_the_others_say(five_bars, monkeypatch
 
 def test_prior_falls_with_the_bar_and_is_never_nothing():
     of_worlds = {f"{kind}, {world}" for kind in KINDS for world in learned_beliefs.WORLDS}
-    assert set(KINDS) <= risk.PRIOR.keys() <= {*KINDS, *of_worlds}
-    for curve in risk.PRIOR.values():
+    assert set(KINDS) <= risk.priors().keys() <= {*KINDS, *of_worlds}
+    for curve in risk.priors().values():
         assert len(curve) == len(learned_stream.BARS)
         assert (np.diff(curve) <= 0).all()
         assert 0 < curve[-1] <= curve[0] < 1
@@ -153,7 +153,7 @@ def test_prior_falls_with_the_bar_and_is_never_nothing():
 @pytest.mark.parametrize(("kind", "world"), [("scores", "own"), ("csv", "toy"), ("csv", "own")])
 def test_the_bar_goes_by_models_of_the_same_world_where_these_are_known(kind, world):
     weights = learned_beliefs.default_weights(kind, world)
-    known = risk.PRIOR["scores, own" if (kind, world) == ("scores", "own") else kind]
+    known = risk.priors()["scores, own" if (kind, world) == ("scores", "own") else kind]
     least = next((bar for bar, p in zip(learned_stream.BARS, known, strict=True) if p <= 0.4), CAP)
     assert risk.decide(LEARNED, SETTINGS, 0.4, None, weights.prior).settings.sure == least
 

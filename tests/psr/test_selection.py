@@ -215,7 +215,7 @@ def test_select_learned_goes_by_weights_that_have_not_seen_a_recording():
     assert not choice.fixed
     assert choice.f1 > 0.8
     bar = careful.settings.sure  # four recordings are few: mostly that of other products
-    assert bar == careful.control.bar(0.1, risk.PRIOR["scores"])
+    assert bar == careful.control.bar(0.1, risk.priors()["scores"])
     assert careful.settings == dataclasses.replace(choice.settings, sure=bar)
     assert careful.decision.mixed
     assert careful.delay_s > choice.delay_s  # its own figures

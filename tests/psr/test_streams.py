@@ -4,8 +4,8 @@ import pytest
 
 from stormpsr_jax import evaluate
 from stormpsr_jax.psr import streams
-from tests.support.commands import refused
 from tests.support.evaluate_data import make_scored, run_scored
+from tests.support.processes import refused
 from tests.support.toy_stream import BOTH
 
 

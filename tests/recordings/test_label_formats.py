@@ -20,7 +20,7 @@ from stormpsr_jax.recordings.label_file import LabelFile
 from stormpsr_jax.recordings.procedure import load_procedure
 from stormpsr_jax.recordings.recording import LabelPlace
 from tests.support import refusals, toy
-from tests.support.commands import refused
+from tests.support.processes import refused
 
 PROCEDURE = toy.procedure("base, cap", "10 11", fps=10, variant="up")
 UP = PROCEDURE.variants["up"]

@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,9 +11,12 @@ import numpy as np
 import pytest
 
 import stormpsr_jax
-from stormpsr_jax import recognise
+from stormpsr_jax import camera, demo, recognise
+from stormpsr_jax.base import files
 from stormpsr_jax.report import pages
 from stormpsr_jax.serving import frames
+from stormpsr_jax.serving.content import MODEL, with_checksum
+from stormpsr_jax.serving.folder import load_model
 from tests.support import refusals
 from tests.support.model_data import PROCEDURE, video, write
 from tests.support.processes import environment
@@ -200,3 +204,46 @@ def test_recognise_events_of_another_product_are_in_no_table(
         assert len(found(out / "a_up")) == (kinds.count("event") if fits else 0)
         assert ("validation it was in 100.0% or more" in said.out) == (not fits)
         assert ("do not show the model's product (pump)" in said.err) == (not fits)
+
+
+# --- A model for a camera, by videos without labels -----------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def model(system, tmp_path_factory):
+    """The demo's model, as if it had seen renders alone and their correct parts lay at 9."""
+    folder = shutil.copytree(demo.MODEL, tmp_path_factory.mktemp("models") / "model")
+    data = files.read_json(folder / MODEL)
+    data |= {"right_level": [9.0] * len(data["procedure"]["components"]), "product_share": None}
+    files.write_json(folder / MODEL, with_checksum(data))
+    return folder
+
+
+def test_films_without_labels_fit_a_model_to_their_camera(model, tmp_path, capsys):
+    out = tmp_path / "camera"
+    camera.main([f"--model={model}", str(demo.VIDEO), f"--out={out}"])
+    assert "wrote" in capsys.readouterr().out
+    added = np.array(load_model(out).settings("learned").camera)
+    assert (added > 0).sum() >= 6
+    for folder in (model, out):
+        events, made = tmp_path / f"{folder.name}_out/demo/events.jsonl", set()
+        for _ in range(2):  # the second time it is there already
+            argv = [str(demo.VIDEO), f"--model={folder}", f"--out={events.parents[1]}"]
+            assert recognise.main(argv) == 0
+            said = capsys.readouterr()
+            made.add(events.stat().st_mtime_ns)
+        assert ("not calibrated for this camera" in said.err) == (folder == model)
+        assert len(made) == 1
+
+
+@pytest.mark.parametrize(
+    ("what", "words"),
+    [("demo", "does not say where correct parts lie"), ("there", "is there already")],
+)
+def test_what_cannot_be_made_is_a_line(model, tmp_path, capsys, what, words):
+    given = demo.MODEL if what == "demo" else model
+    out = tmp_path if what == "there" else tmp_path / "out"
+    with pytest.raises(SystemExit) as ended:
+        camera.main([f"--model={given}", str(demo.VIDEO), f"--out={out}"])
+    assert ended.value.code == 2
+    assert words in capsys.readouterr().err

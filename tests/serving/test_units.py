@@ -17,13 +17,16 @@ from tests.support.live_data import (
     ONLY_COVER,
     SCREW,
     SEAL,
+    Screen,
     Script,
     frames,
+    ids,
+    of,
     picture,
+    play,
     scripted,
 )
 from tests.support.model_data import PICTURES
-from tests.support.played import Screen, ids, of, play
 
 WHOLE = [(SEAL, 5), (COVER, 5), (SCREW, 5)]
 

@@ -6,7 +6,7 @@ from stormpsr_jax import evaluate
 from stormpsr_jax.recordings import labels, predictions, scores
 from stormpsr_jax.recordings.labels import states_per_frame, states_to_steps
 from stormpsr_jax.recordings.procedure import load_procedure
-from tests.support.commands import refused
+from tests.support.processes import refused
 from tests.support.simulated_scores import simulate
 
 PROCEDURE = load_procedure("industreal")

@@ -16,11 +16,14 @@ class Double:
     """Does `act(connection)` with each connection; what it was sent is in `records`.
 
     Attributes:
-        heads: of an HTTP request its status, path and headers; of an MQTT one the client's name.
+        heads: of an HTTP request its status, path and headers; of an MQTT message its topic and
+            whether it is retained, and if that is PREFIX/available, its text.
+        greeting: of an MQTT client its name, topic and text of its last will, user and password.
     """
 
     def __init__(self, act, port=0, tls=None):
-        self.records, self.heads, self.changed = [], [], threading.Condition()
+        self.records, self.heads, self.greeting = [], [], []
+        self.changed = threading.Condition()
         self._act, self._tls, self._open = act, tls, []
         self._door = socket.create_server(("127.0.0.1", port))
         self.port = self._door.getsockname()[1]
@@ -90,7 +93,6 @@ def web_server(*statuses):
 
 def broker(double, connection):
     """Takes what is published, as far as MQTT 3.1.1 is needed for that."""
-    name = ""
     with connection.makefile("rb") as file:
         while kind := file.read(1):
             length = shift = 0
@@ -99,14 +101,18 @@ def broker(double, connection):
             packet = io.BytesIO(file.read(length | digit << shift))
             if kind[0] >> 4 == 1:  # CONNECT
                 packet.seek(10)
-                name = _text(packet)
+                while text := _text(packet):
+                    double.greeting.append(text)
                 connection.sendall(b"\x20\x02\x00\x00")
             elif kind[0] >> 4 == 3:  # PUBLISH
-                topic = _text(packet)
+                topic, retained = _text(packet), bool(kind[0] & 1)
                 if kind[0] & 2:
                     connection.sendall(b"\x40\x02" + packet.read(2))
-                if not topic.endswith("/available"):
-                    double.took(json.loads(packet.read()), name)
+                payload = packet.read().decode()
+                if topic.endswith("/available"):
+                    double.heads.append((topic, retained, payload))
+                else:
+                    double.took(json.loads(payload), (topic, retained))
             elif kind[0] >> 4 == 12:  # PINGREQ
                 connection.sendall(b"\xd0\x00")
 

@@ -10,7 +10,7 @@ import shutil
 
 import pytest
 
-from tests.support.commands import refused
+from tests.support.processes import refused
 
 SNAPSHOTS = pathlib.Path(__file__).parents[1] / "snapshots"
 

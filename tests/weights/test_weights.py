@@ -6,8 +6,8 @@ import safetensors.numpy
 from stormpsr_jax.networks import spatial, temporal, vit
 from stormpsr_jax.weights import forward, parameters, torch_layout
 from stormpsr_jax.weights.command import main
-from tests.support.commands import refused
 from tests.support.golden import SHARED, SHIPPED, needs_shared, under
+from tests.support.processes import refused
 from tests.support.weights_data import command, random_state
 
 ENCODER = spatial.SpatialEncoder(

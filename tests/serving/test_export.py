@@ -1,7 +1,9 @@
 import dataclasses
+import hashlib
 import itertools
 import json
 import shutil
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -14,12 +16,42 @@ from stormpsr_jax.media import sources
 from stormpsr_jax.media.pictures import read_upright
 from stormpsr_jax.networks.detector import Detector
 from stormpsr_jax.networks.temporal import TemporalLSTM, TemporalMLP, TemporalTCN
+from stormpsr_jax.serving.content import with_checksum
+from stormpsr_jax.serving.exporting import export_model
 from stormpsr_jax.training import locator
-from tests.support.exported import FORMS, declare, export, in_form
+from tests.support.made_once import made_once
 from tests.support.model_data import NETWORKS, PICTURES, SIZE, network, video, with_temporal, write
 
 pytest.importorskip("jax2onnx", reason="pip install --no-deps jax2onnx (docs/recognise.md)")
 IMAGES = video(20, *SIZE)
+FORMS = ("onnx", "int8")
+
+
+def export(model: Path, out: Path, form: str) -> Path:
+    export_model(model, out, int8=form == "int8")
+    return out
+
+
+def in_form(factory: pytest.TempPathFactory, form: str) -> Path:
+    """The folder of the tiny model in one of FORMS, or as a run leaves it ("weights").
+
+    All are of the same model, made once for all test processes.
+    """
+    model = made_once(factory, "pump", write)
+    if form == "weights":
+        return model
+    return made_once(factory, f"pump_{form}", lambda folder: export(model, folder, form))
+
+
+def declare(folder: Path, *roles: str) -> None:
+    """Makes model.json name the files that are there, as whoever means harm would."""
+    path = folder / "model.json"
+    data = json.loads(path.read_text())
+    for role in roles or data["networks"]:
+        content = (folder / f"{role}.onnx").read_bytes()
+        named = {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
+        data["networks"][role] |= named
+    path.write_text(json.dumps(with_checksum(data)))
 
 
 @pytest.fixture(scope="module")
