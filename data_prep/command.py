@@ -9,8 +9,8 @@ from typing import Any
 
 import absl.logging
 
-from stormpsr_jax.base import installed, memory
-from stormpsr_jax.base.processes import end_with_parent
+from stormpsr_jax.base import installed
+from stormpsr_jax.base.interruption import end_with_parent
 from stormpsr_jax.media import framing
 from stormpsr_jax.media.framing import Framing
 from stormpsr_jax.psr.cli import OneLineParser, fail_for
@@ -43,7 +43,6 @@ def command(
             absl.logging.set_verbosity(absl.logging.INFO)
         try:
             end_with_parent()
-            memory.check_start()
             parser = OneLineParser(prog=f"python -m data_prep.{module}", description=text)
             add_flags(parser)
             flags = parser.parse_args(argv)

@@ -14,7 +14,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from stormpsr_jax.base.memory import check_start
 from stormpsr_jax.psr.cli import OneLineParser, fail_for
 from stormpsr_jax.serving.onnx_networks import PROGRAM
 
@@ -34,7 +33,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--out", required=True, type=Path, metavar="DIR", help="folder to make")
     args = parser.parse_args(argv)
     try:
-        check_start()  # before JAX is imported, which may not even fit
         from stormpsr_jax.serving.exporting import export_model
 
         made = export_model(args.model, args.out, int8=args.int8, modules=args.modules)

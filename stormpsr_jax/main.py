@@ -20,7 +20,6 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from stormpsr_jax.base import memory
 from stormpsr_jax.base.errors import message_of, tell
 from stormpsr_jax.psr.cli import OneLineParser
 from stormpsr_jax.stages import config_flag
@@ -76,10 +75,6 @@ def add_remaking(parser: OneLineParser) -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     """Command line; docs/start.md has the exit statuses."""
     args = config_flag.parse(_parser(), argv)
-    try:
-        memory.check_start()  # before JAX is imported, which may not even fit
-    except MemoryError as error:
-        sys.exit(f"error: {error}")
     with interruption.handled():
         _run_command(args)
 

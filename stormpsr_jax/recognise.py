@@ -22,7 +22,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from stormpsr_jax.base import files, installed, interruption, memory
+from stormpsr_jax.base import files, installed, interruption
 from stormpsr_jax.base.errors import gathering, lines_of, message_of, raise_all, tell
 from stormpsr_jax.psr import streams
 from stormpsr_jax.psr.cli import OneLineParser, fail, per_stream, share
@@ -35,7 +35,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = ["--serve=" if word == "--serve" else word for word in words]
     args = _parser().parse_intermixed_args(words)
     try:
-        memory.check_start()  # before JAX is imported, which may not even fit
         with interruption.handled():
             return _run(args)
     except (ValueError, OSError, MemoryError) as error:

@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks.exported import closure, groups
 from stormpsr_jax.__main__ import COMMANDS
-from stormpsr_jax.base.installed import check_extra, extra
+from stormpsr_jax.base.installed import check_extra
 from stormpsr_jax.serving.exporting import export_model
 from tests.support.evaluate_data import command, make_files
 from tests.support.model_data import video, write
@@ -136,7 +136,7 @@ def test_recognition_in_onnx_needs_no_more_than_its_packages(tmp_path):
     assert refused.returncode == 2
     (line,) = refused.stderr.splitlines()
     assert "flax: a model as a run leaves it (not an ONNX export, docs/recognise.md)" in line
-    assert line.endswith(f"needs 'jax': {extra('')}")
+    assert line.endswith("needs 'jax': pip install . in the clone")
 
 
 @pytest.mark.system
@@ -167,11 +167,9 @@ def test_decoding_and_scoring_need_numpy_alone_and_others_say_what_to_install(tm
         done = run(python, *words, cwd=tmp_path)
         assert done.returncode == 2
         (line,) = done.stderr.splitlines()
-        assert re.fullmatch(r"error: '\w+' is not installed, and this needs it: (.*)", line)[
-            1
-        ] == extra("")
+        assert re.match(r"error: '\w+' is not installed, and this needs it: pip install", line)
     done = run(python, "-c", "import stormpsr_jax as s; s.load_model('demo')", cwd=tmp_path)
-    assert done.stderr.splitlines()[-1].endswith(f"and this needs it: {extra('')}")
+    assert "and this needs it: pip install" in done.stderr.splitlines()[-1]
 
 
 @pytest.mark.system
@@ -186,7 +184,7 @@ def test_evaluate_draws_with_its_libraries_alone_and_names_them_where_they_are_m
     assert (files / "out.json").is_file()
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("error")]
     assert "report.html is not written, all else is done: it needs jinja2 and matplotlib" in line
-    assert "pip install 'jinja2" in line
+    assert "pip install jinja2" in line
     python = bare(tmp_path / "drawing", "report")
     done = run(python, "-m", "stormpsr_jax.evaluate", *words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from stormpsr_jax.base import cluster
-from stormpsr_jax.base.processes import deaf_to_ctrl_c, exit_with_parent
+from stormpsr_jax.base.interruption import deaf_to_ctrl_c, exit_with_parent
 from stormpsr_jax.base.progress import Bar
 
 Workers = int | str  # how many processes make recordings, or the address of a Ray cluster

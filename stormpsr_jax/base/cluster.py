@@ -50,7 +50,7 @@ def run(
         pool = Pool(min(len(jobs), int(there[kind])), ray_remote_args={f"num_{kind.lower()}s": 1})
         ends.callback(pool.join)
         ends.callback(pool.terminate)
-        owner = installed.parts(), os.getcwd(), str(lock.absolute()), files.read_owner(lock)
+        owner = _parts(), os.getcwd(), str(lock.absolute()), files.read_owner(lock)
         call = functools.partial(_call, owner, ray.put(function))
         for end in pool.imap_unordered(call, list(enumerate(jobs)), chunksize=1):
             if isinstance(end, PoolTaskError):
@@ -62,12 +62,16 @@ def run(
             yield end
 
 
+def _parts() -> dict[str, str]:
+    return {**installed.versions(), "stormpsr_jax": installed.code()}
+
+
 def _call(owner: tuple, function: Any, job: tuple[int, Any]) -> tuple[int, Any, Exception | None]:
     """What a machine does for a task; ValueError if it is not like the one that asks."""
     import ray
 
     parts, folder, lock, line = owner
-    if other := sorted(name for name, part in installed.parts().items() if parts[name] != part):
+    if other := sorted(name for name, part in _parts().items() if parts[name] != part):
         raise ValueError(f"{socket.gethostname()} has another {', '.join(other)} installed")
     end = time.monotonic() + WAIT_SECONDS
     while not os.path.isdir(folder) or files.read_owner(Path(lock)) != line:

@@ -1,18 +1,20 @@
-"""SIGTERM and Ctrl-C: the run saves what it has, and its exit status says how it ended.
+"""How processes end: by SIGTERM and Ctrl-C, and workers with the process that started them.
 
-Both are handled by the same code, and never as an exception: one that is raised while an object is
-destroyed, or inside another library, may be reported and forgotten. They are handled in a thread of
-their own, as the main thread comes to nothing else while JAX compiles or waits for a device. JAX is
+A handler raises nothing: an exception inside another library may be reported and forgotten. JAX is
 imported only where several processes need it, so that the first seconds of a run are covered too.
 """
 
+import contextlib
 import itertools
+import multiprocessing
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Iterator
+from multiprocessing import resource_tracker
+from typing import Any
 
 # After SIGTERM: EX_TEMPFAIL of sysexits.h, "run it again". After Ctrl-C: what shells expect.
 EXIT_RESTART, EXIT_INTERRUPTED = 75, 130
@@ -27,34 +29,14 @@ _all_stop = False  # what `all_stop` has said
 _calls = itertools.count(1)
 
 
-def install() -> Callable[[], None]:
-    """From now on the main thread handles signals as `handled` says; returns what undoes this."""
-    # Numbers 0…2, where a shell has closed them, must not become those of a file of the run.
-    while (number := os.open(os.devnull, os.O_RDWR)) < 3:
-        pass
-    os.close(number)
+def install() -> dict[int, Any]:
+    """From now on the main thread handles signals as `handled` says; returns former handlers."""
     # What an end at once leaves to Python's tracker of resources, that removes; it need not warn.
     sys.warnoptions.append("ignore:resource_tracker:UserWarning")
-    read, write = os.pipe()
-    os.set_blocking(write, False)
-    watcher = threading.Thread(target=_watch, args=(read,), daemon=True)
-    watcher.start()
-    before = signal.set_wakeup_fd(write), {n: signal.signal(n, _nothing) for n in _STATUS}
-
-    def undo() -> None:
-        wakeup, handlers = before
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        signal.set_wakeup_fd(wakeup)
-        os.close(write)
-        watcher.join()
-        os.close(read)
-        _received.clear()
-
-    return undo
+    return {number: signal.signal(number, _handle) for number in _STATUS}
 
 
-@contextmanager
+@contextlib.contextmanager
 def handled() -> Iterator[None]:
     """Within it, SIGTERM and Ctrl-C end the run at once, but only note themselves inside `noted`.
 
@@ -64,14 +46,16 @@ def handled() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield  # Python hands signals to the main thread alone
         return
-    undo = install()
+    before = install()
     try:
         yield
     finally:
-        undo()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        _received.clear()
 
 
-@contextmanager
+@contextlib.contextmanager
 def noted() -> Iterator[list[int]]:
     """Yields a list that is non-empty once SIGTERM or Ctrl-C came; a second one ends at once.
 
@@ -126,35 +110,68 @@ def connected(num_processes: int) -> None:
     global _several
     _several = num_processes > 1
     if not _several and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _nothing)
+        signal.signal(signal.SIGTERM, _handle)
 
 
-def _nothing(*_: object) -> None:
-    """Handler of both signals: that there is one makes Python write their numbers to the pipe."""
-
-
-def _watch(pipe: int) -> None:
-    """Handles the signals whose numbers come out of a pipe, until its other end is closed."""
-    while number := os.read(pipe, 1):
-        if number[0] in _STATUS:
-            _handle(number[0])
-
-
-def _handle(number: int) -> None:
+def _handle(number: int, _: object) -> None:
     global _passed_on
-    name, status = _NAMES[number], _STATUS[number]
     if _several and not _passed_on:
         _passed_on = True
-        _say(f"{name}: all processes will save and stop; a second one ends this one at once")
+        _report(number, "all processes will save and stop; a second one ends this one at once")
         os.kill(os.getpid(), signal.SIGTERM)
     elif _noting and not _received and not _several:
         _received.append(number)
-        _say(f"{name}: saving what there is; a second one ends at once")
+        _report(number, "saving what there is; a second one ends at once")
     else:
-        twice = _received or _passed_on
-        _say(f"{name}: " + ("ended" if twice else "stopped; run the same command again to go on"))
-        os._exit(status)
+        again = _received or _passed_on
+        _report(number, "ended" if again else "stopped; run the same command again to go on")
+        os._exit(_STATUS[number])
 
 
-def _say(text: str) -> None:
-    os.write(2, f"{text}\n".encode())  # `print` may be what was interrupted
+def _report(number: int, text: str) -> None:
+    os.write(2, f"{_NAMES[number]}: {text}\n".encode())  # `print` may be what was interrupted
+
+
+# --- Worker processes -----------------------------------------------------------------------------
+
+
+def exit_with_parent(*_: object) -> None:
+    """Called in a worker process: ends it when its parent ends, even by SIGKILL.
+
+    A killed parent cannot stop its workers, and each would keep its memory for ever.
+    """
+    if (parent := multiprocessing.parent_process()) and parent.pid:
+        _end_with(parent.pid)
+
+
+@contextlib.contextmanager
+def deaf_to_ctrl_c() -> Iterator[None]:
+    """Processes that this thread starts within it never see Ctrl-C, not even while they import.
+
+    It comes to every process of the terminal, and the parent alone decides what happens then.
+    """
+    resource_tracker.ensure_running()  # which would unblock the signal when it is started
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield  # meanwhile another thread of this process gets it, or this one afterwards
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+PARENT = "STORMPSR_PARENT"  # variable of a command's process: the number of the one that started it
+
+
+def end_with_parent() -> None:
+    """Ends the process of a command when the one that PARENT names ends, even by SIGKILL."""
+    number = os.environ.pop(PARENT, "")
+    if number and int(number) == os.getppid():
+        _end_with(int(number))
+
+
+def _end_with(parent: int) -> None:
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.2)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -2,14 +2,9 @@
 
 import ctypes
 import os
-import resource
 from pathlib import Path
 
 _MEMINFO, _SHARED = Path("/proc/meminfo"), Path("/dev/shm")
-# Under a limit on address space, a reader of shards or a compiler of JAX may wait for ever for a
-# thread that could not be started. The smallest run takes 2.2 GiB, and each core adds some.
-MIN_ADDRESS_SPACE = 4 * 2**30
-MIN_MEMORY = 2**29
 # How many times as much as packed there may be in files of labels, predictions and arrays. Those
 # of data sets and of networks have up to ten.
 MAX_GROWTH = 20
@@ -29,35 +24,12 @@ def keep_freed() -> None:
             mallopt(parameter, value)
 
 
-def check_start() -> None:
-    """Raises MemoryError if a run could not even begin; says what is needed."""
-    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-    if limit != resource.RLIM_INFINITY and limit < MIN_ADDRESS_SPACE:
-        raise MemoryError(
-            f"the limit on address space (ulimit -v) is {limit / 2**30:.1f} GiB; JAX and the "
-            f"readers of shards need at least {MIN_ADDRESS_SPACE / 2**30:.0f} GiB: raise it, or "
-            "limit the memory of the container or job instead"
-        )
-    check_fits(MIN_MEMORY, "a run")
-
-
 def available_bytes() -> int:
     """Memory that can be had without swapping: what is free and what the page cache would give."""
-    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-    if limit == resource.RLIM_INFINITY:
-        return _of_machine()
-    pages = int(Path("/proc/self/statm").read_text().split()[0])  # that this process has of it
-    return min(_of_machine(), max(0, limit - pages * resource.getpagesize()))
-
-
-def _of_machine() -> int:
-    try:
-        lines = _MEMINFO.read_text().splitlines()
-    except OSError:  # not Linux, or no descriptor is left, which is no lack of memory
-        lines = []
-    for line in lines:
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024
+    if _MEMINFO.exists():  # of Linux
+        for line in _MEMINFO.read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
@@ -72,11 +44,10 @@ def check_growth(packed: int, unpacked: int, free: int, what: str) -> None:
 
 def check_shared(num_bytes: int, what: str) -> None:
     """Raises MemoryError if that many bytes are more than processes can hand to each other here."""
-    try:
-        found = os.statvfs(_SHARED)
-    except OSError:  # not Linux, where they need no file
+    if not _SHARED.exists():  # not Linux, where they need no file
         return
-    if num_bytes > (free := found.f_bavail * found.f_frsize):
+    disk = os.statvfs(_SHARED)
+    if num_bytes > (free := disk.f_bavail * disk.f_frsize):
         raise MemoryError(
             f"{what} needs {num_bytes / 2**30:,.2f} GiB of {_SHARED}, {free / 2**30:,.2f} GiB are "
             "free; start the container with --shm-size=16g (in Kubernetes: an emptyDir of medium "

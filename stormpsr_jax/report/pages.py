@@ -18,8 +18,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stormpsr_jax.base import installed
-
 if TYPE_CHECKING:
     import jinja2
     import markupsafe
@@ -51,8 +49,7 @@ def missing() -> str:
     The text is empty where all are there.
     """
     names = [name for name in ("jinja2", "matplotlib") if importlib.util.find_spec(name) is None]
-    wanted = (f"'{name}{installed.requirements()[''].get(name, '')}'" for name in names)
-    return f"{' and '.join(names)}: pip install {' '.join(wanted)}" if names else ""
+    return f"{' and '.join(names)}: pip install {' '.join(names)}" if names else ""
 
 
 @contextlib.contextmanager

@@ -20,13 +20,13 @@ import numpy as np
 import safetensors
 from flax import traverse_util
 
-from stormpsr_jax.base import devices, memory
+from stormpsr_jax.base import memory
 from stormpsr_jax.base.errors import one_line
 from stormpsr_jax.base.files import fit
 from stormpsr_jax.data import augment
 from stormpsr_jax.networks import architectures, detection
 from stormpsr_jax.serving.content import Content, FileEntry, Pictures, read_file, roles_of
-from stormpsr_jax.training import locator
+from stormpsr_jax.training import devices, locator
 from stormpsr_jax.weights import torch_files
 from stormpsr_jax.weights.torch_layout import check_names
 

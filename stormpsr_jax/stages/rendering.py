@@ -15,7 +15,7 @@ from typing import Any
 import jax
 
 from stormpsr_jax.base import installed, results
-from stormpsr_jax.base.processes import PARENT, deaf_to_ctrl_c
+from stormpsr_jax.base.interruption import PARENT, deaf_to_ctrl_c
 from stormpsr_jax.configs import default as sections
 from stormpsr_jax.data.folder import procedure_differences
 from stormpsr_jax.recordings.procedure import load_procedure
