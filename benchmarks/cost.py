@@ -43,9 +43,9 @@ from stormpsr_jax.experiments.runs import Run, changed
 from stormpsr_jax.networks import backbones
 from stormpsr_jax.networks.temporal import TemporalLSTM
 from stormpsr_jax.stages import config_flag, order
-from stormpsr_jax.stages.validation import BOXED_FRAMES, EMPTY_FRAMES, KEY_FRAMES
+from stormpsr_jax.stages.learning import BOXED_FRAMES, EMPTY_FRAMES, KEY_FRAMES
 from stormpsr_jax.training import hosts
-from stormpsr_jax.training.sharding import make_mesh
+from stormpsr_jax.training.devices import make_mesh
 
 # MECCANO: 20 recordings, 6.9 h at 12 frames/s. IndustReal: 84 recordings, 5.8 h at 10 frames/s.
 FRAMES = {"meccano": 299_376, "industreal": 209_000}

@@ -36,7 +36,7 @@ from stormpsr_jax.stages import config_flag, order
 from stormpsr_jax.stages.detector import MAX_DETECTIONS
 from stormpsr_jax.stages.run import run_of
 from stormpsr_jax.training.checkpoint import load_best
-from stormpsr_jax.training.sharding import make_mesh
+from stormpsr_jax.training.devices import make_mesh
 
 SIZE, SAMPLES = 128, 24  # pixels each way, halved before a network sees them; rays a pixel
 WRONG = 0.45  # chance that a part is put on wrong first

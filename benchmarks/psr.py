@@ -16,8 +16,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 
-from stormpsr_jax.psr import batch_decoding, metrics, released
-from stormpsr_jax.psr.accumulation import Decoder, Settings
+from stormpsr_jax.psr import metrics, released, streams
+from stormpsr_jax.psr.accumulation import Settings
 from stormpsr_jax.recordings import labels
 from stormpsr_jax.recordings.evaluation_set import LabelledPredictions
 from stormpsr_jax.recordings.labels import states_per_frame, states_to_steps
@@ -97,7 +97,7 @@ def recordings(folder: str | None) -> None:
         predictions = simulate(states, seed)
 
         def paper(predictions=predictions, truth=truth):
-            events = batch_decoding.decode(PROCEDURE, VARIANT, "storm", settings, *predictions)
+            events = streams.decode(PROCEDURE, VARIANT, "storm", settings, *predictions)
             metrics.score_recording(truth, [e[:2] for e in events], PROCEDURE.fps)
 
         def published(predictions=predictions, truth=truth, states=states):
@@ -114,7 +114,9 @@ def online(folder: str | None) -> None:
     rows = list(zip(detections.classes.tolist(), detections.confidences.tolist(), strict=True))
     print("\nonline decoder, microseconds a frame (five detections and a temporal row each)")
     for stream in ("asd", "temporal", "storm"):
-        decoder = Decoder(PROCEDURE, VARIANT, stream, Settings(threshold=3.0, window=WINDOW))
+        decoder = streams.Decoder(
+            PROCEDURE, VARIANT, stream, Settings(threshold=3.0, window=WINDOW)
+        )
         start = time.process_time()
         for frame in range(len(states)):
             found = rows[NUM_DETECTIONS * frame : NUM_DETECTIONS * (frame + 1)]
@@ -133,9 +135,9 @@ def growth() -> None:
         detections = Detections(
             frames, classes, np.full(len(frames), 0.9), np.zeros((len(frames), 4))
         )
-        decode = functools.partial(batch_decoding.decode, PROCEDURE, VARIANT, "asd", settings)
+        decode = functools.partial(streams.decode, PROCEDURE, VARIANT, "asd", settings)
         seconds = best(functools.partial(decode, detections), 2)
-        decoder = Decoder(PROCEDURE, VARIANT, "asd", settings)
+        decoder = streams.Decoder(PROCEDURE, VARIANT, "asd", settings)
         events = 0
         tracemalloc.start()
         for frame in range(0, num, 3):

@@ -29,7 +29,7 @@ from stormpsr_jax.stages.embed import path_of
 from stormpsr_jax.stages.run import run_of
 from stormpsr_jax.stages.stage import Run, Training
 from stormpsr_jax.training import checkpoint, step
-from stormpsr_jax.training.sharding import state_shardings
+from stormpsr_jax.training.devices import state_shardings
 from stormpsr_jax.training.step import Batch, Definition, Params
 
 STAGES = ("pretrain", "temporal", "finetune", "detector")

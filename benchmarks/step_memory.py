@@ -25,7 +25,7 @@ import stage_loops
 from jax.experimental import topologies
 from jax.sharding import AxisType, Mesh
 
-from stormpsr_jax.training.sharding import AXES
+from stormpsr_jax.training.devices import AXES
 
 # GiB of a device; a GPU's is what its driver reports, XLA takes 75 % of it unless
 # XLA_PYTHON_CLIENT_MEM_FRACTION says otherwise.
@@ -64,7 +64,7 @@ SIZES = {"S": (384, 6), "B": (768, 12)}  # width, heads of ViT-S/16 and ViT-B/16
 
 
 def make_mesh(target: str, data: int, fsdp: int) -> Mesh:
-    """That of `training.sharding.make_mesh`, of devices that need not be there."""
+    """That of `training.devices.make_mesh`, of devices that need not be there."""
     count = data * fsdp
     if target in GPUS:
         described = {"target_config": GPUS[target], "topology": f"1x1x{max(count, 8)}"}

@@ -29,8 +29,8 @@ from stormpsr_jax.base.errors import gathering
 from stormpsr_jax.base.progress import Bar
 from stormpsr_jax.data.annotation import LabelledFrames
 from stormpsr_jax.data.clips import ClipSource, list_splits
-from stormpsr_jax.psr import agreement
-from stormpsr_jax.psr.agreement import clock
+from stormpsr_jax.psr import monitor
+from stormpsr_jax.psr.monitor import clock
 from stormpsr_jax.recordings.find import SPLITS
 from stormpsr_jax.recordings.labels import Step
 from stormpsr_jax.recordings.procedure import Procedure, load_procedure
@@ -93,7 +93,7 @@ def open_folder(directory: str | Path) -> FolderCheck:
     for split in sorted(there, key=lambda split: [*SPLITS, *there].index(split)):
         with gathering(checked.problems):
             checked.sources[split] = ClipSource(folder, split, checked.procedure)
-    found: list[tuple[str, agreement.LabelWarning]] = []
+    found: list[tuple[str, monitor.LabelWarning]] = []
     for split, recording in checked.recordings():
         place = folder / "labels" / split / recording.name
         steps = checked.steps.setdefault(split, {})
@@ -104,10 +104,10 @@ def open_folder(directory: str | Path) -> FolderCheck:
             steps[recording.name] = sorted({*read.steps, *wrong})
             if split != RENDERS:
                 variant = checked.procedure.variant_for(recording.name)
-                warnings = agreement.of_labels(checked.procedure, variant, read)
+                warnings = monitor.check_labels(checked.procedure, variant, read)
                 found += [(recording.name, warning) for warning in warnings]
-                checked.warnings += agreement.without_steps(variant, read, place)
-    checked.warnings += agreement.group_warnings(found, checked.fps)
+                checked.warnings += monitor.without_steps(variant, read, place)
+    checked.warnings += monitor.group_warnings(found, checked.fps)
     return checked
 
 

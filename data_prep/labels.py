@@ -31,7 +31,7 @@ from data_prep import command
 from data_prep.notes import ENOUGH_VIDEOS, ENOUGH_WRONG
 from stormpsr_jax.base import files
 from stormpsr_jax.base.errors import for_each, one_line
-from stormpsr_jax.psr import agreement
+from stormpsr_jax.psr import monitor
 from stormpsr_jax.psr.cli import add_label_flags
 from stormpsr_jax.recordings import csvfile, find, words
 from stormpsr_jax.recordings.procedure import Procedure
@@ -56,7 +56,7 @@ def check(
     ValueError has all errors in the labels.
     """
     recordings, steps = Counter[str](), Counter[int]()
-    found: list[tuple[str, agreement.LabelWarning]] = []
+    found: list[tuple[str, monitor.LabelWarning]] = []
     empty: list[str] = []
 
     def look(name: str, place: LabelPlace) -> None:
@@ -64,13 +64,13 @@ def check(
         read = place.read(procedure, variant, terms=terms, recording=name)
         recordings[variant.name] += 1
         steps.update(step for _, step in read.with_errors)
-        warnings = agreement.of_labels(procedure, variant, read, window)
+        warnings = monitor.check_labels(procedure, variant, read, window)
         found.extend((name, warning) for warning in warnings)
-        empty.extend(agreement.without_steps(variant, read, place))
+        empty.extend(monitor.without_steps(variant, read, place))
 
     for_each(find.find(labels).items(), look)
     lines = empty + _never_seen(procedure, recordings, steps)
-    lines += agreement.group_warnings(found, procedure.fps)
+    lines += monitor.group_warnings(found, procedure.fps)
     lines += _too_few(procedure, recordings, steps)
     return _table(procedure, recordings, steps), lines
 

@@ -1,4 +1,4 @@
-"""A model for a camera that its training has not seen, by films of it without labels.
+"""A model for a camera that its training has not seen, by videos of it without labels.
 
     python -m stormpsr_jax.camera --model=MODEL VIDEO… --out=DIR
 
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def fit(model_given: str, videos: Sequence[str], out: Path, modules: Sequence[str] = ()) -> None:
-    """Writes the model for a camera; ValueError: it has no level, or the films tell none."""
+    """Writes the model for a camera; ValueError: it has no level, or the videos tell none."""
     from stormpsr_jax.media import sources
     from stormpsr_jax.serving.content import MODEL, with_checksum
     from stormpsr_jax.serving.folder import load_model, model_folder
@@ -65,28 +65,28 @@ def fit(model_given: str, videos: Sequence[str], out: Path, modules: Sequence[st
     if model.for_camera:
         raise ValueError(f"{folder}: is for a camera already; give the model that it came from")
     seen = []
-    for source in Bar(iterable=found, desc="films", unit="film"):
+    for source in Bar(iterable=found, desc="videos", unit="video"):
         rows = model.rows_of(source.open(model.fps), "learned", model.batch)
         frames = model.frames(stream="learned").over(chunks(rows, model.batch, 0))
         said = [frame.scores for chunk in frames for frame in chunk]
         columns = (np.array(column, np.float32) for column in zip(*said, strict=True))
         seen += [Scores(np.arange(len(said)), *columns)] if said else []
-    of_films = calibration.level(seen) or []
-    if not any(of_films):
+    of_videos = calibration.level(seen) or []
+    if not any(of_videos):
         raise ValueError(
-            f"the films show no part {calibration.ENOUGH} times; give more, of this product"
+            f"the videos show no part {calibration.ENOUGH} times; give more, of this product"
         )
-    shifts = calibration.shift(model.right_level, of_films)
+    shifts = calibration.shift(model.right_level, of_videos)
     parts = model.procedure.components
-    shown = {"part": parts, "validation": model.right_level, "films": of_films, "added": shifts}
+    shown = {"part": parts, "validation": model.right_level, "videos": of_videos, "added": shifts}
     rows_of = zip(*shown.values(), strict=True)
     print(analysis.format_rows([dict(zip(shown, row, strict=True)) for row in rows_of]))
     low = [
-        p for p, x in zip(parts, of_films, strict=True) if x is not None and x < calibration.LITTLE
+        p for p, x in zip(parts, of_videos, strict=True) if x is not None and x < calibration.LITTLE
     ]
     if low:
         what = "correct ones hardly look right here, so incorrect ones may be accepted"
-        tell("warning", f"{', '.join(low)}: {what}; label some films and train on them")
+        tell("warning", f"{', '.join(low)}: {what}; label some videos and train on them")
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent) as made:
         copy = shutil.copytree(folder, Path(made, out.name))

@@ -12,7 +12,7 @@ from typing import Any
 
 from stormpsr_jax.base.errors import first_of, one_line, raise_all, visible
 from stormpsr_jax.base.files import read_json
-from stormpsr_jax.psr import agreement
+from stormpsr_jax.psr import monitor
 from stormpsr_jax.psr.cli import OneLineParser, add_label_flags, fail_for
 from stormpsr_jax.recordings import find, words
 from stormpsr_jax.recordings.labels import STATES
@@ -46,7 +46,7 @@ def check(args: argparse.Namespace) -> None:
     if args.variant is not None:
         procedure.variant_for("", args.variant)  # which it has to have, said once
     errors: list[str] = []
-    odd: list[tuple[str, agreement.LabelWarning]] = []
+    odd: list[tuple[str, monitor.LabelWarning]] = []
     for name, place in found.items():
         try:
             variant = None
@@ -65,9 +65,9 @@ def check(args: argparse.Namespace) -> None:
             what = f"the first state is not the initial state of variant {variant.name!r} in {path}"
             errors.append(f"{where}: {what}")
             continue
-        doubtful = agreement.of_labels(procedure, variant, known)
+        doubtful = monitor.check_labels(procedure, variant, known)
         odd += [(name, warning) for warning in doubtful]
-    _print_warnings(agreement.group_warnings(odd, procedure.fps))
+    _print_warnings(monitor.group_warnings(odd, procedure.fps))
     raise_all(errors)
     print(f"{args.procedure}: no errors")
     recordings = f"{len(found)} recording{'s' if len(found) != 1 else ''}"

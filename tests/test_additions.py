@@ -15,8 +15,8 @@ import simplejpeg
 from stormpsr_jax import load_model, main, recognise
 from stormpsr_jax.base.files import read_json
 from stormpsr_jax.stages import config_flag, remaking, run
+from stormpsr_jax.training.devices import make_mesh
 from stormpsr_jax.training.metrics import read_metrics
-from stormpsr_jax.training.sharding import make_mesh
 from tests.support import model_data
 from tests.support.guide import additions
 from tests.support.processes import environment
@@ -331,7 +331,7 @@ def test_an_error_in_a_users_own_code_is_a_line_that_names_the_field(
 ):
     given = {**FIELDS, **changes, "data.dir": str(rendered / "data")}
     config = tiny(**given, stages=("pretrain", "embed", "temporal"))
-    if not (lines := list(config_flag.find_errors(config))):
+    if not (lines := config_flag.find_errors(config)):
         made, stages = opened(config, own / "run", make_mesh(1, 1))
         chosen = [stages[name] for name in config.stages]
         lines = run.find_errors(config_flag.typed(config), made, chosen)

@@ -11,7 +11,7 @@ from stormpsr_jax.networks import backbones
 from stormpsr_jax.networks.efficientnet import EfficientNet
 from stormpsr_jax.stages import config_flag
 from stormpsr_jax.stages.config_flag import flat
-from stormpsr_jax.training.sharding import make_mesh
+from stormpsr_jax.training.devices import make_mesh
 from tests.support.tiny import TRAINED
 
 # Millions of parameters: ViT-S/16 has 22.05, its head 0.08; layer sizes give the rest.
@@ -52,13 +52,13 @@ CONFIGS = sorted({p.stem for p in Path(configs.__path__[0]).glob("*.py")} - {"__
 @pytest.mark.parametrize("name", CONFIGS)
 def test_config_has_fields_of_the_types_that_the_command_line_takes(name):
     config = importlib.import_module(f"stormpsr_jax.configs.{name}").get_config()
-    assert list(config_flag.find_errors(config)) == []
+    assert config_flag.find_errors(config) == []
     for field, value in {"pretrain.initial_state": 1, "data.cad_mean": ("a", "b", "c")}.items():
         section, leaf = field.split(".")
         with config.unlocked(), config.ignore_type():
             changed = config.copy_and_resolve_references()
             changed[section][leaf] = value
-        assert len(list(config_flag.find_errors(changed))) == 1, field
+        assert len(config_flag.find_errors(changed)) == 1, field
 
 
 @pytest.mark.parametrize("more", ["", "boxes"])

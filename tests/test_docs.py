@@ -1,7 +1,8 @@
-"""README's commands, the links of the pages, `--help` of each command."""
+"""README's commands, the links of the pages, `--help` of each command; the site."""
 
 import re
 import runpy
+import subprocess
 import sys
 from pathlib import Path
 
@@ -57,3 +58,16 @@ def test_each_command_has_help_and_stands_in_the_table_of_commands(name, monkeyp
     assert end.value.code in (None, 0)
     assert "usage:" in capsys.readouterr().out
     assert re.search(rf"^\| `{name}\b.*\| `{module}` \|", read("docs/start.md"), re.MULTILINE)
+
+
+@pytest.mark.system
+def test_site_is_built_without_a_warning_and_has_the_api(tmp_path):
+    pytest.importorskip("sphinx", reason="pip install -e '.[docs]'")
+    words = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-c", "docs", "."]
+    done = subprocess.run([*words, tmp_path], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    api = (tmp_path / "docs/api.html").read_text("utf-8")
+    names = ("psr.accumulate", "psr.Decoder", "psr.evaluate", "load_model", "serving.model.Model")
+    places = [api.index(f'id="stormpsr_jax.{name}"') for name in names]
+    assert places == sorted(places)  # functions on arrays first
+    assert (tmp_path / "searchindex.js").exists()

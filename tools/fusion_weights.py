@@ -44,7 +44,7 @@ from stormpsr_jax.recordings.scores import Scores, from_predictions
 from stormpsr_jax.stages import config_flag, fuse, order
 from stormpsr_jax.stages.run import run_of
 from stormpsr_jax.training import learned_fusion
-from stormpsr_jax.training.sharding import make_mesh
+from stormpsr_jax.training.devices import make_mesh
 from tools import drawn_detections
 
 STAGES = ("pretrain", "temporal", "detector")

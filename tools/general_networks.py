@@ -41,15 +41,15 @@ from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.networks import detection
 from stormpsr_jax.recordings.procedure import Procedure, Variant
 from stormpsr_jax.serving.functions import Batched
-from stormpsr_jax.stages import config_flag, learning, order, validation
+from stormpsr_jax.stages import config_flag, learning, order
 from stormpsr_jax.stages.detector import SHIFT, ZOOM, DetectorTraining, is_general
 from stormpsr_jax.stages.pretrain import Pretraining
 from stormpsr_jax.stages.run import run_of
 from stormpsr_jax.stages.stage import Run, Training
 from stormpsr_jax.training import losses
 from stormpsr_jax.training.checkpoint import load_best
+from stormpsr_jax.training.devices import make_mesh
 from stormpsr_jax.training.optimizer import optimisation
-from stormpsr_jax.training.sharding import make_mesh
 from stormpsr_jax.training.step import Batch, Definition, Loss, Params
 from stormpsr_jax.weights import parameters
 
@@ -234,7 +234,7 @@ def precision_at_1(embed: Batched, source: ClipSource) -> float:
         _, labels, sizes = np.unique(
             recording.states[:count], axis=0, return_inverse=True, return_counts=True
         )
-        agrees = validation.nearest_agrees(z, labels, ~np.eye(count, dtype=bool))
+        agrees = learning.nearest_agrees(z, labels, ~np.eye(count, dtype=bool))
         possible = sizes[labels] > 1  # another picture shows the same state
         right, total = right + int((agrees & possible).sum()), total + int(possible.sum())
     return right / max(total, 1)

@@ -16,7 +16,7 @@ from data_prep.label.frames import Film
 from data_prep.label.store import LabelStore, State, revision
 from stormpsr_jax.base import files
 from stormpsr_jax.base.errors import lines_of, raise_all
-from stormpsr_jax.psr import agreement
+from stormpsr_jax.psr import monitor
 from stormpsr_jax.recordings import find, label_file
 from stormpsr_jax.recordings.label_file import TimedStep
 from stormpsr_jax.recordings.label_tools import Unit
@@ -160,5 +160,5 @@ class LabelFolder:
             return [(int(line.partition(":")[0]), line.partition(": ")[2]) for line in lines]
         states = steps_to_states(changes, first, 0)
         read = Labels(list(steps), list(steps), *states)
-        found = agreement.of_labels(self._procedure, variant, read)
+        found = monitor.check_labels(self._procedure, variant, read)
         return [(warning.frame, warning.text) for warning in found]

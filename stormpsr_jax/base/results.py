@@ -114,34 +114,28 @@ def holds(folder: Path, root: Path, paths: Sequence[Path]) -> bool:
     return not wrong
 
 
-def differences(before: MadeFrom, now: MadeFrom, sections: Sequence[str] = ()) -> list[str]:
-    """Says in what two results are made from something else, for people; of all sections or some.
+def differences(before: MadeFrom, now: MadeFrom) -> list[str]:
+    """Says in what two results are made from something else, for people.
 
     What is not finished yet makes no difference.
     """
     found = []
-    for section in [section for section in now if section in sections or not sections]:
-        old, new = before.get(section, {}), now[section]
+    for section, new in now.items():
+        old = before.get(section, {})
         for name in sorted(old.keys() | new.keys()):
             if old.get(name) == new.get(name) or (name in new and new[name] is None):
                 continue
             if section in _OTHER:
                 found.append(_OTHER[section].format(name))
             elif section != "stages":
-                found.append(f"{name} {' → '.join(_shown(old, new, name))}")
+                values = [str(of.get(name, "absent")) for of in (old, new)]
+                cut = [text if len(text) <= 60 else text[:57] + "…" for text in values]
+                found.append(f"{name} {' → '.join(cut)}")
             elif name in old and name in new:
                 found.append(f"another result of {name}")
             else:
                 found.append(f"stage {name} is new" if name in new else f"without stage {name}")
     return found
-
-
-def _shown(old: Mapping[str, Any], new: Mapping[str, Any], name: str) -> list[str]:
-    """Two values as text; of long lists what the other one has not."""
-    values = [old.get(name, "absent"), new.get(name, "absent")]
-    if all(isinstance(value, list) for value in values) and len(str(values)) > 120:
-        values = [[one for one in a if one not in b] for a, b in (values, values[::-1])]
-    return [text if len(text := str(value)) <= 60 else text[:57] + "…" for value in values]
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -149,13 +149,6 @@ class Outbox:
                 self._changed.wait()
 
 
-def reason(error: Exception) -> str:
-    """Says why a receiver is away."""
-    if isinstance(error, TimeoutError):
-        return f"has not answered within {TIMEOUT:g} s"
-    return str(error) or type(error).__name__
-
-
 def encode(record: Mapping[str, Any]) -> bytes:
     """Returns a record as JSON in UTF-8."""
     text = json.dumps(record, ensure_ascii=False)
@@ -380,8 +373,10 @@ class Webhook(Outbox):
             with contextlib.closing(connection):
                 connection.request("POST", path, text, headers)
                 status = connection.getresponse().status  # nobody reads the text
+        except TimeoutError as error:
+            raise Away(f"has not answered within {TIMEOUT:g} s") from error
         except OSError as error:
-            raise Away(reason(error)) from error
+            raise Away(str(error) or type(error).__name__) from error
         except http.client.HTTPException as error:  # whose text is the server's
             raise Away(f"answers what is no HTTP ({type(error).__name__})") from error
         if status in _REFUSALS:

@@ -7,6 +7,7 @@ to show.
 """
 
 import collections
+import contextlib
 import json
 import os
 import socket
@@ -33,7 +34,7 @@ MAX_RECORDS = 500  # records, for watchers that were away
 MAX_SNAPSHOTS = 300  # some ten MiB
 _PROCESS = "stormpsr_jax.live.page_process"
 _UNSEEN = 1.0  # seconds between pictures while nobody asks: the last one is what is seen at first
-_INTERVAL = 0.1  # seconds between what the process is told, at least
+_INTERVAL = 0.1  # seconds between what the process is told, if it says nothing
 _START = 60.0  # seconds in which the process has to start
 _PAUSE = 1.0  # seconds before it is started again
 _MAX_ANSWER = 32  # bytes of what the process says
@@ -71,15 +72,14 @@ class Page:
         setup = {"address": address, "title": title, "token": token}
         self._setup = json.dumps(setup).encode()
         self._on_reset, self._on_confirm = on_reset, on_confirm
-        self._changed = threading.Condition()  # of all of these
+        self._lock = threading.Lock()  # of what is shown
         # What is shown, each with the number of what it was told as.
         self._records = collections.deque[tuple[int, bytes]](maxlen=MAX_RECORDS)
         self._snapshots = collections.deque[tuple[int, bytes]](maxlen=MAX_SNAPSHOTS)
         self._newest: dict[bytes, tuple[int, bytes]] = {}
         self._count = 0
         self._picture_at = -_UNSEEN
-        self._wanted = self._closing = False
-        self._channel: Connection | None = None  # of the process at hand
+        self._wanted, self._closing = False, threading.Event()
         try:
             self._start()
         except OSError as error:
@@ -114,9 +114,7 @@ class Page:
 
     def close(self, timeout: float = 3) -> None:
         """Ends the server, and the connections of its watchers, within so many seconds."""
-        with self._changed:
-            self._closing = True
-            self._changed.notify_all()
+        self._closing.set()
         self._thread.join(timeout)
         if self._thread.is_alive():
             self._process.kill()
@@ -124,14 +122,13 @@ class Page:
         self._socket.close()
 
     def _show(self, kind: bytes, content: bytes) -> None:
-        with self._changed:
+        with self._lock:
             self._count += 1
             if kind in (RECORD, SNAPSHOT):
                 kept = self._records if kind == RECORD else self._snapshots
                 kept.append((self._count, kind + content))
             else:
                 self._newest[kind] = self._count, kind + content
-            self._changed.notify_all()
 
     # --- The process ------------------------------------------------------------------------------
 
@@ -162,66 +159,49 @@ class Page:
         self._channel = channel
 
     def _keep_up(self) -> None:
-        """Tells and hears the process, and starts it again when it has died."""
-        trouble = ""
-        while True:
-            if (channel := self._channel) is not None:
-                telling = threading.Thread(target=self._tell, args=(channel,), daemon=True)
-                telling.start()
-                self._hear(channel)
-                self._process.kill()  # without its channel it is of no use
-                trouble = f"its process has ended with status {self._process.wait()}"
-                telling.join()  # which can write no more: nobody reads
-                channel.close()
-            with self._changed:
-                if not self._closing:
-                    say(f"{trouble}; recognition goes on, and the page begins again in {_PAUSE} s")
-                if self._changed.wait_for(lambda: self._closing, _PAUSE):
-                    return
+        """Starts the process again when it has died."""
+        trouble = self._talk()
+        while not self._closing.is_set():
+            say(f"{trouble}; recognition goes on, and the page begins again in {_PAUSE} s")
+            if self._closing.wait(_PAUSE):
+                return
             try:
                 self._start()
+                trouble = self._talk()
             except OSError as error:
                 trouble = f"the page cannot be started ({error})"
 
-    def _hear(self, channel: Connection) -> None:
-        try:
-            while message := channel.recv_bytes(_MAX_ANSWER):
-                if message == RESET:
-                    self._on_reset()
-                elif message.startswith(CONFIRM):
-                    self._on_confirm(int(message.removeprefix(CONFIRM)))
-                elif message == WANTED:
-                    self._wanted = True
-        except (OSError, EOFError):
-            with self._changed:
-                self._channel = None
-                self._changed.notify_all()
+    def _talk(self) -> str:
+        """Tells the process all that there is, and then what comes, and hears it, until it ends.
 
-    def _tell(self, channel: Connection) -> None:
-        """Tells a process all that there is, and then what comes, until it or the page ends."""
-        told = 0
-
-        def has_ended() -> bool:
-            return self._closing or self._channel is not channel
-
-        while True:
-            with self._changed:
-                while self._count == told and not has_ended():
-                    self._changed.wait()
-                if self._channel is not channel:
-                    return
-                shown = sorted((*self._records, *self._snapshots, *self._newest.values()))
-                news = [message for number, message in shown if number > told]
-                told, closing = self._count, self._closing
-            try:
-                for message in [*news, END] if closing else news:
+        Returns why it has ended.
+        """
+        channel, told = self._channel, 0
+        with contextlib.suppress(OSError, EOFError), channel:
+            closing = False
+            while not closing:
+                closing = self._closing.is_set()
+                with self._lock:
+                    shown = [*self._records, *self._snapshots, *self._newest.values()]
+                    news = sorted(item for item in shown if item[0] > told)
+                    told = self._count
+                for _, message in news:
                     channel.send_bytes(message)
-            except OSError:
-                return  # `_hear` notices it too
-            if closing:
-                return
-            with self._changed:
-                self._changed.wait_for(has_ended, _INTERVAL)
+                if not closing and channel.poll(_INTERVAL):
+                    self._hear(channel.recv_bytes(_MAX_ANSWER))
+            channel.send_bytes(END)
+            while channel.recv_bytes(_MAX_ANSWER):
+                continue  # until its watchers have all news, and it ends
+        self._process.kill()  # without its channel it is of no use
+        return f"its process has ended with status {self._process.wait()}"
+
+    def _hear(self, message: bytes) -> None:
+        if message == RESET:
+            self._on_reset()
+        elif message.startswith(CONFIRM):
+            self._on_confirm(int(message.removeprefix(CONFIRM)))
+        elif message == WANTED:
+            self._wanted = True
 
 
 def say(text: str) -> None:

@@ -81,13 +81,13 @@ And the same of folders of files:
 22
 """
 
-from stormpsr_jax.psr.accumulation import DECODERS, STREAMS, Decoder, Settings, accumulate
-from stormpsr_jax.psr.batch_decoding import decode
+from stormpsr_jax.psr.accumulation import DECODERS, STREAMS, Settings, accumulate
 from stormpsr_jax.psr.evaluation import evaluate
 from stormpsr_jax.psr.events import Event
 from stormpsr_jax.psr.metrics import match_steps, order_similarity, score_recording, summarise
 from stormpsr_jax.psr.monitor import Alert, Monitor
 from stormpsr_jax.psr.step_sets import order_similarity as order_similarity_of_sets
+from stormpsr_jax.psr.streams import Decoder, decode
 from stormpsr_jax.psr.wrong_parts import score_recording as score_wrong_parts
 from stormpsr_jax.psr.wrong_parts import wrong_installations
 from stormpsr_jax.recordings.labels import (

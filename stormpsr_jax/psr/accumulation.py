@@ -19,21 +19,25 @@ A sum is brought up to date only when its component gets evidence: the decay of 
 evidence is the factor decay**n. So the work grows with the evidence, not with the frames.
 """
 
+import bisect
 import dataclasses
+import itertools
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import operator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from stormpsr_jax.psr import metrics
 from stormpsr_jax.psr.calibration import Calibration
-from stormpsr_jax.psr.events import Event, Observation, check_same, top_detection
+from stormpsr_jax.psr.events import Event
 from stormpsr_jax.recordings.procedure import Procedure, Variant
 
 State = Sequence[int] | np.ndarray | str  # (K,) values, or a text of 0 and 1
 DECODERS = ("naive", "confidence", "expected")
 STREAMS = ("asd", "temporal", "storm")  # detections alone, windows alone, both fused
+Limits = tuple[float | None, float | None]  # T of a component's flips from 0 and from 1; None: none
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,11 +152,16 @@ class Sum(NamedTuple):
             seen,
         )
 
+    @property
+    def confidence(self) -> float:
+        """The mean of the evidence, in 0…1."""
+        return min(self.total / self.support, 1.0)
+
     def event(
         self, step_id: int, stream: str, procedure: Procedure, calibration: Calibration | None
     ) -> Event:
         """Returns the event of the step that the sum completes at its last frame."""
-        confidence = min(self.total / self.support, 1.0)
+        confidence = self.confidence
         if calibration is not None:
             confidence = calibration(confidence, step_id)
         evidence = {
@@ -175,7 +184,7 @@ def weight_of(stream: str, settings: Settings) -> float:
     return {"asd": 0.0, "temporal": 1.0}.get(stream, settings.weight)
 
 
-def thresholds(variant: Variant, settings: Settings) -> list[tuple[float | None, float | None]]:
+def thresholds(variant: Variant, settings: Settings) -> list[Limits]:
     """Returns by component T of its flips from 0 and from 1, None where it may not flip."""
     install = 0.0 if settings.decoder == "naive" else settings.threshold
     removal = install if settings.removal is None else settings.removal
@@ -194,163 +203,6 @@ def gate(settings: Settings) -> float:
     """Returns the probability above which a window's component counts as changed."""
     naive = settings.decoder == "naive"
     return max(settings.gate, settings.confidence) if naive else settings.gate
-
-
-# --- Frame by frame -------------------------------------------------------------------------------
-
-
-class Decoder:
-    """Online decoder of one recording: one frame in, events out.
-
-    Frames come in ascending order; a frame that is left out counts as one without evidence. The
-    memory does not grow. `decode` gives the same events for a whole recording.
-
-    Args:
-        stream: "asd", "temporal" or "storm".
-        calibration: of the events' confidences; it changes nothing else.
-
-    Raises:
-        ValueError: an unknown stream, or "storm" with the naive decoder, which has no fusion.
-    """
-
-    belief = None  # sums are no beliefs
-
-    def __init__(
-        self,
-        procedure: Procedure,
-        variant: Variant,
-        stream: str,
-        settings: Settings,
-        calibration: Calibration | None = None,
-    ) -> None:
-        self.procedure, self.variant = procedure, variant
-        self.stream, self.settings = stream, settings
-        self._calibration = calibration
-        self._weight, self._gate = weight_of(stream, settings), gate(settings)
-        self._thresholds = thresholds(variant, settings)
-        self._catalogue = procedure.states.tolist()
-        self._state = list(variant.initial_state)
-        self._sums = [Sum()] * len(self._state)
-        self._frame = -1
-        self._num_seen = 0  # frames that showed something
-
-    @property
-    def assembly(self) -> tuple[int, ...]:
-        """The current state vector (K,)."""
-        return tuple(self._state)
-
-    def confirm(self, component: int, right: bool = True) -> None:
-        """Raises ValueError: sums report a step or do not, and ask nobody."""
-        raise ValueError(f"stream {self.stream} is sure of all components")
-
-    @property
-    def floor(self) -> float:
-        """A detection at or below this confidence is no evidence."""
-        return self.settings.confidence
-
-    def update(
-        self,
-        frame: int,
-        detections: Iterable[tuple[int, float]] = (),
-        temporal: Sequence[float] | np.ndarray | None = None,
-    ) -> list[Event]:
-        """Takes one frame and returns the steps that complete at it, by step id.
-
-        Args:
-            frame: its number, larger than that of the frame before.
-            detections: the detector's (class, confidence) rows, in file order. Not looked at by
-                stream "temporal".
-            temporal: (K,) P(component changed inside the window), or None where there is none. Not
-                looked at by stream "asd".
-
-        Raises:
-            ValueError: a frame out of order, a class or a length that the procedure does not have,
-                a confidence or probability outside 0…1. The frame is not taken then.
-        """
-        if frame <= self._frame:
-            raise ValueError(f"frame {frame} does not come after frame {self._frame}")
-        shows, shown, own = temporal is not None, self._state, 0.0
-        if self._weight < 1:
-            top, confidence = top_detection(frame, detections, self.procedure.error_class)
-            shows = confidence > self.settings.confidence and top > 0
-            # The error state says nothing about a component.
-            if shows and top <= len(self._catalogue):
-                shown, own = self._catalogue[top - 1], (1 - self._weight) * confidence
-        changes: dict[int, float] = {}
-        if temporal is not None and self._weight > 0:
-            changes = self._changes(frame, temporal)
-        self._frame, before = frame, self._num_seen
-        self._num_seen += shows
-        events: list[Event] = []
-        if not own and not changes:
-            return events
-        for k, bit in enumerate(self._state):
-            threshold = self._thresholds[k][bit]
-            if threshold is None:
-                continue
-            y_s = own if shown[k] != bit else 0.0
-            y_t = self._weight * changes.get(k, 0.0)
-            one = self._sums[k].add(self.settings, frame, y_s, y_t, before, self._num_seen)
-            if one.total > threshold:
-                step = 3 * k + 2 * bit
-                events.append(one.event(step, self.stream, self.procedure, self._calibration))
-                one = Sum(blocked_until=frame + self.settings.window)
-            self._sums[k] = one
-        for event in events:
-            self._state[event.step_id // 3] ^= 1
-        return events
-
-    def _changes(self, frame: int, temporal: Sequence[float] | np.ndarray) -> dict[int, float]:
-        """The components that changed, each with its probability."""
-        if len(temporal) != len(self._state):
-            raise ValueError(
-                f"{len(temporal)} probabilities at frame {frame}, procedure "
-                f"{self.procedure.name!r} has {len(self._state)} components"
-            )
-        values = temporal.tolist() if isinstance(temporal, np.ndarray) else temporal
-        gate, changes = self._gate, dict[int, float]()
-        try:
-            for k, probability in enumerate(values):
-                if not 0 <= probability <= gate:
-                    if not gate < probability <= 1:
-                        what = f"the probability {probability} of component {k} is not in 0…1"
-                        raise ValueError(f"frame {frame}: {what}")
-                    changes[k] = probability
-        except TypeError as error:
-            raise ValueError(f"frame {frame}: {temporal!r} are not probabilities") from error
-        return changes
-
-    def observe(self, frame: int, seen: Observation, passed: int = 1) -> list[Event]:
-        """Takes a picture; at frames between pictures sums decay, as the papers have it."""
-        return self.update(frame, seen.detections, seen.windows)
-
-    def state(self) -> dict[str, Any]:
-        """Returns all that `restore` needs to go on from here, as plain values for JSON."""
-        rows = zip(self._state, self._thresholds, self._sums, strict=True)
-        return {
-            "procedure": self.procedure.name,
-            "variant": self.variant.name,
-            "stream": self.stream,
-            "settings": dataclasses.asdict(self.settings),
-            "frame": self._frame,
-            "num_seen": self._num_seen,
-            # A component that may not flip has no sum, and nothing is kept of it.
-            "components": [
-                [bit, *(one if limits[bit] is not None else [0] * len(one))]
-                for bit, limits, one in rows
-            ],
-        }
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Goes back to a saved state; ValueError, and all stays, if it is another decoder's."""
-        check_same(state, self.state(), "procedure", "variant", "stream", "settings")
-        rows = state["components"]
-        if len(rows) != len(self._state):
-            raise ValueError(f"the saved state has {len(rows)} components")
-        names = Sum._fields
-        self._sums = [Sum(**dict(zip(names, values, strict=True))) for _, *values in rows]
-        self._state = [bit for bit, *_ in rows]
-        self._frame, self._num_seen = state["frame"], state["num_seen"]
 
 
 # --- Arrays ---------------------------------------------------------------------------------------
@@ -411,32 +263,69 @@ def accumulate(
             probabilities in place of states.
     """
     at = metrics.frames("frames", frames)
-    initial = tuple(metrics.states("initial_state", [initial_state], (1, None))[0].tolist())
+    initial = metrics.states("initial_state", [initial_state], (1, None))[0].tolist()
+    if -1 in initial:
+        raise ValueError("initial_state: -1 is an incorrect component, of which sums know nothing")
     shape = len(at), len(initial)
-    shown = np.zeros((0, shape[1]), np.int8)
+    weight = 0.0 if changes is None else 1.0 if states is None else weight
+    detected = at[:0], np.zeros((0, shape[1]), np.int8), np.zeros(0)
+    changed = at[:0], np.zeros((0, shape[1]))
     if states is not None:
-        shown = metrics.states("states", states, shape)
-    known = np.unique(shown[(shown >= 0).all(axis=1)], axis=0)
-    product = Procedure("own", 1.0, tuple(map(str, range(shape[1]))), known, {})
-    detections: list[list] = [[]] * len(at)
-    windows: list[Any] = [None] * len(at)
-    if states is not None:
-        sure = _shares("confidences", confidences, at.shape).tolist()
-        classes = product.state_classes(shown).tolist()
-        detections = [[row] for row in zip(classes, sure, strict=True)]
+        of_rows = metrics.states("states", states, shape)
+        detected = at, of_rows, _shares("confidences", confidences, at.shape)
     if changes is not None:
-        windows = _shares("changes", changes, shape).tolist()
+        changed = at, _shares("changes", changes, shape)
     if not 0 <= floor <= 1:
         raise ValueError(f"floor={floor} is not in 0…1")
-    stream = "asd" if changes is None else "temporal" if states is None else "storm"
-    decoder = "confidence" if expected is None else "expected"
-    if expected is None and not threshold:  # B1, which has a floor for windows too
-        gate = max(gate, floor)
+    decoder = "naive" if expected is None and not threshold else "confidence"
     settings = Settings(decoder, threshold, decay, weight, window, floor, gate=gate)
-    variant = Variant("own", initial, tuple(sorted(expected or ())), ())
-    sums = Decoder(product, variant, stream, settings)
-    rows = zip(at.tolist(), detections, windows, strict=True)
-    return [event[:3] for row in rows for event in sums.update(*row)]
+    may = range(3 * shape[1]) if expected is None else set(expected)
+    limits: list[Limits] = []
+    for k in range(shape[1]):
+        on, off = (threshold if step in may else None for step in (3 * k, 3 * k + 2))
+        limits.append((on, off))
+    (steps,) = sum_up(initial, detected, changed, weight, settings, [limits])
+    return sorted((total.last, step_id, total.confidence) for total, step_id in steps)
+
+
+def sum_up(
+    initial_state: Sequence[int],
+    detected: tuple[np.ndarray, np.ndarray, np.ndarray],
+    changed: tuple[np.ndarray, np.ndarray],
+    weight: float,
+    settings: Settings,
+    candidates: Sequence[Sequence[Limits]],
+) -> list[list[tuple[Sum, int]]]:
+    """Eq. 9 on arrays: the sums that complete a step, each with the step's id, by component.
+
+    The evidence of a component depends neither on a threshold nor on another one's state, so it is
+    worked out once for all thresholds.
+
+    Args:
+        detected: frames (N,) ascending, what is seen at them, states (N, K) with -1 for an error
+            state, and confidences (N,).
+        changed: frames (M,) ascending and P(component changed) (M, K).
+        weight: of the latter.
+        settings: all but the thresholds counts.
+        candidates: thresholds of components, of each that is tried.
+    """
+    frames, states, confidences = detected
+    sure = confidences > settings.confidence
+    seen = changed[0] if weight == 1 else frames[sure]  # frames that show something
+    clear = sure & (states >= 0).all(axis=1)
+    frames, states, confidences = frames[clear], states[clear], (1 - weight) * confidences[clear]
+    found: list[list[tuple[Sum, int]]] = [[] for _ in candidates]
+    for k, initial in enumerate(initial_state):
+        changes = changed[1][:, k] > gate(settings)
+        of_windows = changed[0][changes], weight * changed[1][changes, k]
+        evidence = []
+        for bit in (0, 1):  # the state that a flip ends
+            flips = states[:, k] != bit
+            evidence.append(_evidence((frames[flips], confidences[flips]), of_windows, seen))
+        for steps, limits in zip(found, candidates, strict=True):
+            for total, bit in _flips(evidence, limits[k], initial, settings):
+                steps.append((total, 3 * k + 2 * bit))
+    return found
 
 
 def _shares(name: str, values: Any, shape: tuple[int, ...]) -> np.ndarray:
@@ -444,3 +333,48 @@ def _shares(name: str, values: Any, shape: tuple[int, ...]) -> np.ndarray:
     if array.shape != shape or not ((array >= 0) & (array <= 1)).all():
         raise ValueError(f"{name} are not numbers in 0…1 of shape {shape}")
     return array
+
+
+def _evidence(
+    shown: tuple[np.ndarray, np.ndarray], changes: tuple[np.ndarray, np.ndarray], seen: np.ndarray
+) -> list[tuple]:
+    """The evidence for a flip, as `Sum.add` takes it.
+
+    Args:
+        shown, changes: frames, ascending, and the evidence of detections and windows there.
+        seen: frames that show something.
+    """
+    every = np.union1d(shown[0], changes[0])
+    y_s, y_t = np.zeros((2, len(every)))
+    y_s[np.searchsorted(every, shown[0])] = shown[1]
+    y_t[np.searchsorted(every, changes[0])] = changes[1]
+    before, after = (np.searchsorted(seen, every, side) for side in ("left", "right"))
+    columns = (every, y_s, y_t, before, after)
+    return list(zip(*(column.tolist() for column in columns), strict=True))
+
+
+def _flips(
+    evidence: Sequence[Sequence[tuple]],
+    limits: Limits,
+    bit: int,
+    settings: Settings,
+) -> Iterator[tuple[Sum, int]]:
+    """Yields the sums of a component that exceed T, each with the state that its flip ends.
+
+    Args:
+        evidence, limits: of its flips from 0 and from 1; T is None where it may not flip.
+        bit: its first state.
+    """
+    total = Sum()
+    start = 0
+    while (limit := limits[bit]) is not None:
+        for row in itertools.islice(evidence[bit], start, None):
+            total = total.add(settings, *row)
+            if total.total > limit:
+                break
+        else:
+            return
+        yield total, bit
+        bit, frame = 1 - bit, total.last
+        start = bisect.bisect_right(evidence[bit], frame, key=operator.itemgetter(0))
+        total = Sum(blocked_until=frame + settings.window)

@@ -9,18 +9,28 @@ A stream that has beliefs reports an incorrect installation once it has believed
 seconds without a break. For other streams what counts is how long the detector has shown the error
 state since it last showed a catalogued one: single pictures of it are wrong too often. Such an
 alert is withdrawn when the belief has ended, or catalogued states are shown, for as long.
+
+`check_labels` and `without_steps` look at the labels of a recording in the same way: they warn of
+what may be, but is hardly meant.
 """
 
+import dataclasses
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from stormpsr_jax.psr.events import check_same, top_detection
+from stormpsr_jax.recordings.labels import Labels, Step
 from stormpsr_jax.recordings.procedure import Procedure, Variant
 
 MAX_NAMED = 3  # parts, in the alert of an error state
 # Chosen on rendered validation recordings; docs/recognise.md has what they are worth on others.
 ERROR_SECONDS, BELIEF_SECONDS = 3.0, 1.0
 BELIEVED = 0.5
+_NAMED = 5  # places of a warning
+_LONG = 2 * 3600  # seconds; times in milliseconds of any video longer than 7 s are beyond
 
 
 class Alert(NamedTuple):
@@ -259,3 +269,108 @@ class Monitor:
         ]
         names = [self._procedure.components[k] for k in ready]
         return " or ".join(names) if 0 < len(names) <= MAX_NAMED else "a part"
+
+
+# --- Labels ---------------------------------------------------------------------------------------
+
+
+class LabelWarning(NamedTuple):
+    """Something in the labels of a recording, which is the same text in every recording."""
+
+    frame: int
+    text: str
+
+
+def check_labels(
+    procedure: Procedure, variant: Variant, labels: Labels, window: int = 0
+) -> list[LabelWarning]:
+    """Returns the warnings of all kinds about the labels of a recording, in their order.
+
+    `window` are frames of a clip; 0 looks for no changes in haste.
+    """
+    began = variant
+    if len(labels.states):  # what is in place from the first frame on is missing nowhere
+        began = dataclasses.replace(variant, initial_state=tuple(labels.states[0].tolist()))
+    warnings = _of_steps(procedure, began, labels.with_errors)
+    last = max((frame for frame, _ in labels.with_errors), default=0)
+    if last > _LONG * procedure.fps:
+        text = f"the last step is more than {_LONG // 3600} hours after the first picture, as with "
+        text += "times in milliseconds, or m:ss that a spreadsheet took for h:mm"
+        warnings.append(LabelWarning(last, text))
+    warnings += _of_states(procedure, variant, labels.frames, labels.states)
+    return sorted(warnings + _of_pauses(procedure, labels.frames, labels.states, window))
+
+
+def without_steps(variant: Variant, labels: Labels, place: object) -> list[str]:
+    """Returns a line if labels say that nothing happens, as a file with a header alone does.
+
+    `place` is their file or folder, as the line names it.
+    """
+    if labels.with_errors or (np.asarray(labels.states) != variant.initial_state).any():
+        return []
+    text = "no step is labelled, as if nothing happened in the recording; label it, or take it out"
+    return [f"{place}: {text}"]
+
+
+def _of_steps(procedure: Procedure, variant: Variant, steps: Iterable[Step]) -> list[LabelWarning]:
+    """Steps that the variant has no place for, and those before one that should precede them."""
+    monitor, warnings = Monitor(procedure, variant), []
+    for frame, of_frame in itertools.groupby(sorted(steps), key=lambda step: step[0]):
+        ids = [step for _, step in of_frame]
+        for step in ids:
+            if step % 3 != 1 and step not in variant.possible:
+                name = procedure.step_name(step)
+                text = f"{name} is neither expected nor allowed in variant {variant.name}"
+                warnings.append(LabelWarning(frame, text))
+        for alert in monitor.update(frame, ids):
+            if alert.kind == "missed":
+                warnings.append(LabelWarning(frame, f"{alert.message}, which it precedes"))
+    return warnings
+
+
+def _of_states(
+    procedure: Procedure, variant: Variant, frames: np.ndarray, states: np.ndarray
+) -> list[LabelWarning]:
+    """States that are not catalogued; the initial one has nothing yet to be recognised."""
+    warnings = []
+    for i in np.flatnonzero(procedure.state_classes(states) == 0):
+        if i and (states[i] == states[i - 1]).all():  # a row for each frame, of the same state
+            continue
+        if tuple(states[i].tolist()) == variant.initial_state:
+            continue
+        parts = [name for name, on in zip(procedure.components, states[i], strict=True) if on]
+        digits = "".join(map(str, states[i]))
+        text = f"state {digits} ({', '.join(parts) or 'nothing'} on) is not in the procedure's"
+        warnings.append(LabelWarning(int(frames[i]), f"{text} states"))
+    return warnings
+
+
+def _of_pauses(
+    procedure: Procedure, frames: np.ndarray, states: np.ndarray, window: int
+) -> list[LabelWarning]:
+    """Components that change twice within a clip, which is no change to the temporal network."""
+    warnings = []
+    for k, name in enumerate(procedure.components):
+        changes = frames[1:][states[1:, k] != states[:-1, k]]
+        warnings += [
+            LabelWarning(int(frame), f"{name} changes twice within the {window} frames of a clip")
+            for frame in changes[1:][np.diff(changes) < window]
+        ]
+    return warnings
+
+
+def clock(seconds: float) -> str:
+    """Returns minutes and seconds to a tenth; rounded first, as there is no 0:60.0."""
+    minutes, tenths = divmod(round(10 * seconds), 600)
+    return f"{minutes}:{tenths / 10:04.1f}"
+
+
+def group_warnings(warnings: Sequence[tuple[str, LabelWarning]], fps: float) -> list[str]:
+    """Returns a line for each text of (recording, warning), with some places that it is of."""
+    places: dict[str, list[str]] = {}
+    for recording, warning in warnings:
+        places.setdefault(warning.text, []).append(f"{recording} at {clock(warning.frame / fps)}")
+    return [
+        f"{text}: {', '.join(at[:_NAMED])}" + f" and {len(at) - _NAMED} more" * (len(at) > _NAMED)
+        for text, at in places.items()
+    ]

@@ -166,7 +166,9 @@ class Frames:
             if function := self._functions.get(name):
                 parts, copy = itertools.tee(parts)
                 seen = map(operator.itemgetter(view), map(operator.itemgetter(1), copy))
-                outputs[name] = _outputs(function, seen)
+                # Of several at once where the function can.
+                over = getattr(function, "over", None)
+                outputs[name] = over(seen) if over else map(function, seen)
         for numbers, views in parts:
             said = {name: next(output) for name, output in outputs.items()}
             new = said.get("encode", views.encoder)
@@ -224,11 +226,6 @@ class Frames:
             embedded, ends = np.repeat(embedded, times, axis=0), ends + missing.cumsum()
         self.window = embedded[len(embedded) - self._frames :]
         return embedded[ends[:, None] - self._frames + self._offsets]
-
-
-def _outputs(function: Any, parts: Iterator[np.ndarray]) -> Iterator[Any]:
-    """The outputs for each of many arrays, of several at once where the function can."""
-    return function.over(parts) if hasattr(function, "over") else map(function, parts)
 
 
 # --- Frames as predictions ------------------------------------------------------------------------

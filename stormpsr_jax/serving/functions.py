@@ -26,7 +26,7 @@ from stormpsr_jax.base.files import fit
 from stormpsr_jax.data import augment
 from stormpsr_jax.networks import architectures, detection
 from stormpsr_jax.serving.content import Content, FileEntry, Pictures, read_file, roles_of
-from stormpsr_jax.training import choices, locator
+from stormpsr_jax.training import devices, locator
 from stormpsr_jax.weights import torch_files
 from stormpsr_jax.weights.torch_layout import check_names
 
@@ -112,7 +112,7 @@ def _jitted(
         return one_by_one(of_rows, x, count) if singly(module, x.shape[1:]) else of_rows(x)
 
     function.__name__ = name  # in profiles
-    options = choices.compiler_options(jax.default_backend())
+    options = devices.compiler_options(jax.default_backend())
     return name, jax.jit(function, compiler_options=options)
 
 

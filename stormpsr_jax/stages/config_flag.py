@@ -11,7 +11,7 @@ import runpy
 import sys
 import traceback
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,8 +21,7 @@ from ml_collections import ConfigDict
 from stormpsr_jax.base import results
 from stormpsr_jax.base.errors import lines_of, raise_all, tell
 from stormpsr_jax.base.files import shorten
-from stormpsr_jax.configs import default as default_config
-from stormpsr_jax.configs.default import Config, Section
+from stormpsr_jax.configs.default import OWN, Config, Section, names
 from stormpsr_jax.psr.cli import OneLineParser
 
 _FOLDER = Path(__file__).parents[1] / "configs"
@@ -30,8 +29,8 @@ _FOLDER = Path(__file__).parents[1] / "configs"
 
 def shipped() -> list[str]:
     """Returns the names of the configs that ship and can be run."""
-    names = {path.stem for path in _FOLDER.glob("*.py")}
-    return sorted(names - {"__init__", "default"})
+    stems = {path.stem for path in _FOLDER.glob("*.py")}
+    return sorted(stems - {"__init__", "default"})
 
 
 def resolve(value: str) -> str:
@@ -41,14 +40,14 @@ def resolve(value: str) -> str:
     config that ships, such as `own:boxes`. ValueError if there is none; lists the names.
     """
     config, colon, extra = value.partition(":")
-    known = ", ".join(shipped())
+    every = ", ".join(shipped())
     if config.endswith(".py"):
         if not os.path.isfile(config):
-            raise ValueError(f"no file {config}; configs that ship go by name alone: {known}")
+            raise ValueError(f"no file {config}; configs that ship go by name alone: {every}")
         return value
     if config not in shipped():
         raise ValueError(
-            f"unknown config {config!r}; those that ship are {known}; a path ends in .py"
+            f"unknown config {config!r}; those that ship are {every}; a path ends in .py"
         )
     return f"{_FOLDER / config}.py{colon}{extra}"
 
@@ -87,7 +86,7 @@ def parse(parser: OneLineParser, argv: Sequence[str] | None) -> argparse.Namespa
 def load(value: str, fields: Sequence[str] = ()) -> ConfigDict:
     """The config that --config and --config.FIELD=VALUE mean; ValueError says all that is wrong."""
     config = _read(value)
-    raise_all(list(find_errors(config)))
+    raise_all(find_errors(config))
     for word in fields:
         _set(config, word)
     return config
@@ -95,111 +94,82 @@ def load(value: str, fields: Sequence[str] = ()) -> ConfigDict:
 
 def typed(config: ConfigDict) -> Config:
     """Returns a config as one frozen value; ValueError lists all that is wrong with its fields."""
-    raise_all(list(find_errors(config)))
+    raise_all(find_errors(config))
     return msgspec.convert(config.to_dict(), Config)
 
 
-def find_errors(
-    values: Mapping[str, Any], of: type[Section] = Config, prefix: str = ""
-) -> Iterator[str]:
-    """Yields the fields that are missing, unknown, or have a value that they cannot have."""
-    hints = _hints(of)
-    yield from (f"--config.{prefix}{name}: is missing" for name in hints if name not in values)
-    for name in values:
-        field, value = f"{prefix}{name}", values[name]
+def find_errors(config: ConfigDict) -> list[str]:
+    """Returns the fields that are missing, unknown, or have a value that they cannot have."""
+    hints, values = field_types(), results.flatten(config.to_dict())
+    errors = [f"--config.{name}: is missing" for name in hints if name not in values]
+    for name, value in values.items():
         if name not in hints:
-            yield f"--config.{field}: there is no such field; see configs/default.py"
-        elif not _is_section(hints[name]):
-            yield from (f"--config.{field}={shorten(value)}: {w}" for w in wrong_with(field, value))
-        elif isinstance(value, ConfigDict):
-            yield from find_errors(value, hints[name], f"{field}.")
-        else:
-            yield f"--config.{field}={shorten(value)}: is a section of fields"
-
-
-def wrong_with(field: str, value: Any) -> list[str]:
-    """Says what is wrong with the value of a field; an empty list if nothing is."""
-    hint = _hint(field)
-    try:
-        found = msgspec.convert(value, hint)
-    except msgspec.ValidationError as error:
-        if isinstance(value, str) and (known := _choices(hint)):
-            return [f"is not one of {', '.join(known)}"]
-        what = str(error).replace("`", "").replace(" - at $", " at ")
-        return [what[0].lower() + what[1:]]
-    known = default_config.names(hint)
-    if known and value not in known and not default_config.OWN.fullmatch(value):
-        return [f"is not one of {', '.join(known)}, or MODULE:NAME of yours"]
-    return ["is not a finite number"] if isinstance(found, float) and math.isinf(found) else []
-
-
-def value_of(field: str, text: str) -> Any:
-    """Returns the value that a text means for a field; ValueError: it is none."""
-    hint = _hint(field)
-    value: Any = text
-    try:
-        if typing.get_origin(_bare(hint)) is tuple:
-            value = ast.literal_eval(text)
-            value = value if isinstance(value, tuple) else (value,)
-        elif _bare(hint) is not str and not _choices(hint):
-            value = msgspec.convert(text.lower(), _bare(hint), strict=False)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        value = text
-    for what in wrong_with(field, value):
-        raise ValueError(f"--config.{field}={shorten(text)[1:-1]}: {what}")
-    return value
+            errors.append(f"--config.{name}: there is no such field; see configs/default.py")
+        elif what := _wrong_with(hints[name], value):
+            errors.append(f"--config.{name}={shorten(value)}: {what}")
+    return errors
 
 
 @functools.cache
-def _hints(of: type[Section]) -> dict[str, Any]:
-    return typing.get_type_hints(of, include_extras=True)
+def field_types(of: type[Section] = Config, prefix: str = "") -> dict[str, Any]:
+    """Returns the types of all fields by name, such as "temporal.steps"."""
+    types: dict[str, Any] = {}
+    for name, hint in typing.get_type_hints(of, include_extras=True).items():
+        inner = isinstance(hint, type) and issubclass(hint, Section)
+        types |= field_types(hint, f"{prefix}{name}.") if inner else {f"{prefix}{name}": hint}
+    return types
 
 
-def _hint(field: str) -> Any:
-    """The type of a field; KeyError names the part of its name that there is not."""
-    hint: Any = Config
-    for name in field.split("."):
-        if not _is_section(hint) or name not in _hints(hint):
-            raise KeyError(f"there is no {name!r}")
-        hint = _hints(hint)[name]
-    return hint
-
-
-def _is_section(hint: Any) -> bool:
-    return isinstance(hint, type) and issubclass(hint, Section)
+def choices(hint: Any) -> tuple[str, ...]:
+    """The texts that a field of a type may be, besides those of a user's own code."""
+    bare = _bare(hint)
+    return typing.get_args(bare) if typing.get_origin(bare) is Literal else names(hint)
 
 
 def _bare(hint: Any) -> Any:
     return hint.__origin__ if hasattr(hint, "__metadata__") else hint
 
 
-def _choices(hint: Any) -> tuple[str, ...]:
-    """The texts that a field may be, besides those of a user's own code."""
-    if typing.get_origin(_bare(hint)) is Literal:
-        return typing.get_args(_bare(hint))
-    return default_config.names(hint)
+def _wrong_with(hint: Any, value: Any) -> str:
+    try:
+        converted = msgspec.convert(value, hint)
+    except msgspec.ValidationError as error:
+        if isinstance(value, str) and choices(hint):
+            return f"is not one of {', '.join(choices(hint))}"
+        what = str(error).replace("`", "").replace(" - at $", " at ")
+        return what[0].lower() + what[1:]
+    if names(hint) and value not in names(hint) and not OWN.fullmatch(value):
+        return f"is not one of {', '.join(names(hint))}, or MODULE:NAME of yours"
+    return "is not a finite number" if converted in (math.inf, -math.inf) else ""
 
 
 def _set(config: ConfigDict, word: str) -> None:
     """Gives a field another value; `word`: --config.FIELD=VALUE, or --[no]config.FIELD."""
     option, sign, text = word.partition("=")
-    negated, name = option.startswith("--no"), option.partition("config.")[2]
-    try:
-        if _is_section(hint := _hint(name)):
-            raise KeyError(f"{name} is a section of fields")
-    except KeyError as error:
-        raise ValueError(
-            f"the config has no such field: {name}: {error.args[0]}{_near(name)}"
-        ) from error
+    name = option.partition("config.")[2]
+    if name not in field_types():
+        raise ValueError(f"the config has no such field: {name}{_near(name)}")
+    hint = field_types()[name]
     if not sign and _bare(hint) is bool:
-        text = str(not negated)
-    config.update_from_flattened_dict({name: value_of(name, text)})
+        text = str(not option.startswith("--no"))
+    value: Any = text
+    try:
+        if typing.get_origin(_bare(hint)) is tuple:
+            value = ast.literal_eval(text)
+            value = value if isinstance(value, tuple) else (value,)
+        elif _bare(hint) is not str and not choices(hint):
+            value = msgspec.convert(text.lower(), _bare(hint), strict=False)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        pass  # which is said of the text
+    if what := _wrong_with(hint, value):
+        raise ValueError(f"--config.{name}={shorten(text)[1:-1]}: {what}")
+    config.update_from_flattened_dict({name: value})
 
 
 def _near(name: str) -> str:
     """Names the fields that are called like one that is none, in its section or below it first."""
     section, _, leaf = name.rpartition(".")
-    every = [f for f in flat(default_config.get_config()) if f.endswith(f".{leaf}")]
+    every = [field for field in field_types() if field.endswith(f".{leaf}")]
     near = [field for field in every if field.startswith(f"{section}.")] or every
     return f"; there is {', '.join(f'--config.{field}' for field in near[:3])}" if near else ""
 

@@ -17,8 +17,9 @@ from stormpsr_jax.data.pipelines import Batches
 from stormpsr_jax.networks import detection
 from stormpsr_jax.networks.detector import Detector
 from stormpsr_jax.psr import wrong_parts
+from stormpsr_jax.serving.files.overlay import thumbnail
 from stormpsr_jax.serving.functions import Batched, Network, functions
-from stormpsr_jax.stages import learning, validation
+from stormpsr_jax.stages import learning
 from stormpsr_jax.stages.data import CAD, SPLITS, Data, Reads
 from stormpsr_jax.stages.stage import Run, Training
 from stormpsr_jax.training import losses
@@ -29,6 +30,8 @@ from stormpsr_jax.weights import parameters
 ZOOM = 0.2  # pictures are scaled by 1 ± this, boxes with them
 SHIFT = 0.08  # and moved by up to this share of the picture
 MAX_DETECTIONS = 1  # rows a frame in the prediction files
+# Of the picture of a part: pixels of its longer side, and how much larger it is than the box.
+PART_PIXELS, PART_MARGIN = 240, 1.2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,8 +109,8 @@ class DetectorTraining(Training):
         def evaluate(params: Params, _: Params) -> dict[str, float]:
             detect = self.detect(run, params, val)
             return {
-                "map50": validation.mean_average_precision(detect, val),
-                **validation.false_alarms(detect, val),
+                "map50": learning.mean_average_precision(detect, val),
+                **learning.false_alarms(detect, val),
             }
 
         return Definition(
@@ -182,7 +185,7 @@ class DetectorTraining(Training):
                 "ships, or '' to train it from random weights"
             ]
         if run.data.is_there:
-            validation.boxed_rows(run.data.boxed_source("val"))
+            learning.boxed_rows(run.data.boxed_source("val"))
             self._batches(run, 0)
         errors = [
             *learning.batch_errors(run, "detector", rows),
@@ -227,3 +230,43 @@ def started(path: Path, fresh: Params) -> Params:
             f"the file again, or set it to '' ({error})"
         ) from error
     return {**fresh, **params}
+
+
+def part_pictures(data: Data) -> list[bytes | None]:
+    """Returns a JPEG by component: of the training frames in which it was put on last, the best.
+
+    That is the one with most of the product in view, then the largest. It is cut out with the
+    product's box, so that a model tells nothing else of who and what was filmed; without a box, or
+    where a part is incorrect, no frame counts. Without any all are None.
+    """
+    found: list[bytes | None] = [None] * data.procedure.num_components
+    if "train" not in data.recordings():
+        return found
+    source = data.boxed_source("train")
+    best: dict[int, tuple[float, str, int]] = {}
+    for name, labelled in source.recordings.items():
+        states = labelled.states
+        put_on, changes = np.zeros(states.shape, bool), np.zeros(len(states), int)
+        put_on[1:] = (states[1:] == 1) & (states[:-1] != 1)
+        changes[1:] = (states[1:] != states[:-1]).any(axis=1)
+        since = np.cumsum(changes)
+        shows = put_on[np.searchsorted(since, since)]
+        shows[(labelled.classes < 0) | (states < 0).any(axis=1)] = False
+        area = np.nan_to_num(labelled.boxes[:, 2:].prod(axis=1))
+        score = np.nan_to_num(labelled.visible) + area / 1000
+        for k in np.flatnonzero(shows.any(axis=0)).tolist():
+            row = int(np.where(shows[:, k], score, -1).argmax())
+            best[k] = max(best.get(k, (-1.0, "", 0)), (float(score[row]), name, row))
+    for k, (_, name, row) in best.items():
+        labelled = source.recordings[name]
+        picture = source.frames(name, [labelled.first_frame + row])[0]
+        found[k] = thumbnail(_cut_out(picture, labelled.boxes[row]), PART_PIXELS)
+    return found
+
+
+def _cut_out(picture: np.ndarray, box: np.ndarray) -> np.ndarray:
+    size = np.array(picture.shape[1::-1])
+    middle, half = box[:2] * size, PART_MARGIN * box[2:] * size / 2
+    x0, y0 = np.clip(np.floor(middle - half), 0, size - 1).astype(int)
+    x1, y1 = np.clip(np.ceil(middle + half), (x0 + 1, y0 + 1), size).astype(int)
+    return picture[y0:y1, x0:x1]

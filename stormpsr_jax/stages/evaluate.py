@@ -31,9 +31,9 @@ from stormpsr_jax.serving import content, writing
 from stormpsr_jax.serving.content import MODEL, Window
 from stormpsr_jax.serving.frames import lowest_share
 from stormpsr_jax.serving.functions import WEIGHTS, FlaxNetworks
-from stormpsr_jax.stages import part_pictures, remaking
+from stormpsr_jax.stages import remaking
 from stormpsr_jax.stages.data import FPS, LABEL_FILES, Data, Reads
-from stormpsr_jax.stages.detector import MAX_DETECTIONS
+from stormpsr_jax.stages.detector import MAX_DETECTIONS, part_pictures
 from stormpsr_jax.stages.fuse import Fusion, FusionFit
 from stormpsr_jax.stages.fuse import read as read_fusion
 from stormpsr_jax.stages.predict import Prediction, read_split
@@ -289,7 +289,7 @@ class Evaluation(Stage):
             product_share=product_share,
             right_level=right_level,
             default=_default(chosen, weights),
-            part_pictures=part_pictures.of_training(run.data) if self.predict.detector else None,
+            part_pictures=part_pictures(run.data) if self.predict.detector else None,
             streams={
                 stream: content.StreamRecord(
                     choice.settings,

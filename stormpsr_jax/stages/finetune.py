@@ -8,7 +8,7 @@ import jax
 
 from stormpsr_jax.configs import default as sections
 from stormpsr_jax.data import pipelines
-from stormpsr_jax.stages import learning, validation
+from stormpsr_jax.stages import learning
 from stormpsr_jax.stages.data import SPLITS, Reads
 from stormpsr_jax.stages.pretrain import Pretraining
 from stormpsr_jax.stages.stage import Run, Training
@@ -73,9 +73,7 @@ class Finetuning(Training):
         def evaluate(params: Params, batch_stats: Params) -> dict[str, float]:
             encode = self.pretrain.encode(run, params["spatial"], batch_stats, val)
             logits = self.temporal.logits(run, params["temporal"])
-            return validation.clip_scores(
-                logits, validation.embeddings(encode, val), val_states, clip
-            )
+            return learning.clip_scores(logits, learning.embeddings(encode, val), val_states, clip)
 
         # Clips are drawn by another seed than those of stage `temporal`, or the very same would
         # come first; in 31 bits, as grain takes seeds.

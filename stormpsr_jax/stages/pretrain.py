@@ -14,10 +14,10 @@ from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.networks import backbones
 from stormpsr_jax.networks.spatial import SpatialEncoder
 from stormpsr_jax.serving.functions import Batched, Network, functions
-from stormpsr_jax.stages import learning, validation
+from stormpsr_jax.stages import learning
 from stormpsr_jax.stages.data import CAD, FPS, SPLITS, Reads
 from stormpsr_jax.stages.stage import Run, Training
-from stormpsr_jax.training import choices, losses
+from stormpsr_jax.training import devices, losses
 from stormpsr_jax.training.checkpoint import BEST
 from stormpsr_jax.training.optimizer import layer_lr_scale, optimisation
 from stormpsr_jax.training.step import Batch, Definition, Loss, Params
@@ -67,7 +67,7 @@ class Pretraining(Training):
         model = self.network(run)
         backbone = learning.to_train(run, model.encoder, self.attention)
         each = pictures / run.devices.size
-        remat = choices.remat(remat or self.encoder.remat, backbone, image_size, each)
+        remat = devices.remat(remat or self.encoder.remat, backbone, image_size, each)
         return model.clone(encoder=backbone.clone(remat=remat))
 
     def encode(self, run: Run, params: Params, batch_stats: Params, source: ClipSource) -> Batched:
@@ -137,7 +137,7 @@ class Pretraining(Training):
 
         def evaluate(params: Params, batch_stats: Params) -> dict[str, float]:
             encode = self.encode(run, params, batch_stats, val)
-            precision = validation.key_frame_precision(
+            precision = learning.key_frame_precision(
                 encode, val, run.procedure, self.window(val), config.initial_state
             )
             return {"precision_at_1": precision}
@@ -182,7 +182,7 @@ class Pretraining(Training):
     def _is_judged(self, run: Run) -> bool:
         """Whether precision@1 tells encoders apart, so that one can be the best."""
         val, initial = run.data.source("val"), self.pretrain.initial_state
-        return validation.shares_key_frames(val, run.procedure, self.window(val), initial)
+        return learning.shares_key_frames(val, run.procedure, self.window(val), initial)
 
     def _sampler(self, run: Run) -> sampling.KeyFrameSampler:
         """What draws the batches; ValueError if the labels do not have what the config asks for."""

@@ -37,20 +37,11 @@ def changes(run: Run, stage: Stage, record: Record) -> list[str]:
     now = stage.made_from(run)
     # A field that a record lacks is newer than it: what was done then is its default. One that it
     # has and its stage takes no more was another stage's, whose result tells.
-    known = record.made_from.get("config", {})
+    on_record = record.made_from.get("config", {})
     # What is no field of the config, and what once was on record of few stages, changed nothing.
     usual = {**now["config"], **_defaults(), "seed": run.seed, "dtype": run.dtype}
-    before = {f: known.get(f, usual[f]) for f in now["config"]}
-    why = results.differences({**record.made_from, "config": before}, now)
-    if why and record.trained and run.data.is_there:
-        recordings = run.data.recordings()
-        for split, names in record.trained[-1].recordings.items():
-            there = recordings.get(split, [])
-            for what, some, others in (("new", there, names), ("gone", names, there)):
-                if listed := [name for name in some if name not in others]:
-                    shown = ", ".join(listed[:5]) + (", …" if len(listed) > 5 else "")
-                    why.append(f"{what} in split {split}: {shown}")
-    return why
+    before = {field: on_record.get(field, usual[field]) for field in now["config"]}
+    return results.differences({**record.made_from, "config": before}, now)
 
 
 @functools.cache

@@ -24,7 +24,7 @@ from stormpsr_jax.stages.data import CAD, LABEL_FILES, Data
 from stormpsr_jax.stages.rendering import Rendering
 from stormpsr_jax.stages.stage import Run, Stage
 from stormpsr_jax.training import hosts
-from stormpsr_jax.training.sharding import make_mesh
+from stormpsr_jax.training.devices import make_mesh
 
 
 def find_errors(config: Config, run: Run, stages: Sequence[Stage]) -> list[str]:

@@ -20,7 +20,7 @@ from stormpsr_jax.networks import architectures
 from stormpsr_jax.networks.architectures import TEMPORAL
 from stormpsr_jax.serving.content import Window
 from stormpsr_jax.serving.functions import Batched
-from stormpsr_jax.stages import learning, validation
+from stormpsr_jax.stages import learning
 from stormpsr_jax.stages.data import SPLITS, Reads
 from stormpsr_jax.stages.embed import Embedding
 from stormpsr_jax.stages.stage import Run, Training
@@ -190,7 +190,7 @@ class TemporalTraining(Training):
 
         def evaluate(params: Params, _: Params) -> dict[str, float]:
             logits = self.logits(run, params)
-            return validation.clip_scores(logits, val_embeddings, val_states, self.clip)
+            return learning.clip_scores(logits, val_embeddings, val_states, self.clip)
 
         return Definition(
             init=init,

@@ -45,17 +45,14 @@ def connect(
         ValueError: some of the three without the others, or none of those launchers. If the
             others do not come in time, JAX ends the process.
     """
-    named = {"coordinator": coordinator, "num_processes": num_processes, "process_id": process_id}
-    if missing := [name for name, value in named.items() if value is None]:
-        if len(missing) < len(named):
-            flags = ", ".join(f"--{name}" for name in missing)
-            raise ValueError(f"{flags} missing: give all of --coordinator, --num_processes and "
-                             "--process_id, or --distributed alone")  # fmt: skip
+    by_hand = coordinator, num_processes, process_id
+    if any(value is not None for value in by_hand) and None in by_hand:
+        raise ValueError(
+            "give all of --coordinator, --num_processes and --process_id, or --distributed alone"
+        )
     try:
         jax.distributed.initialize(
-            coordinator,
-            num_processes,
-            process_id,
+            *by_hand,
             # Inside a Slurm allocation, JAX would otherwise give this process a single GPU.
             cluster_detection_method=None if coordinator is None else "deactivate",
             initialization_timeout=timeout,
@@ -63,12 +60,9 @@ def connect(
         )
         jax.process_count()  # waits for all of them, of which some may expect another number
     except (ValueError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        where = "--distributed: no launcher has given this process the addresses of the others"
-        if coordinator is not None:
-            where = f"--coordinator={coordinator}"
-        instead = "give --coordinator=host:port, --num_processes and --process_id"
-        raise ValueError(f"{where} ({reason}); {instead}") from error
+        flag = "--distributed" if coordinator is None else f"--coordinator={coordinator}"
+        reason = str(error).strip().partition("\n")[0]
+        raise ValueError(f"{flag}: the processes do not find each other ({reason})") from error
 
 
 def several() -> bool:
@@ -82,9 +76,12 @@ def check_agreement(config: dict[str, Any]) -> None:
     Raises:
         ValueError: on every process, if one differs from process 0; names these.
     """
+    if jax.process_count() == 1:
+        return
     code = f"{jax.__version__} {installed.code()}"
     mine = zlib.crc32(json.dumps(config | {"code": code}, sort_keys=True).encode()) >> 1
-    if differing := where(mine != of_process_0(mine)):
+    every = multihost_utils.process_allgather(np.asarray(mine))
+    if differing := np.flatnonzero(every != every[0]).tolist():
         raise ValueError(
             f"processes {differing} run another config or other code than process 0; start all "
             "with the same, and the same versions on all hosts"
@@ -122,36 +119,16 @@ def on_process_0(function: Callable[[], Any]) -> bool:
 
 @contextlib.contextmanager
 def claimed(workdir: Path) -> Iterator[None]:
-    """Holds WORKDIR/lock, so that no other run writes there; the system lets go of it at the end.
-
-    Raises:
-        ValueError: another run holds it, or WORKDIR is not the same folder on all processes.
-    """
+    """Holds WORKDIR/lock, so that no other run writes there; ValueError: another one holds it."""
     lock = workdir / "lock"
-
-    def holder() -> int:
-        return zlib.crc32((files.read_owner(lock) or "").encode()) >> 1
-
     with contextlib.ExitStack() as stack:
         only_writer = files.only_writer(lock, workdir, "--workdir")
         on_process_0(lambda: stack.enter_context(only_writer))
-        if without := where(of_process_0(holder()) != holder()):
-            raise ValueError(
-                f"process {', '.join(map(str, without))} has another {workdir} than process 0; "
-                "give all the same --workdir, on a disk that they share"
-            )
         try:
             yield
         finally:
             if jax.process_index() == 0:
                 os.truncate(lock, 0)  # a run that makes nothing changes nothing
-
-
-def where(flag: bool) -> list[int]:
-    """Returns the numbers of the processes on which the flag is set."""
-    if jax.process_count() == 1:
-        return [0] if flag else []
-    return multihost_utils.process_allgather(np.asarray(flag)).nonzero()[0].tolist()
 
 
 def wait_for_all(name: str) -> None:

@@ -19,7 +19,7 @@ from jax.sharding import Mesh
 from stormpsr_jax.base import interruption
 from stormpsr_jax.base.progress import Bar
 from stormpsr_jax.data.pipelines import BatchIterator
-from stormpsr_jax.training import hosts, sharding
+from stormpsr_jax.training import devices, hosts
 from stormpsr_jax.training.checkpoint import Checkpoints, save_best
 from stormpsr_jax.training.metrics import MetricWriter, Pace
 from stormpsr_jax.training.step import (
@@ -173,7 +173,7 @@ def _begin(
     create = functools.partial(new_state, optimizer)
     start = params, batch_stats, np.asarray(jax.random.key_data(rng))
     abstract = jax.eval_shape(create, *start)
-    shardings = sharding.state_shardings(abstract, mesh)
+    shardings = devices.state_shardings(abstract, mesh)
     jitted = jit_step(definition.loss_fn, optimizer, shardings, mesh, several=definition.several)
 
     # Restore precedence: this workdir's newest readable checkpoint; else what `init` made, that is
@@ -191,7 +191,7 @@ def _begin(
 def _put_sums(sums: Mapping[str, float], mesh: Mesh) -> dict[str, jax.Array]:
     """Puts sums where the step leaves them; from anywhere else, it would compile twice."""
     values = {name: np.float32(value) for name, value in sums.items()}
-    return jax.device_put(values, sharding.replicated(mesh))
+    return jax.device_put(values, devices.replicated(mesh))
 
 
 def _floats(sums: dict[str, jax.Array]) -> dict[str, float]:
@@ -205,9 +205,9 @@ class Feed:
         """`data`: of the definition, from a step on."""
         self._data, self._several = data, definition.several
         held = definition.held() if definition.held else {}
-        self._held = sharding.put(held, sharding.replicated(mesh))
+        self._held = devices.put(held, devices.replicated(mesh))
         self._most = definition.steps_per_dispatch
-        self._sharding = sharding.batch_sharding(mesh, axis=int(self._several))
+        self._sharding = devices.batch_sharding(mesh, axis=int(self._several))
 
     def take(self, most: int, stop_asked: list) -> tuple[tuple, int]:
         """Returns the step's arguments after state and sums, and of how many steps they are.
@@ -220,13 +220,13 @@ class Feed:
         while len(drawn) < min(most, self._most) and not stop_asked:
             drawn.append(next(self._data))
         if not self._several:
-            return (sharding.put(drawn[0], self._sharding),), 1
+            return (devices.put(drawn[0], self._sharding),), 1
         # Always as many, of which the last ones may be empty: there is one program for all.
         room = max(self._most, 2)  # XLA may compile one in another way
         empty = {name: np.zeros_like(array) for name, array in drawn[0].items()}
         padded = drawn + [empty] * (room - len(drawn))
         whole = {name: np.stack([batch[name] for batch in padded]) for name in empty}
-        return (self._held, sharding.put(whole, self._sharding), np.int32(len(drawn))), len(drawn)
+        return (self._held, devices.put(whole, self._sharding), np.int32(len(drawn))), len(drawn)
 
     def example(self, arguments: tuple) -> Batch:
         """The shapes of one batch, of what `take` returned."""

@@ -18,7 +18,7 @@ from jax.sharding import Mesh
 from stormpsr_jax.base import memory
 from stormpsr_jax.data.pipelines import Batches
 from stormpsr_jax.networks import architectures
-from stormpsr_jax.training import choices, sharding
+from stormpsr_jax.training import devices
 
 
 @flax.struct.dataclass
@@ -74,7 +74,7 @@ def jit_step(
     for the first `count` of n batches, whose arrays are (n, B, …). `held` are arrays that are in
     every batch besides. How many steps are taken is no part of the program.
     """
-    whole = sharding.replicated(mesh)
+    whole = devices.replicated(mesh)
 
     def with_whole_params(params: Params, *rest: Any) -> Loss:
         # Without this, XLA computes each part of a gradient on the device that holds this part of
@@ -115,13 +115,13 @@ def jit_step(
         n = len(next(iter(batches.values())))
         return jax.lax.fori_loop(0, count, one, (state, sums, jnp.zeros(n)))
 
-    batch = sharding.batch_sharding(mesh, axis=int(several))
+    batch = devices.batch_sharding(mesh, axis=int(several))
     return jax.jit(
         steps if several else step,
         in_shardings=(shardings, whole, *((whole, batch, whole) if several else (batch,))),
         out_shardings=(shardings, whole, whole),
         donate_argnums=(0, 1),
-        compiler_options=choices.compiler_options(mesh.devices.flat[0].platform, training=True),
+        compiler_options=devices.compiler_options(mesh.devices.flat[0].platform, training=True),
     )
 
 

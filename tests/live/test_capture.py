@@ -181,14 +181,14 @@ class Server:
     """One that gives its pictures, unless `say` has another answer; at the end all is cut.
 
     Use it as a context. `say(method, head, number)` gets the head of a request and its CSeq, and
-    returns bytes, or None for what a server says. `pictures()` are encoded when they are asked for.
+    returns bytes, or None for what a server says.
     """
 
-    def __init__(self, say=lambda *_: None, sdp=None, pictures=lambda: greys(500), fps=50, port=0):
-        self.say, self.pictures, self.fps = say, pictures, fps
+    def __init__(self, say=lambda *_: None, sdp=None):
+        self.say = say
         self.sdp = sdp or SDP.format(at="127.0.0.1", port=0, control="track1")
         self.heads = []
-        self._door = socket.create_server(("127.0.0.1", port))
+        self._door = socket.create_server(("127.0.0.1", 0))
         self._open = [self._door]
         self.port = self._door.getsockname()[1]
         self.url = f"rtsp://me:secret@127.0.0.1:{self.port}/x"
@@ -244,10 +244,10 @@ class Server:
     def _play(self, connection):
         with contextlib.suppress(OSError):
             number = 0
-            for i, units in enumerate(encoded(self.pictures())):
+            for i, units in enumerate(encoded(greys(500))):
                 for unit in units:
                     last = unit is units[-1]
-                    connection.sendall(interleaved(unit, number, 90_000 // self.fps * i, last))
+                    connection.sendall(interleaved(unit, number, 90_000 // 50 * i, last))
                     number += 1
 
 

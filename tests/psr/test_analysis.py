@@ -1,11 +1,18 @@
-"""Tables and curves against direct counts on made-up results."""
+"""Tables and curves against direct counts on made-up results, and what a run says to its owner."""
 
+import csv
+import io
 import json
 
 import numpy as np
 import pytest
 
-from stormpsr_jax.psr import analysis, metrics
+from stormpsr_jax.psr import advice, analysis, metrics
+from stormpsr_jax.psr.analysis import format_rows
+from stormpsr_jax.psr.events import Event
+from stormpsr_jax.psr.streams import ASD, LEARNED
+from stormpsr_jax.recordings.evaluation_set import LabelledPredictions
+from tests.support import toy
 
 FPS = 4.0
 
@@ -129,3 +136,90 @@ def test_a_file_that_no_table_can_be_made_of_is_one_line(tmp_path):
             analysis.load_result(path)
         assert str(error.value).startswith(f"{path}: is no result of this version's evaluate (")
         assert "\n" not in str(error.value)
+
+
+ROWS = [
+    {"stream": "asd", "f1": 0.123456, "tp": 3, "name": "50 % of a_b|c"},
+    {"stream": "storm", "f1": None, "tp": 12, "name": "x, y"},
+]
+
+
+def test_names_in_csv_are_no_formulas_and_numbers_stay_numbers():
+    names = ["=1+2", "+1", "-x", "@A1", "\t=1", "＝1+2", "a=1", "1-2"]
+    rows = [{"recording": name, "delay": -0.5} for name in names]
+    (head, *read) = csv.reader(io.StringIO(format_rows(rows, "csv")))
+    assert head == ["recording", "delay"]
+    names[4] = r"\t=1"
+    assert read == [[f"'{name}" if i < 6 else name, "-0.5"] for i, name in enumerate(names)]
+
+
+def test_markdown_cells_by_column():
+    lines = format_rows(ROWS, "markdown").splitlines()
+    assert len(lines) == 4
+    assert len({line.replace(r"\|", "").count("|") for line in lines}) == 1
+    assert lines[1].split("|")[2].strip().endswith(":")  # numbers to the right
+    assert not lines[1].split("|")[1].strip().endswith(":")
+    assert [c.strip() for c in lines[3].split("|")[1:-1]] == ["storm", "–", "12", "x, y"]
+    assert r"50 % of a_b\|c" in lines[2]
+
+
+UP_TO_LID = toy.procedure("pin, wheel, lid", "100 110 111", fps=5, variant="up")
+TRUTH = [[50, 0], [100, 3]]
+SETTINGS = {"sure": 4.5}
+
+
+def entry(events, *wrong):
+    installations = [[k, 10, 90, accepted, None] for k, accepted in wrong]
+    return {"truth": TRUTH, "events": events, "wrong": {"installations": installations}}
+
+
+def run_result(of_validation, of_test):
+    validation = {"asd": {"recordings": {"v": of_validation}}}
+    streams = {"asd": {"recordings": {"t": of_test}}}
+    more = {"fps": 5.0, "components": UP_TO_LID.components, "default_stream": "asd"}
+    return {"validation": validation, "streams": streams, **more}
+
+
+def test_what_to_record_next_goes_by_validation_and_by_no_test_recording():
+    validation = entry([[60, 0, 0.9]], (0, 20), (1, None))
+    for of_test in (entry([[60, 0, 0.9], [110, 3, 0.9]]), entry([], (2, 20))):
+        assert advice.record_next(run_result(validation, of_test)) == [
+            "Steps of validation that asd finds worst: Install wheel (0 of 1 found).",
+            "Incorrect installations of validation that asd accepted: pin 1 of 1.",
+            "Never installed incorrectly in validation: lid.",
+        ]
+
+
+def test_what_a_result_without_validation_recordings_has_is_an_error():
+    with pytest.raises(ValueError, match="a run of this version has them"):
+        advice.record_next({"streams": {"asd": {"recordings": {}}}, "components": []})
+
+
+def test_a_step_that_was_seen_is_found_and_one_that_was_called_right_may_be_accepted(monkeypatch):
+    recording = LabelledPredictions(
+        "v", UP_TO_LID.variants["up"], TRUTH, np.array([[0, 0, 0], [-1, 0, 0]]), frames=[0, 40]
+    )
+    report = Event(60, 0, 0.9, "learned", {}, "Install pin", 12.0)
+    events = [report._replace(frame=55, kind="seen"), report]
+    monkeypatch.setattr(type(ASD), "decode", lambda *_: events)
+    found = advice.score_recording(UP_TO_LID, "asd", None, recording, None)
+    assert found["events"] == [[55, 0, 0.9]]
+    assert found["wrong"]["installations"] == [[0, 40, None, 60, None]]
+
+
+@pytest.mark.parametrize("settings", [SETTINGS, None])
+def test_a_model_that_called_nothing_right_in_validation_says_that_it_ticks_nothing_and_why(
+    settings,
+):
+    def said(right, seen):
+        own = {"validation": {"f1": right, "seen_f1": seen}}
+        own |= {} if settings is None else {"settings": settings}
+        other = {"validation": {"f1": 0.8, "seen_f1": None}}
+        return advice.recognises_by(None, {"asd": other, LEARNED.name: own}, 12)
+
+    text = said(0.0, 0.86)
+    assert text.startswith("learned. In validation steps were seen (F1 0.860) and none was right: ")
+    bar = "the bar" if settings is None else "the bar of 4.5"
+    assert f"no part's own evidence passed {bar}. So a station cannot tick a step. Record " in text
+    assert "give recognise a higher --risk (1 takes what is seen for right)" in text
+    assert said(0.5, 0.86) == "learned"

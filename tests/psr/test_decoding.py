@@ -9,8 +9,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from stormpsr_jax.psr.accumulation import Decoder, Settings, accumulate
-from stormpsr_jax.psr.batch_decoding import decode
+from stormpsr_jax.psr.accumulation import Settings, accumulate
+from stormpsr_jax.psr.streams import Decoder, decode
 from stormpsr_jax.recordings.predictions import Detections, TemporalPredictions
 from stormpsr_jax.recordings.procedure import Procedure
 from tests.support import toy

@@ -7,7 +7,7 @@ import statistics
 import numpy as np
 import pytest
 
-from stormpsr_jax.psr import batch_decoding, learned_stream, metrics, risk, selection, streams
+from stormpsr_jax.psr import learned_stream, metrics, risk, selection, streams
 from stormpsr_jax.psr.accumulation import Settings
 from stormpsr_jax.psr.learned_beliefs import default_weights
 from stormpsr_jax.recordings.evaluation_set import LabelledPredictions
@@ -98,9 +98,7 @@ def plain_choice(procedure, recordings, stream, candidates):
     for s in candidates:
         scores = []
         for r in recordings.values():
-            events = batch_decoding.decode(
-                procedure, r.variant, stream, s, r.detections, r.temporal
-            )
+            events = streams.decode(procedure, r.variant, stream, s, r.detections, r.temporal)
             steps = [(e.frame, e.step_id) for e in events]
             scores.append(metrics.score_recording(r.truth, steps, FPS))
         delays = [x["delay_s"] for x in scores if x["delay_s"] is not None]

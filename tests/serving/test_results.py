@@ -129,7 +129,7 @@ def test_large_pictures_become_smaller_in_a_video(tmp_path):
     with overlay.writing_video(
         tmp_path / "x.mp4", PROCEDURE, PICTURES.framing_of("encoder"), 5
     ) as write_frame:
-        write_frame(reduced(picture), shown)
+        write_frame(0, reduced(picture), shown, ())
     (drawn,) = decoded(tmp_path / "x.mp4").astype(int)
     edge = np.abs(drawn[540] - overlay._BOX).sum(1) < 60
     assert abs(np.flatnonzero(edge)[[0, -1]] - (480, 1439)).max() <= 4

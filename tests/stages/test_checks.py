@@ -9,7 +9,7 @@ from stormpsr_jax.networks import architectures, vit
 from stormpsr_jax.psr.accumulation import DECODERS
 from stormpsr_jax.recordings.procedure import load_procedure
 from stormpsr_jax.stages import config_flag, run
-from stormpsr_jax.training import choices
+from stormpsr_jax.training import devices
 from tests.support import arrays
 from tests.support.arrays import filled
 from tests.support.tiny import TRAINED, tiny, tiny_run
@@ -44,7 +44,7 @@ def test_what_is_wrong_with_fields_is_said_of_all_at_once():
         "data.std": (0.2, 0.0, 0.2),
         "mesh.fsdp": -2,
     }
-    found = list(config_flag.find_errors(tiny(**wrong)))
+    found = config_flag.find_errors(tiny(**wrong))
     assert len(found) == len(wrong)
     for field in wrong:
         assert any(text.startswith(f"--config.{field}=") for text in found), field
@@ -56,7 +56,7 @@ def test_ranges_every_number_of_the_config_has_one():
         for field, value in config_flag.flat(tiny()).items()
         if isinstance(value, int | float)
         and not isinstance(value, bool)
-        and not config_flag.wrong_with(field, type(value)(-(10.0**12)))
+        and not config_flag.find_errors(tiny(**{field: type(value)(-(10.0**12))}))
     ]
     assert not without
 
@@ -156,9 +156,9 @@ def test_choices_are_those_that_the_code_knows():
     known = {
         "data.synthetic.world": worlds.WORLDS,
         "data.synthetic.occlusion": worlds.BENCH.hidden,
-        "encoder.remat": (choices.AUTO, *vit.REMAT),
+        "encoder.remat": (devices.AUTO, *vit.REMAT),
         "temporal_model.backbone": architectures.TEMPORAL,
         "evaluate.decoder": DECODERS,
     }
     for name, expected in known.items():
-        assert set(config_flag._choices(config_flag._hint(name))) == set(expected), name
+        assert set(config_flag.choices(config_flag.field_types()[name])) == set(expected), name

@@ -11,7 +11,8 @@ import simplejpeg
 from stormpsr_jax.data.annotation import NOT_ANNOTATED, LabelledFrames
 from stormpsr_jax.recordings.predictions import Detections
 from stormpsr_jax.serving.content import Window
-from stormpsr_jax.stages import part_pictures, validation
+from stormpsr_jax.stages import detector as detector_stage
+from stormpsr_jax.stages import learning
 from tests.support.tiny import tiny_run
 
 BOX = (0.5, 0.5, 0.4, 0.4)
@@ -61,7 +62,7 @@ def test_macro_f1_is_the_mean_over_components_and_the_other_one_pools_them():
         return np.asarray(x)[:, -1, :3] - [0, 0.5, 99]
 
     says.batch = 7
-    found = validation.clip_scores(says, {"a": embeddings}, {"a": states}, Window(8, 2))
+    found = learning.clip_scores(says, {"a": embeddings}, {"a": states}, Window(8, 2))
     counts = np.zeros((3, 3))  # TP, FP, FN of each component
     for x in range(0, 50, 2):
         for k in range(3):
@@ -78,10 +79,10 @@ def test_macro_f1_is_the_mean_over_components_and_the_other_one_pools_them():
 
 def test_detections_only_what_was_looked_at_counts():
     source = Source(TRUE)
-    assert validation.mean_average_precision(detector, source) == pytest.approx(1)
-    assert validation.false_alarms(detector, source) == {"false_alarms": pytest.approx(1 / 3)}
-    assert validation.false_alarms(detector, Source([-1] * 8))["false_alarms"] == 6 / 8
-    assert validation.false_alarms(detector, Source([1, 2, -2])) == {}
+    assert learning.mean_average_precision(detector, source) == pytest.approx(1)
+    assert learning.false_alarms(detector, source) == {"false_alarms": pytest.approx(1 / 3)}
+    assert learning.false_alarms(detector, Source([-1] * 8))["false_alarms"] == 6 / 8
+    assert learning.false_alarms(detector, Source([1, 2, -2])) == {}
 
 
 @pytest.mark.parametrize(
@@ -127,7 +128,7 @@ def test_each_part_is_cut_out_of_the_best_frame_in_which_it_was_put_on_last(rend
         labelled, states=states, boxes=boxes, visible=visible, classes=classes
     )
     source.recordings = {name: changed}
-    found = part_pictures.of_training(run.data)
+    found = detector_stage.part_pictures(run.data)
     first, second, *others = [picture and simplejpeg.decode_jpeg(picture) for picture in found]
     assert others == [None] * (states.shape[1] - 2)
     assert source.image_size == (32, 32)

@@ -242,15 +242,6 @@ def test_what_other_code_has_made_is_kept_and_told_until_it_is_to_be_made_again(
     assert results.read(folder / "temporal").made_from["package"]["digest"] == digest
 
 
-def test_a_new_recording_and_one_that_is_gone_are_named(folder):
-    record = results.read(folder / "temporal")
-    record.trained[0].recordings["train"][0] = "bench_01"
-    results.write(folder / "temporal", record)
-    labels("train", states=corrected)(folder)
-    with pytest.raises(ValueError, match=r"new in .*: train_000; gone in .*: bench_01"):
-        run(folder)
-
-
 def test_weights_do_not_start_from_what_saw_recordings_that_choose_or_are_scored(tmp_path):
     def context(name, init_from="", **splits):
         data = tmp_path / f"{name}_data"

@@ -11,7 +11,7 @@ import optax
 from stormpsr_jax.data import pipelines
 from stormpsr_jax.training import loop
 from stormpsr_jax.training.checkpoint import load_best
-from stormpsr_jax.training.sharding import make_mesh
+from stormpsr_jax.training.devices import make_mesh
 from stormpsr_jax.training.step import Definition
 
 FEATURES, CLASSES, BATCH, STEPS = 16, 4, 16, 24

@@ -5,7 +5,7 @@ import sys
 from stormpsr_jax.configs import synthetic_full
 from stormpsr_jax.stages import config_flag, order
 from stormpsr_jax.stages.run import run_of
-from stormpsr_jax.training.sharding import make_mesh
+from stormpsr_jax.training.devices import make_mesh
 from tests.support.processes import environment
 
 TRAINED = ("pretrain", "temporal", "finetune", "detector")

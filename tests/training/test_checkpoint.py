@@ -56,8 +56,8 @@ def test_checkpoints_damage_is_named_and_left_to_the_user(saved, part, damage):
 
 def test_checkpoints_other_architecture_is_an_error_and_nothing_is_moved(saved):
     other = {"w": jax.ShapeDtypeStruct((64, 32), "float32"), "step": jnp.int32(0)}
-    with pytest.raises(ValueError, match=r"w: \(64, 64\) saved, \(64, 32\) wanted"):
-        restore(saved, other)
-    with pytest.raises(ValueError, match=r"step: \(\) saved, absent wanted"):
-        restore(saved, {"w": jax.ShapeDtypeStruct((64, 64), "float32")})
+    fewer = {"w": jax.ShapeDtypeStruct((64, 64), "float32")}
+    for wanted in (other, fewer):
+        with pytest.raises(ValueError, match=r"checkpoints/3 cannot be read .* another --workdir"):
+            restore(saved, wanted)
     assert restore(saved)[0] == 3

@@ -14,7 +14,7 @@ import pytest
 
 from stormpsr_jax.networks.layers import Conv
 from stormpsr_jax.networks.vit import fused_attention
-from stormpsr_jax.training import sharding
+from stormpsr_jax.training import devices
 from tests.support.processes import ROOT, environment, finish, start
 from tests.support.tiny import TRAINED, tiny
 
@@ -100,7 +100,7 @@ def check_sums(mesh):
         with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
             return jax.grad(loss, (0, 2))(*args)
 
-    rows, whole = sharding.batch_sharding(mesh), sharding.replicated(mesh)
+    rows, whole = devices.batch_sharding(mesh), devices.replicated(mesh)
     found = jax.jit(on_mesh, in_shardings=(whole, rows, rows))(params, images, q)
     right = jax.jit(jax.grad(loss, (0, 2)))(params, images, q)
     for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(right), strict=True):
@@ -116,7 +116,7 @@ def main(folder, target):
     import stage_loops  # of benchmarks
     import step_memory
 
-    mesh = sharding.make_mesh() if target == "cpu" else step_memory.make_mesh(target, DEVICES, 1)
+    mesh = devices.make_mesh() if target == "cpu" else step_memory.make_mesh(target, DEVICES, 1)
     run, stages = stage_loops.opened(tiny(**CHANGES), folder, mesh, recordings=1)
     found = {}
     if target == "cpu":

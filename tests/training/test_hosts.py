@@ -15,16 +15,16 @@ pytestmark = pytest.mark.system
 CONFIG = {"temporal.steps": 12, "seed": 0}
 
 
-def start_one(address, count, index, action, timeout=60, cwd=ROOT, **variables):
+def start_one(address, count, index, action, timeout=60, **variables):
     words = [sys.executable, __file__, address, count, index, action, timeout]
-    return start(words, env=environment(2, **variables), cwd=cwd)
+    return start(words, env=environment(2, **variables), cwd=ROOT)
 
 
-def together(*actions, cwd=ROOT):
+def together(*actions):
     """(exit code, output) of processes that run at the same time."""
     address = free_address()
     count = len(actions)
-    processes = [start_one(address, count, i, action, cwd=cwd) for i, action in enumerate(actions)]
+    processes = [start_one(address, count, i, action) for i, action in enumerate(actions)]
     outputs = [p.communicate(timeout=120)[0] for p in processes]
     return [(p.returncode, text) for p, text in zip(processes, outputs, strict=True)]
 
@@ -53,12 +53,6 @@ def test_connect_asks_the_launcher():
         assert f"cards {i}" in output  # one process, one card: the convention of JAX
 
 
-def test_main_folder_that_is_not_shared_is_an_error(tmp_path):
-    (code0, _), (code1, second) = together("own folder", "own folder", cwd=tmp_path)
-    assert (code0 != 0, code1) == (True, 2)
-    assert "error: process 1 has another work than process 0; give all the same" in second
-
-
 def test_hosts_another_config_and_other_code_are_an_error_on_every_process():
     for code, output in together("agree", "other config", "other code"):
         assert code == 1
@@ -72,20 +66,10 @@ def test_hosts_dead_process_ends_the_others():
     assert code2 != 0
 
 
-def run_main(address: str, count: str, index: str) -> None:
-    """The command line, on work folders of each process's own."""
-    from stormpsr_jax import main as command
-
-    os.makedirs(index)
-    os.chdir(index)
-    where = [f"--coordinator={address}", f"--num_processes={count}", f"--process_id={index}"]
-    command.main(["--config=synthetic", "--workdir=work", *where])
-
-
 def main(address: str, count: str, index: str, action: str, timeout: str) -> None:
     import jax
 
-    from stormpsr_jax.training.sharding import batch_sharding, make_mesh, put
+    from stormpsr_jax.training.devices import batch_sharding, make_mesh, put
 
     config = dict(CONFIG)
     if action == "other config":
@@ -94,9 +78,6 @@ def main(address: str, count: str, index: str, action: str, timeout: str) -> Non
         hosts.HEARTBEAT_SECONDS = 5
     if action == "other code":
         hosts.installed.code = lambda: "another"
-    if action == "own folder":
-        run_main(address, count, index)
-        return
     if address == "launcher":
         hosts.connect(timeout=int(timeout))
         index = str(jax.process_index())

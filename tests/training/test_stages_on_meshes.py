@@ -23,7 +23,7 @@ import numpy as np
 import pytest
 
 from stormpsr_jax.stages import detector
-from stormpsr_jax.training import hosts, sharding
+from stormpsr_jax.training import devices, hosts
 from stormpsr_jax.training.checkpoint import load_best, save_best
 from tests.support.processes import environment, finish, free_address, start
 from tests.support.tiny import TRAINED, opened, tiny
@@ -157,7 +157,7 @@ def opened_for(folder, name, stage, mesh):
 
 def prepare(folder):
     """Pictures, and each stage's untrained weights as its best ones."""
-    run, stages = opened_for(folder, "given", "", sharding.make_mesh(1, 1))
+    run, stages = opened_for(folder, "given", "", devices.make_mesh(1, 1))
     for name in ("data", "pretrain", "embed", "temporal", "detector"):
         if not stages[name].trains:
             stages[name].make(run)
@@ -184,7 +184,7 @@ def recorded(workdir, data):
 
 def train_on(folder, name):
     """Every stage on a mesh."""
-    mesh = sharding.make_mesh(*map(int, name.split("+")[0].split("x")))
+    mesh = devices.make_mesh(*map(int, name.split("+")[0].split("x")))
     for stage in TRAINED:
         if name == GOES_ON and stage not in CONTINUED:
             continue
@@ -227,7 +227,7 @@ def main():
     args = parser.parse_args()
     if args.address:
         hosts.connect(args.address, args.processes, args.process)
-    sharding.state_shardings = split_all(sharding.state_shardings)
+    devices.state_shardings = split_all(devices.state_shardings)
     detector.ZOOM = detector.SHIFT = 0.0
     for name in args.names:
         if name == "given":

@@ -54,11 +54,15 @@ class Shown(NamedTuple):
     floor: float  # a detection at or below this confidence is not drawn
 
 
+# Takes a frame's number and picture, what to draw on it, and names of what happens at it.
+TakesPicture = Callable[[int, np.ndarray, Shown, Sequence[str]], None]
+
+
 @contextlib.contextmanager
 def writing_video(
     path: Path, procedure: Procedure, framing: Framing, fps: float
-) -> Iterator[Callable[[np.ndarray, Shown], None]]:
-    """Gives a function that writes the next frame: its picture, and what to draw on it.
+) -> Iterator[TakesPicture]:
+    """Gives a function that writes the next frame.
 
     The video is there, whole, once the block has ended without an error. It has the size of the
     first picture; an odd width or height gets one pixel more, as codecs need even ones. The model's
@@ -81,7 +85,9 @@ def writing_video(
                 stream.pix_fmt = "yuv420p"
                 drawer: list[_Drawer] = []
 
-                def write(picture: np.ndarray, shown: Shown) -> None:
+                def write(
+                    _frame: int, picture: np.ndarray, shown: Shown, _names: Sequence[str]
+                ) -> None:
                     if not drawer:
                         height, width = picture.shape[:2]
                         stream.height, stream.width = height + height % 2, width + width % 2
@@ -233,11 +239,6 @@ def reduced(picture: np.ndarray) -> np.ndarray:
     return _reduced(picture, math.ceil(math.sqrt(picture[..., 0].size / MAX_SHOWN)))
 
 
-def to_jpeg(picture: np.ndarray) -> bytes:
-    """Returns a picture uint8 (H, W, 3) as a JPEG file that looks the same."""
-    return simplejpeg.encode_jpeg(picture, _JPEG_QUALITY, "RGB", "444")
-
-
 def thumbnail(picture: np.ndarray, longest: int = THUMBNAIL) -> bytes:
     """Returns a picture uint8 (H, W, 3) as a JPEG file of at most `longest` pixels a side."""
     factor = math.ceil(max(picture.shape[:2]) / longest)
@@ -278,9 +279,10 @@ class Clips:
         self._shown: collections.deque[tuple[int, bytes, Shown]] = collections.deque(maxlen=kept)
         self._due: collections.deque[tuple[int, str]] = collections.deque()  # by frame
 
-    def add(self, frame: int, picture: np.ndarray, shown: Shown, names: Iterable[str]) -> None:
+    def add(self, frame: int, picture: np.ndarray, shown: Shown, names: Sequence[str]) -> None:
         """Takes the next frame and the names of its clips; OSError: one cannot be written."""
-        self._shown.append((frame, to_jpeg(picture), shown))
+        jpeg = simplejpeg.encode_jpeg(picture, _JPEG_QUALITY, "RGB", "444")
+        self._shown.append((frame, jpeg, shown))
         self._due += [(frame, name) for name in names]
         while self._due and frame >= self._due[0][0] + self._after:
             self._write(*self._due.popleft())
@@ -294,7 +296,7 @@ class Clips:
 
     def _write(self, frame: int, name: str) -> None:
         # At the end of a recording, more frames before the event are kept than belong to it.
-        shown = [row[1:] for row in self._shown if row[0] >= frame - self._before]
+        shown = [row for row in self._shown if row[0] >= frame - self._before]
         path = self._folder / f"{name}.mp4"
         self._writing = [one for one in self._writing if not one.done()]
         if self._pool is None:
@@ -304,13 +306,13 @@ class Clips:
         else:
             tell("warning", f"{path}: left out, as {MAX_WAITING} clips before it are not written")
 
-    def _try(self, path: Path, pictures: Iterable[tuple[bytes, Shown]]) -> None:
+    def _try(self, path: Path, pictures: Iterable[tuple[int, bytes, Shown]]) -> None:
         try:
             self._encode(path, pictures)
         except (OSError, ValueError) as error:  # recognition goes on
             tell("warning", message_of(error))
 
-    def _encode(self, path: Path, pictures: Iterable[tuple[bytes, Shown]]) -> None:
+    def _encode(self, path: Path, pictures: Iterable[tuple[int, bytes, Shown]]) -> None:
         with writing_video(path, self._procedure, self._framing, self._fps) as write_frame:
-            for jpeg, shown in pictures:
-                write_frame(simplejpeg.decode_jpeg(jpeg), shown)
+            for frame, jpeg, shown in pictures:
+                write_frame(frame, simplejpeg.decode_jpeg(jpeg), shown, ())

@@ -20,8 +20,15 @@ from stormpsr_jax.media.pictures import Pictures, read_upright
 from stormpsr_jax.media.sources import Source, ahead
 from stormpsr_jax.psr.events import reports
 from stormpsr_jax.report import pages
-from stormpsr_jax.serving.files import overlay, results
-from stormpsr_jax.serving.files.overlay import FOLDER, Clips, reduced
+from stormpsr_jax.serving.files import results
+from stormpsr_jax.serving.files.overlay import (
+    FOLDER,
+    Clips,
+    Shown,
+    TakesPicture,
+    reduced,
+    writing_video,
+)
 from stormpsr_jax.serving.files.page import Report
 from stormpsr_jax.serving.folder import load_model
 from stormpsr_jax.serving.frames import ProductShare, chunks
@@ -156,8 +163,7 @@ def write(
     """
     decoder = model.decoder(options.stream, variant, settings=options.settings)
     procedure, fps, batch = decoder.procedure, model.fps, options.batch or model.batch
-    video, clips, certain = options.video, options.clips, options.certain
-    first = pictures.first_frame
+    certain, first = options.certain, pictures.first_frame
     checklist = Checklist(procedure, decoder.variant, decoder.floor, fps)
     report = Report(procedure, decoder.variant, fps, first, pictures.num_frames, certain)
     framing = model.pictures.framing_of("detector")  # the one that boxes are told in
@@ -171,12 +177,13 @@ def write(
         writer = stack.enter_context(
             results.Writer(folder, name, procedure, fps, first, certain, calibrated)
         )
-        if video:
-            write_frame = stack.enter_context(
-                overlay.writing_video(folder / VIDEO, procedure, framing, fps)
-            )
-        if clips:
-            of_events = Clips(folder / FOLDER, procedure, framing, fps)
+        videos: list[TakesPicture] = []
+        if options.video:
+            whole = writing_video(folder / VIDEO, procedure, framing, fps)
+            videos.append(stack.enter_context(whole))
+        clips = Clips(folder / FOLDER, procedure, framing, fps) if options.clips else None
+        if clips is not None:
+            videos.append(clips.add)
         shown_again = ahead((picture for picture in read_upright(pictures)), _DEPTH)
         stack.enter_context(contextlib.closing(shown_again))
         numbered = enumerate(shown_again, first)
@@ -188,26 +195,24 @@ def write(
                 alerts += (news := checklist.update(frame))
                 report.add(frame, news)
                 pictured = any(event.kind in ("report", "unsure") for event in frame.events)
-                if not (video or clips or (pictured and not missing)):
+                if not (videos or (pictured and not missing)):
                     continue
                 picture = next(picture for number, picture in numbered if number == frame.number)
                 if pictured:
                     report.show(frame.number, picture)
-                if not (video or clips):
+                if not videos:
                     continue
                 seconds = (frame.number - first) / fps
-                shown = overlay.Shown(seconds, checklist.rows(), frame, decoder.floor)
+                shown = Shown(seconds, checklist.rows(), frame, decoder.floor)
+                names = [f"{frame.number:06d}_{e.step_id}" for e in reports(frame.events)]
                 picture = reduced(picture)
-                if video:
-                    write_frame(picture, shown)
-                if clips:
-                    names = [f"{frame.number:06d}_{e.step_id}" for e in reports(frame.events)]
-                    of_events.add(frame.number, picture, shown, names)
+                for video in videos:
+                    video(frame.number, picture, shown, names)
                 progress(1)
             writer.write(chunk, alerts)
             progress(len(chunk))
-        if clips:
-            of_events.finish()
+        if clips is not None:
+            clips.finish()
         # Of another product nothing is missing.
         alerts = [] if product.fits is False else checklist.finish()
         writer.write_alerts(alerts)
