@@ -50,19 +50,19 @@ def _parser() -> OneLineParser:
     )
     config_flag.add_config(parser)
     add = parser.add_argument
-    what = "folder of this run: checkpoints, predictions, report, model"
-    add("--workdir", required=True, type=Path, metavar="DIR", help=what)
+    text = "folder of this run: checkpoints, predictions, report, model"
+    add("--workdir", required=True, type=Path, metavar="DIR", help=text)
     add_remaking(parser)
-    what = "folder of results that runs share, each under its stage and what it is made from"
-    add("--stages", type=Path, metavar="DIR", help=what)
-    what = "several processes, which Slurm, Open MPI, GKE or a TPU pod started"
-    add("--distributed", action="store_true", help=what)
-    what = "host:port of process 0, for several processes started by hand"
-    add("--coordinator", metavar="HOST:PORT", help=what)
+    text = "folder of results that runs share, each under its stage and what it is made from"
+    add("--stages", type=Path, metavar="DIR", help=text)
+    text = "several processes, which Slurm, Open MPI, GKE or a TPU pod started"
+    add("--distributed", action="store_true", help=text)
+    text = "host:port of process 0, for several processes started by hand"
+    add("--coordinator", metavar="HOST:PORT", help=text)
     add("--num_processes", type=int, metavar="N", help="number of processes")
     add("--process_id", type=int, metavar="N", help="number of this process")
-    what = "record a profile of these steps of every trained stage"
-    add("--profile_steps", type=_steps, metavar="FIRST,LAST", help=what)
+    text = "record a profile of these steps of every trained stage"
+    add("--profile_steps", type=_steps, metavar="FIRST,LAST", help=text)
     return parser
 
 

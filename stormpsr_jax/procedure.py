@@ -42,35 +42,35 @@ def check(args: argparse.Namespace) -> None:
         print(f"{args.procedure}: no errors")
         return
     terms = words.terms(args.words, args.labels_fps, procedure)
-    found = find.find(args.labels)
+    places = find.find(args.labels)
     if args.variant is not None:
         procedure.variant_for("", args.variant)  # which it has to have, said once
     errors: list[str] = []
     odd: list[tuple[str, monitor.LabelWarning]] = []
-    for name, place in found.items():
+    for name, place in places.items():
         try:
             variant = None
             variant = procedure.variant_for(name, args.variant)
         except ValueError as error:
             errors.append(f"{path}: {error}")
         try:
-            known = place.read(procedure, variant, terms=terms, recording=name)
+            labelled = place.read(procedure, variant, terms=terms, recording=name)
         except ValueError as error:
             errors += first_of(error, place)
             continue
         if variant is None:
             continue
-        if len(known.states) and tuple(known.states[0].tolist()) != variant.initial_state:
+        if len(labelled.states) and tuple(labelled.states[0].tolist()) != variant.initial_state:
             where = f"{place}/{STATES}: line 1" if place.path.is_dir() else place
             what = f"the first state is not the initial state of variant {variant.name!r} in {path}"
             errors.append(f"{where}: {what}")
             continue
-        doubtful = monitor.check_labels(procedure, variant, known)
+        doubtful = monitor.check_labels(procedure, variant, labelled)
         odd += [(name, warning) for warning in doubtful]
     _print_warnings(monitor.group_warnings(odd, procedure.fps))
     raise_all(errors)
     print(f"{args.procedure}: no errors")
-    recordings = f"{len(found)} recording{'s' if len(found) != 1 else ''}"
+    recordings = f"{len(places)} recording{'s' if len(places) != 1 else ''}"
     fit = "can be read, with warnings" if odd else "fit"
     print(f"{args.labels}: the labels of {recordings} {fit}")
 
@@ -84,13 +84,13 @@ def _warnings(procedure: Procedure) -> list[str]:
     """What a file may say, but hardly means."""
     warnings = []
     for variant in procedure.variants.values():
-        for key, steps, known in (
+        for key, steps, possible in (
             ("expected", variant.expected, variant.expected),
             ("allowed", variant.allowed or (), variant.possible),
         ):
             for step in steps:
                 k, removal = step // 3, step % 3 == 2
-                if variant.initial_state[k] != removal and 3 * k + 2 - step % 3 not in known:
+                if variant.initial_state[k] != removal and 3 * k + 2 - step % 3 not in possible:
                     warnings.append(
                         f"variants.{variant.name}.{key}: step {step} "
                         f"({procedure.step_name(step)}) can never complete: the component starts "
@@ -222,8 +222,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = OneLineParser(prog="python -m stormpsr_jax.procedure", description=__doc__)
     actions = parser.add_subparsers(dest="action", required=True)
 
-    def action(name: str, run: Callable[..., None], what: str) -> Callable[..., Any]:
-        made = actions.add_parser(name, help=what)
+    def action(name: str, run: Callable[..., None], text: str) -> Callable[..., Any]:
+        made = actions.add_parser(name, help=text)
         made.set_defaults(run=run)
         return made.add_argument
 
@@ -241,8 +241,8 @@ def _parser() -> argparse.ArgumentParser:
     add = action("show", _show, "components, step ids, states and variants")
     add("procedure", help=_FILE)
     add("--meshes", metavar="DIR", help="a mesh for each component, for --page")
-    what = "write a page with pictures of states and incorrect installations, instead of printing"
-    add("--page", metavar="FILE.html", help=what)
+    text = "write a page with pictures of states and incorrect installations, instead of printing"
+    add("--page", metavar="FILE.html", help=text)
     add("--up", choices=("z", "y"), default="z", help="axis of the meshes that points up (z)")
     return parser
 

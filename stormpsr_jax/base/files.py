@@ -200,14 +200,14 @@ def check_name(name: str, place: str) -> str:
     `name_error`, or it begins with a dot, as "." and ".." do, or has a / or \\ in it.
     """
     name = unicodedata.normalize("NFC", name)
-    what = name_error(name)
+    problem = name_error(name)
     if name.startswith("."):
-        what = "begins with a dot"
+        problem = "begins with a dot"
     elif "/" in name or "\\" in name:
-        what = "has a / or \\ in it"
-    if what is None:
+        problem = "has a / or \\ in it"
+    if problem is None:
         return name
-    raise ValueError(f"{place}: name {shorten(name)}: {what}; rename it")
+    raise ValueError(f"{place}: name {shorten(name)}: {problem}; rename it")
 
 
 # --- Text and JSON --------------------------------------------------------------------------------
@@ -316,16 +316,16 @@ def fit(data: Any, kind: type[T], place: str) -> T:
     try:
         return msgspec.convert(data, kind)
     except msgspec.ValidationError as error:
-        what, _, where = str(error).partition(" - at `")
+        message, _, where = str(error).partition(" - at `")
         names = [*re.findall(r"[^.\[\]]+|\[\d+\]", where.rstrip("`").removeprefix("$"))]
         form = "Object (missing required|contains unknown) field `(.*)`"
-        if match := re.fullmatch(form, what, re.DOTALL):
+        if match := re.fullmatch(form, message, re.DOTALL):
             missing = match[1].startswith("missing")
             names.append(match[2] if missing else shorten(match[2]))
-            what = "is missing" if missing else "is no field that is known"
+            message = "is missing" if missing else "is no field that is known"
         else:
-            what = what[0].lower() + what[1:].replace("`", "")
-        raise ValueError(": ".join([place, *filter("...".__ne__, names), what])) from error
+            message = message[0].lower() + message[1:].replace("`", "")
+        raise ValueError(": ".join([place, *filter("...".__ne__, names), message])) from error
 
 
 def field(data: Any, key: str, kinds: type | tuple[type, ...], place: str) -> Any:

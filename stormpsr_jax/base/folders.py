@@ -40,11 +40,11 @@ def require(path: str | os.PathLike, flag: str, also: str = "") -> Path:
 
     ValueError: there is none, or it is an archive.
     """
-    shown = f"{flag}={printable(path)}"
+    place = f"{flag}={printable(path)}"
     if is_archive(path) and not os.path.isdir(path):
-        raise ValueError(f"{shown}: archives are not read; unpack it, and give the folder")
+        raise ValueError(f"{place}: archives are not read; unpack it, and give the folder")
     if not (os.path.exists(path) if also else os.path.isdir(path)):
-        raise ValueError(f"{shown}: is not a folder{also and ' '}{also}")
+        raise ValueError(f"{place}: is not a folder{also and ' '}{also}")
     return Path(path)
 
 
@@ -63,19 +63,19 @@ def entries(folder: Path) -> tuple[list[str], list[str]]:
                 try:
                     entry.name.encode()
                 except UnicodeEncodeError:
-                    what = f"the name {os.fsencode(entry.name)!r} is not UTF-8; rename it"
-                    errors.append(f"{printable(folder)}: {what}")
+                    problem = f"the name {os.fsencode(entry.name)!r} is not UTF-8; rename it"
+                    errors.append(f"{printable(folder)}: {problem}")
                     continue
                 if entry.is_dir():
                     inner.append(entry.name)
                 elif entry.is_file():
                     names.append(entry.name)
                 else:
-                    what = "is no regular file (a pipe or a device?); remove it"
+                    problem = "is no regular file (a pipe or a device?); remove it"
                     if not os.path.exists(entry.path):
                         target = os.readlink(entry.path)
-                        what = f"is a link to {target}, which does not exist; fix or remove it"
-                    errors.append(f"{printable(entry.path)}: {what}")
+                        problem = f"is a link to {target}, which does not exist; fix or remove it"
+                    errors.append(f"{printable(entry.path)}: {problem}")
     except OSError as error:
         raise ValueError(f"{printable(folder)}: cannot be listed ({error.strerror})") from error
     raise_all(sorted(errors))

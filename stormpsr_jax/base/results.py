@@ -88,13 +88,13 @@ def checksums(root: Path, paths: Iterable[Path]) -> dict[str, str]:
 
 def damage(root: Path, record: Record) -> list[str]:
     """Says which files of a finished result are not what its maker left."""
-    found = []
+    damaged = []
     for name, known in (record.results or {}).items():
         if not (root / name).is_file():
-            found.append(f"{name} is missing")
+            damaged.append(f"{name} is missing")
         elif files.checksum(root / name) != known:
-            found.append(f"{name} was damaged or changed")
-    return found
+            damaged.append(f"{name} was damaged or changed")
+    return damaged
 
 
 def holds(folder: Path, root: Path, paths: Sequence[Path]) -> bool:
@@ -119,23 +119,23 @@ def differences(before: MadeFrom, now: MadeFrom) -> list[str]:
 
     What is not finished yet makes no difference.
     """
-    found = []
+    reasons = []
     for section, new in now.items():
         old = before.get(section, {})
         for name in sorted(old.keys() | new.keys()):
             if old.get(name) == new.get(name) or (name in new and new[name] is None):
                 continue
             if section in _OTHER:
-                found.append(_OTHER[section].format(name))
+                reasons.append(_OTHER[section].format(name))
             elif section != "stages":
                 values = [str(of.get(name, "absent")) for of in (old, new)]
                 cut = [text if len(text) <= 60 else text[:57] + "…" for text in values]
-                found.append(f"{name} {' → '.join(cut)}")
+                reasons.append(f"{name} {' → '.join(cut)}")
             elif name in old and name in new:
-                found.append(f"another result of {name}")
+                reasons.append(f"another result of {name}")
             else:
-                found.append(f"stage {name} is new" if name in new else f"without stage {name}")
-    return found
+                reasons.append(f"stage {name} is new" if name in new else f"without stage {name}")
+    return reasons
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -169,12 +169,12 @@ def of_input(path: Path, compute: Callable[[], str] | None = None) -> str:
         match files.read_json(kept):
             case {"of": of, "sum": str(known)} if of == key:
                 return known
-    found = files.checksum(path) if compute is None else compute()
+    digest = files.checksum(path) if compute is None else compute()
     with contextlib.suppress(OSError):  # a home that cannot be written costs time alone
         kept.parent.mkdir(parents=True, exist_ok=True)
         with files.replacing(kept, kept.with_suffix(f".{os.getpid()}")) as part:
-            part.write_text(json.dumps({"of": key, "sum": found}))
-    return found
+            part.write_text(json.dumps({"of": key, "sum": digest}))
+    return digest
 
 
 def of_folder(folder: Path, pattern: str = "**/*") -> str:

@@ -41,9 +41,9 @@ def values(text: str, place: str) -> dict[str, Any]:
 
 def checksums(paths: Mapping[str, str]) -> dict[str, str]:
     """By import path the checksum of its module's file, of what `named` takes by place."""
-    found = {}
+    digests = {}
     for place, path in paths.items():
         named(path, place)
         if file := getattr(sys.modules[path.partition(":")[0]], "__file__", None):
-            found[f"code of {path}"] = results.of_input(Path(file))
-    return found
+            digests[f"code of {path}"] = results.of_input(Path(file))
+    return digests

@@ -54,12 +54,12 @@ def resolve(value: str) -> str:
 
 def add_config(parser: argparse.ArgumentParser, default: str | None = None) -> None:
     """Adds --config, needed if there is no `default`, and --config.FIELD=VALUE to a parser."""
-    what = f"name of a config ({', '.join(shipped())}), or the path of a file"
+    text = f"name of a config ({', '.join(shipped())}), or the path of a file"
     parser.add_argument(
-        "--config", metavar="NAME", default=default, required=default is None, help=what
+        "--config", metavar="NAME", default=default, required=default is None, help=text
     )
-    what = "another value of a field of the config, such as --config.seed=1"
-    parser.add_argument("--config.FIELD=VALUE", action="store_true", dest="field", help=what)
+    text = "another value of a field of the config, such as --config.seed=1"
+    parser.add_argument("--config.FIELD=VALUE", action="store_true", dest="field", help=text)
 
 
 def parse(parser: OneLineParser, argv: Sequence[str] | None) -> argparse.Namespace:

@@ -234,23 +234,23 @@ class Reads:
         if not self.splits:
             content = data.procedure.to_json()
             variants = content["variants"].items()
-            known: dict[str, Any] = {
+            contents: dict[str, Any] = {
                 "whole": content,
                 "states": content["states"],
                 "initial states": {name: v["initial_state"] for name, v in variants},
                 # By which a recording has a variant, and so what it begins with.
                 "variants of recordings": {name: v["recordings"] for name, v in variants},
             }
-            return {part: results.of_json(known[part]) for part in self.parts}
-        found: dict[str, Any] = {}
+            return {part: results.of_json(contents[part]) for part in self.parts}
+        digests: dict[str, Any] = {}
         for split in self.splits:
             for part in self.parts:
                 name = f"{self.owner}{part} of split {split}"
                 if part == LABEL_FILES:
-                    found[name] = results.of_folder(data.label_files(split), "*/PSR_labels*.csv")
+                    digests[name] = results.of_folder(data.label_files(split), "*/PSR_labels*.csv")
                 else:
-                    found[name] = _of_part(self.source(data, split), part)
-        return found
+                    digests[name] = _of_part(self.source(data, split), part)
+        return digests
 
 
 def normalisation(data: sections.Data, reads: Sequence[Reads]) -> dict[str, Any]:
@@ -314,11 +314,14 @@ class Extra:
 
     def all_of(self, rendered: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
         """The recordings of each split, given the rendered ones."""
-        found = {}
+        recordings = {}
         for split, names in rendered.items():
             own = self.splits[split] if self.replaces(split) else names
-            found[split] = [*own, *(n for other in self.joining(split) for n in self.splits[other])]
-        return found
+            recordings[split] = [
+                *own,
+                *(n for other in self.joining(split) for n in self.splits[other]),
+            ]
+        return recordings
 
     def __str__(self) -> str:
         """What becomes of them, in a line."""

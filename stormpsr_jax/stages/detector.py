@@ -151,7 +151,7 @@ class DetectorTraining(Training):
                 "(docs/own-product.md)",
             )
         if config.part_loss and not config.cad_wrong:
-            shown = sum(
+            wrong_spans = sum(
                 len(wrong_parts.spans(r.first_frame + np.arange(r.num_frames), r.states, -1))
                 for r in recordings
             )
@@ -159,7 +159,7 @@ class DetectorTraining(Training):
                 "warning",
                 f"--config.detector.part_loss={config.part_loss}, but detector.cad_wrong=0: what "
                 "an incorrect part looks like is learnt from the training recordings alone (wrong "
-                f"parts in them: {shown}), and others will hardly be noticed; train on renders too "
+                f"parts in them: {wrong_spans}), and others will hardly be noticed; train on renders too "
                 "(--config=cad with data.extra, docs/own-product.md), or label more",
             )
 
@@ -168,12 +168,12 @@ class DetectorTraining(Training):
         config = self.detector
         heads = {"states": config.part_loss, "poses": config.pose_loss}
         parts = ("pictures", "boxes", *(part for part, weight in heads.items() if weight))
-        found = [Reads(parts, SPLITS, Data.boxed_source), Reads(("states",))]
+        reads = [Reads(parts, SPLITS, Data.boxed_source), Reads(("states",))]
         if config.cad:
             if config.cad_wrong and "states" not in parts:  # by which those are found
                 parts = (*parts, "states")
-            found.append(Reads(parts, (CAD,), Data.detector_source))
-        return found
+            reads.append(Reads(parts, (CAD,), Data.detector_source))
+        return reads
 
     def check(self, run: Run) -> list[str]:
         """Says whether the batches and the network can be made."""
@@ -239,9 +239,9 @@ def part_pictures(data: Data) -> list[bytes | None]:
     product's box, so that a model tells nothing else of who and what was filmed; without a box, or
     where a part is incorrect, no frame counts. Without any all are None.
     """
-    found: list[bytes | None] = [None] * data.procedure.num_components
+    pictures: list[bytes | None] = [None] * data.procedure.num_components
     if "train" not in data.recordings():
-        return found
+        return pictures
     source = data.boxed_source("train")
     best: dict[int, tuple[float, str, int]] = {}
     for name, labelled in source.recordings.items():
@@ -260,8 +260,8 @@ def part_pictures(data: Data) -> list[bytes | None]:
     for k, (_, name, row) in best.items():
         labelled = source.recordings[name]
         picture = source.frames(name, [labelled.first_frame + row])[0]
-        found[k] = thumbnail(_cut_out(picture, labelled.boxes[row]), PART_PIXELS)
-    return found
+        pictures[k] = thumbnail(_cut_out(picture, labelled.boxes[row]), PART_PIXELS)
+    return pictures
 
 
 def _cut_out(picture: np.ndarray, box: np.ndarray) -> np.ndarray:

@@ -424,15 +424,15 @@ def environment() -> dict[str, Any]:
 
 def trainings(workdir: Path, stages: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
     """By stage the trainings behind the weights of some, those of the stages before them too."""
-    found: dict[str, Any] = {}
+    by_stage: dict[str, Any] = {}
     left = [*stages]
     while left:
         name = left.pop()
         record = results.found(workdir / name)
-        if name not in found and record is not None:
-            found[name] = msgspec.to_builtins(record.trained)
+        if name not in by_stage and record is not None:
+            by_stage[name] = msgspec.to_builtins(record.trained)
             left += record.made_from.get("stages", {})
-    return {name: trained for name, trained in sorted(found.items()) if trained}
+    return {name: trained for name, trained in sorted(by_stage.items()) if trained}
 
 
 def _made_from(folder: Path) -> dict[str, Any]:

@@ -76,7 +76,7 @@ class FusionFit(Stage):
         if jax.process_index() != 0:
             return {}
         config, folder = self.fuse, run.workdir / "fuse"
-        known = {
+        recordings = {
             name: r for name, r in read_split(run, "val", scored=True).items() if len(r.frames)
         }
         catalogue = run.procedure.states
@@ -84,7 +84,7 @@ class FusionFit(Stage):
             learned_fusion.Example(
                 r.scores, r.states_at(r.scores.frames), r.variant.initial_state, catalogue
             )
-            for r in known.values()
+            for r in recordings.values()
             if r.scores is not None  # which stage `predict` leaves for this one
         ]
         kinds = {example.scores.kind for example in examples}
@@ -98,8 +98,8 @@ class FusionFit(Stage):
             _ship(folder, start, "fuse.steps=0")
             return {"recordings": 0}
         least = max(MIN_RECORDINGS, learned_fusion.FOLDS)
-        if len(known) < least:
-            few = f"{len(known)} validation recordings with labelled states are fewer than {least}"
+        if len(recordings) < least:
+            few = f"{len(recordings)} validation recordings with labelled states are fewer than {least}"
             _ship(folder, start, few)
             return {"recordings": 0}
         total = learned_fusion.num_steps(config.steps, start)
@@ -121,7 +121,7 @@ class FusionFit(Stage):
             _ship(folder, start, why)
             return facts | {"recordings": 0}
         folds = list({id(w): w for w in fitted.held_out}.values())
-        places = {name: folds.index(w) for name, w in zip(known, fitted.held_out, strict=True)}
+        places = {name: folds.index(w) for name, w in zip(recordings, fitted.held_out, strict=True)}
         content = {"recordings": places, "folds": [weights.to_json() for weights in folds]}
         files.write_json(folder / FOLDS, content)
         write_weights(folder / WEIGHTS, fitted.weights)

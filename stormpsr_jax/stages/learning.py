@@ -145,11 +145,11 @@ def key_frame_precision(
     `encoder`: uint8 pictures (B, H, W, 3) → embeddings (B, D) of length 1; the others are of
     `sampling.key_frames`. ValueError: the split has no key frame.
     """
-    found = key_frame_rows(source, procedure, window, initial)
-    found = found[:: -(-len(found) // KEY_FRAMES)]
-    owners = np.array([owner for owner, _, _ in found])
-    labels = np.array([label for _, label, _ in found])
-    z = _of_pictures(encoder, source, [(owner, row) for owner, _, row in found])
+    key_frames = key_frame_rows(source, procedure, window, initial)
+    key_frames = key_frames[:: -(-len(key_frames) // KEY_FRAMES)]
+    owners = np.array([owner for owner, _, _ in key_frames])
+    labels = np.array([label for _, label, _ in key_frames])
+    z = _of_pictures(encoder, source, [(owner, row) for owner, _, row in key_frames])
     return float(nearest_agrees(z, labels, owners[:, None] != owners[None]).mean())
 
 
@@ -157,7 +157,7 @@ def key_frame_rows(
     source: ClipSource, procedure: Procedure, window: int, initial: bool
 ) -> list[tuple[str, int, int]]:
     """(recording, state, row) of every key frame of a split; ValueError if it has none."""
-    found = [
+    key_frames = [
         (name, label, row)
         for name, recording in source.recordings.items()
         for label, rows in sampling.key_frames(
@@ -165,12 +165,12 @@ def key_frame_rows(
         ).items()
         for row in rows.tolist()
     ]
-    if not found:
+    if not key_frames:
         raise ValueError(
             f"split {source.split!r} has no key frame, by which the encoder is judged: no "
             "completion in it reaches a catalogued state; check the states against the labels"
         )
-    return found
+    return key_frames
 
 
 def shares_key_frames(source: ClipSource, procedure: Procedure, window: int, initial: bool) -> bool:
@@ -228,11 +228,11 @@ def mean_average_precision(detector: Batched, source: ClipSource) -> float:
 
     `detector`: uint8 pictures (B, H, W, 3) → boxes, classes and confidences (B, M, …).
     """
-    found = boxed_rows(source)
-    found = found[:: -(-len(found) // BOXED_FRAMES)]
-    truth_boxes = np.stack([source.recordings[name].boxes[row] for name, row in found])
-    truth_classes = np.array([source.recordings[name].classes[row] for name, row in found])
-    boxes, classes, confidences = _of_pictures(detector, source, found)[:3]
+    frames = boxed_rows(source)
+    frames = frames[:: -(-len(frames) // BOXED_FRAMES)]
+    truth_boxes = np.stack([source.recordings[name].boxes[row] for name, row in frames])
+    truth_classes = np.array([source.recordings[name].classes[row] for name, row in frames])
+    boxes, classes, confidences = _of_pictures(detector, source, frames)[:3]
     at = np.nonzero(classes > 0)  # pictures, and rows of them
     rows = Detections(at[0], classes[at], confidences[at], boxes[at])
     true = TrueBoxes(np.arange(len(truth_boxes)), truth_classes, truth_boxes)
@@ -241,12 +241,12 @@ def mean_average_precision(detector: Batched, source: ClipSource) -> float:
 
 def boxed_rows(source: ClipSource) -> list[tuple[str, int]]:
     """(recording, row) of the frames of a split that have a box; ValueError if none has."""
-    if not (found := _rows(source, lambda classes: classes > 0)):
+    if not (boxed := _rows(source, lambda classes: classes > 0)):
         raise ValueError(
             f"split {source.split!r} has no box of a catalogued or error state, which the detector "
             "needs; drop 'detector' from stages, or label boxes (docs/own-product.md)"
         )
-    return found
+    return boxed
 
 
 def false_alarms(detector: Batched, source: ClipSource) -> dict[str, float]:
@@ -278,8 +278,10 @@ def _rows(source: ClipSource, of: Callable[[np.ndarray], np.ndarray]) -> list[tu
 
 def _of_pictures(function: Batched, source: ClipSource, frames: list[tuple[str, int]]) -> Any:
     """The outputs (N, …) for N ≥ 1 frames, (recording, row), each computed by one process."""
-    own = frames[hosts.part(len(frames))]
-    parts = [own[start : start + function.batch] for start in range(0, len(own), function.batch)]
+    share = frames[hosts.part(len(frames))]
+    parts = [
+        share[start : start + function.batch] for start in range(0, len(share), function.batch)
+    ]
 
     def read(part: list[tuple[str, int]]) -> np.ndarray:
         # Frames of one record are read at once.
@@ -288,7 +290,7 @@ def _of_pictures(function: Batched, source: ClipSource, frames: list[tuple[str, 
 
     with contextlib.closing(in_order(read, parts, source.readers)) as pictures:
         outputs = list(function.over(pictures))
-    if not own:
+    if not share:
         outputs = [function(np.zeros((0, *source.image_size, 3), np.uint8))]
     found = jax.tree.map(lambda *parts: np.concatenate(parts), *outputs)
     return hosts.together(found, len(frames))

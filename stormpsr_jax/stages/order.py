@@ -18,13 +18,13 @@ from stormpsr_jax.stages.temporal import TemporalTraining
 def stages(config: Config) -> dict[str, Stage]:
     """Returns all stages by name, those too that config.stages leaves out."""
     c, chosen = config, config.stages
-    own = not c.embed.files  # the encoder is
+    encodes = not c.embed.files  # the encoder is
     looks = msgspec.structs.replace(c.augment, occluders=0.0)  # limbs are painted on renders alone
     upright = msgspec.structs.replace(looks, shift=0.0)  # boxes and poses would not follow
 
     render = Rendering(c.data.synthetic, c.procedure)
     pretrain = Pretraining(c.pretrain, c.encoder, c.augment, c.attention, c.init_from)
-    embed = Embedding(c.embed, pretrain) if own else Embedding(c.embed, None, c.predict.splits)
+    embed = Embedding(c.embed, pretrain) if encodes else Embedding(c.embed, None, c.predict.splits)
     temporal = TemporalTraining(c.temporal, c.temporal_model, c.window, c.attention, embed)
     finetune = Finetuning(c.finetune, looks, c.attention, pretrain, temporal)
     detector = DetectorTraining(c.detector, upright)
@@ -33,10 +33,10 @@ def stages(config: Config) -> dict[str, Stage]:
         c.predict,
         c.window,
         detector=detector if detector.name in chosen else None,
-        pretrain=pretrain if clips and own else None,
+        pretrain=pretrain if clips and encodes else None,
         temporal=temporal if clips else None,
         finetune=finetune if clips and finetune.name in chosen else None,
-        embed=None if own else embed,
+        embed=None if encodes else embed,
     )
     fuse = FusionFit(c.fuse, predict)
     fused = fuse if fuse.name in chosen else None

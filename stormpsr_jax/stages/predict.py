@@ -68,10 +68,10 @@ class Prediction(Stage):
     def networks(self, run: Run) -> dict[str, Network]:
         """The networks that recognition takes, by name, with the best weights."""
         best = {s.name: checkpoint.load_best(run.workdir / s.name) for s in self.after if s.trains}
-        found = {}
+        networks = {}
         if self.detector is not None:
             params = best["detector"][0]
-            found["detector"] = Network(self.detector.network(run), {"params": params})
+            networks["detector"] = Network(self.detector.network(run), {"params": params})
         if self.finetune is not None:
             params, batch_stats = best["finetune"]
             best["pretrain"] = params["spatial"], batch_stats
@@ -79,11 +79,11 @@ class Prediction(Stage):
         if self.pretrain is not None:
             params, batch_stats = best["pretrain"]
             variables = {"params": params, "batch_stats": batch_stats}
-            found["encoder"] = Network(self.pretrain.network(run), variables)
+            networks["encoder"] = Network(self.pretrain.network(run), variables)
         if self.temporal is not None:
             params = best["temporal"][0]
-            found["temporal"] = Network(self.temporal.network(run), {"params": params})
-        return found
+            networks["temporal"] = Network(self.temporal.network(run), {"params": params})
+        return networks
 
     def make(self, run: Run) -> dict[str, Any]:
         """Predicts; finished recordings are kept. MemoryError, OSError: of `explained`."""
@@ -158,11 +158,11 @@ class Prediction(Stage):
     def reads(self, run: Run) -> list[Reads]:
         """Pictures, and what prediction files hold besides."""
         splits = self.predict.splits
-        found = [Reads(("pictures", "states", "visible"), splits)]
+        reads = [Reads(("pictures", "states", "visible"), splits)]
         if run.data.config.detector_dir and self.detector:
             source = Data.detector_source
-            found.append(Reads(("pictures",), splits, source, owner="the detector's "))
-        return found
+            reads.append(Reads(("pictures",), splits, source, owner="the detector's "))
+        return reads
 
     def check(self, run: Run) -> list[str]:
         """Says whether there is anything to predict, and by what."""

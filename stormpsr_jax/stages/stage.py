@@ -152,9 +152,9 @@ class Stage:
         """
         before = {stage.name: results.of_results(run.workdir / stage.name) for stage in self.after}
         config = {"seed": run.seed, "dtype": run.dtype, **self.config}
-        found: dict[str, Any] = {"config": config, "stages": before}
+        origin: dict[str, Any] = {"config": config, "stages": before}
         if not run.data.is_there:
-            return found
+            return origin
         own_code = {  # by field
             f"--config.{section}.{name}": text
             for section, value in vars(self).items()
@@ -168,7 +168,7 @@ class Stage:
         data: dict[str, Any] = {}
         for read in reads:
             (data if read.splits else procedure).update(read.checksums(run.data))
-        return found | {"data": data, "files": files, "procedure": procedure}
+        return origin | {"data": data, "files": files, "procedure": procedure}
 
     @property
     def folders(self) -> tuple[str, ...]:
@@ -180,13 +180,13 @@ class Stage:
 
 def _fixed(of: type, given: Mapping[str, Any]) -> dict[str, Any]:
     """The values without those that change nothing of what comes out, as nested mappings."""
-    hints, found = _hints(of), dict[str, Any]()
+    hints, values = _hints(of), dict[str, Any]()
     for name, value in given.items():
         if isinstance(value, Section):
-            found[name] = _fixed(type(value), msgspec.structs.asdict(value))
+            values[name] = _fixed(type(value), msgspec.structs.asdict(value))
         elif FREE not in getattr(hints[name], "__metadata__", ()):
-            found[name] = value
-    return found
+            values[name] = value
+    return values
 
 
 @functools.cache

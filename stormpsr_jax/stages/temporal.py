@@ -148,13 +148,13 @@ class TemporalTraining(Training):
             raise ValueError(f"{place}.fields: is for a network of your own, MODULE:NAME")
         if name != "transformer":
             # Baselines have fields of their own, where 0 is the network's default.
-            own = {
+            fields = {
                 field.removeprefix(prefix): value
                 for prefix in ("baseline_", f"{name}_")
                 for field, value in section.items()
                 if field.startswith(prefix) and value
             }
-            section = {"context_frames": seen} | own
+            section = {"context_frames": seen} | fields
         # Few have fields that follow from the frames of a clip but for their number.
         section |= getattr(TEMPORAL[name], "of_clips", lambda *_: {"num_frames": T})(T, seen)
         given = {"num_components": K, "outputs": outputs, "dtype": run.activations}

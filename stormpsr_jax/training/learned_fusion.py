@@ -204,17 +204,17 @@ def fit(
     # A fit keeps one core busy.
     workers = max(1, min(len(sets), memory.available_bytes() // (2 * needs)))
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
-        found = list(pool.map(one, sets))
+        fits = list(pool.map(one, sets))
     kind = start.kind if start else examples[0].scores.kind
     rate = fps / min(min(np.diff(e.scores.frames), default=1) for e in examples)
-    arrays = [{n: np.asarray(a, float) for n, a in params.items()} for params in found]
+    arrays = [{n: np.asarray(a, float) for n, a in params.items()} for params in fits]
     begun = start or Weights(kind, average, arrays[0])
     weights = [dataclasses.replace(begun, arrays=one, rate=float(rate)) for one in arrays]
     jitted, losses = jax.jit(loss), []
     largest = (T, int(max(np.bincount(fold))))
     for i in range(FOLDS):
         own = _side_by_side([rows[r] for r in np.flatnonzero(fold == i)], largest, K)
-        losses.append([float(jitted(first, *own)), float(jitted(found[i], *own))])
+        losses.append([float(jitted(first, *own)), float(jitted(fits[i], *own))])
     before, after = np.mean(losses, axis=0).tolist()
     whole = weights[-1]
     if start is not None:

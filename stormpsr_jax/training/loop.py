@@ -84,11 +84,11 @@ def train(
         closing(Checkpoints(workdir)) as checkpoints,
         ExitStack() as parts,
     ):
-        step, state, sums, found, jitted = _begin(definition, mesh, rng, checkpoints)
+        step, state, sums, kept, jitted = _begin(definition, mesh, rng, checkpoints)
         feed = Feed(definition, parts.enter_context(closing(definition.data(step))), mesh)
         pace = Pace(step, definition.unit)
         writer = parts.enter_context(closing(MetricWriter(workdir, step)))
-        losses, best = Losses(name, checkpoints), Best(workdir, definition.best, writer, found)
+        losses, best = Losses(name, checkpoints), Best(workdir, definition.best, writer, kept)
         if evaluate and definition.evaluate_start and step == 0:
             with pace.spent("apart"):
                 best.judge(evaluate, step, state)
@@ -313,11 +313,11 @@ def explained(workdir: Path, batch_field: str) -> Iterator[None]:
     except Exception as error:
         stage, text = workdir.name, str(error)
         # The disk is looked at first: orbax reports a full one as RESOURCE_EXHAUSTED too.
-        for number, what in _FULL.items():
+        for number, reason in _FULL.items():
             if getattr(error, "errno", None) == number or os.strerror(number) in text:
                 raise OSError(
                     number,
-                    f"stage {stage!r}: {what}; free some space and run the same command again, "
+                    f"stage {stage!r}: {reason}; free some space and run the same command again, "
                     "it continues from what is complete",
                     str(workdir),
                 ) from error

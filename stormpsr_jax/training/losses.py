@@ -23,16 +23,16 @@ def find(
     ValueError names the field, if there is none, or arrays of these shapes do not give the result.
     """
     place, home = f"--config.{field}", "" if ":" in name else f"{__name__}:"
-    found = user_code.named(f"{home}{name}", place)
+    function = user_code.named(f"{home}{name}", place)
     arguments = jax.ShapeDtypeStruct(x, jnp.float32), jax.ShapeDtypeStruct(labels, jnp.int32)
     try:
-        gives = jax.eval_shape(found, *arguments).shape
+        gives = jax.eval_shape(function, *arguments).shape
     except Exception as error:  # of a user's function, nearly anything
         gives = (str(error).strip() or type(error).__name__).splitlines()[0]
     if gives != result:
         what = f"{place}={name}: gives {gives} of arrays {x} and {labels}, and not {result}"
         raise ValueError(one_line(what, 400))
-    return found
+    return function
 
 
 def supcon(z: jax.Array, labels: jax.Array, temperature: float = 0.07) -> jax.Array:

@@ -140,11 +140,11 @@ class Pace:
         """
         seconds = time.monotonic() - self._since - self._spent["apart"]
         rate = (step - self._step) / seconds
-        found = {
+        figures = {
             "steps_per_second": rate,
             f"{self._unit}_per_second": rate * self.rows,
             "data_wait_share": self._spent["waiting"] / seconds,
             "flops_per_second": rate * self.operations,
         }
         self._begin(step)
-        return found
+        return figures
