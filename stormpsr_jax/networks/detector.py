@@ -160,7 +160,7 @@ class Detector(nn.Module):
     grid: int = stored(1, 128, default=12)
     num_components: int = stored(0, MAX_COMPONENTS, default=0)
     upright: bool = stored(False, True, default=False)
-    corrections: int = stored(0, 8, default=0, later=True)
+    corrections: int = stored(0, 8, default=0)
     dtype: Any = jnp.float32
 
     @nn.compact
