@@ -28,9 +28,9 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from benchmarks import compared_runs
-from stormpsr_jax.experiments import command
+from stormpsr_jax import paper
 from stormpsr_jax.experiments.paper_results import KEYS, markdown, spread
-from stormpsr_jax.experiments.runs import Changes, planned
+from stormpsr_jax.experiments.runs import Changes, Runs, planned
 from stormpsr_jax.psr import analysis, streams
 from stormpsr_jax.psr.learned_stream import LEARNED
 from stormpsr_jax.stages import order
@@ -114,7 +114,7 @@ _NOTE = (
 )
 
 
-def plan(args: argparse.Namespace) -> command.Plan:
+def plan(args: argparse.Namespace) -> paper.Plan:
     """The runs that claims take, and the table of their differences."""
     names = list(CLAIMS) if args.words == ["all"] else args.words
     for name in names:
@@ -130,7 +130,7 @@ def plan(args: argparse.Namespace) -> command.Plan:
         if stream == other and runs[before, args.config.seed] is runs[after, args.config.seed]:
             raise ValueError(f"claim {name}: with this config both sides are the same")
 
-    def made(runs: command.Runs) -> list[tuple[str, Any, str]]:
+    def made(runs: Runs) -> list[tuple[str, Any, str]]:
         rows = [row for name in names for row in differences(name, runs)]
         variants = every_run(runs, args.seeds)
         shown = analysis.format_rows([cells(row) for row in rows], "markdown")
@@ -140,7 +140,7 @@ def plan(args: argparse.Namespace) -> command.Plan:
     return runs, made
 
 
-def every_run(runs: command.Runs, seeds: Sequence[int]) -> dict[str, Any]:
+def every_run(runs: Runs, seeds: Sequence[int]) -> dict[str, Any]:
     """A table of the streams of every variant, for `result_tables.markdown`."""
     columns = [*(f"validation_{key}" for key in KEYS), *KEYS, "accepted"]
     results: dict[str, list[dict]] = {}
@@ -169,7 +169,7 @@ def _figures(result: Mapping[str, Any], stream: str) -> dict[str, float | None]:
     }
 
 
-def differences(name: str, runs: command.Runs) -> list[dict[str, Any]]:
+def differences(name: str, runs: Runs) -> list[dict[str, Any]]:
     """The rows of a claim: of its own streams, and of every other one that both variants have."""
     text, before, after, main_pair = CLAIMS[name]
     seeds = [seed for variant, seed in runs if variant == before and (after, seed) in runs]
@@ -211,4 +211,4 @@ def _cell(row: Mapping[str, Any] | None, form: str, better: int) -> str:
 
 
 if __name__ == "__main__":
-    command.run(plan, "benchmarks.claims", __doc__, "CLAIM", "synthetic_full")
+    paper.run(plan, "benchmarks.claims", __doc__, "CLAIM", "synthetic_full")

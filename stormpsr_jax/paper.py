@@ -18,14 +18,30 @@ need, for xargs, job arrays or Ray jobs (docs/scale.md); once they have run, the
 the tables. Results are in WORKDIR/tables/TABLE.md and .json, runs in WORKDIR/seed_N/VARIANT.
 """
 
+from __future__ import annotations
+
 import argparse
-from collections.abc import Iterator
-from typing import Any
+import itertools
+import shlex
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from stormpsr_jax.experiments import command
+from stormpsr_jax.base import files
+from stormpsr_jax.base.errors import message_of, tell
+from stormpsr_jax.psr.cli import OneLineParser
+from stormpsr_jax.stages import config_flag
+
+if TYPE_CHECKING:
+    from stormpsr_jax.experiments.runs import Runs
+
+# The runs of a command, and what gives the tables of those that are finished: each one's path
+# below --workdir, without an ending, its content, and its text for people.
+Plan = tuple["Runs", Callable[["Runs"], Iterable[tuple[str, Any, str]]]]
 
 
-def plan(args: argparse.Namespace) -> command.Plan:
+def plan(args: argparse.Namespace) -> Plan:
     """The runs and the tables that a command line names.
 
     Raises:
@@ -33,7 +49,6 @@ def plan(args: argparse.Namespace) -> command.Plan:
     """
     # JAX takes a second to import: flags are read before.
     from stormpsr_jax.experiments import paper_plan, paper_results
-    from stormpsr_jax.experiments.paper_results import markdown
 
     known = list(paper_plan.TABLES)
     tables = known if args.words == ["all"] else list(dict.fromkeys(args.words))
@@ -51,14 +66,70 @@ def plan(args: argparse.Namespace) -> command.Plan:
     if args.asd is not None:
         paper_results.check_given(args.asd, next(iter(runs.values())))
 
-    def made(runs: command.Runs) -> Iterator[tuple[str, Any, str]]:
+    def made(runs: Runs) -> Iterator[tuple[str, Any, str]]:
         for table in tables:
             if any(variant in paper_plan.TABLES[table].variants for variant, _ in runs):
                 found = paper_results.content(table, runs, args.seeds, args.asd)
-                yield f"tables/{table}", found, markdown(found)
+                yield f"tables/{table}", found, paper_results.markdown(found)
 
     return runs, made
 
 
+def run(
+    plan: Callable[[argparse.Namespace], Plan],
+    module: str,
+    description: str,
+    word: str,
+    config: str | None = None,
+    *,
+    takes_asd: bool = False,
+) -> None:
+    """Runs the command `python -m MODULE WORD … --config=… …`.
+
+    `plan` takes what was parsed, with `words`, `config`, `seeds` as a range, and `root`.
+    """
+    parser = OneLineParser(prog=f"python -m {module}", description=description)
+    parser.add_argument("words", nargs="*", metavar=word, help="see above")
+    config_flag.add_config(parser, config)
+    add = parser.add_argument
+    text = "folder of all runs and tables"
+    add("--workdir", dest="root", required=True, type=Path, metavar="DIR", help=text)
+    text = "how many seeds every row is trained with (%(default)s)"
+    add("--seeds", type=_count, default=3, metavar="N", help=text)
+    if takes_asd:
+        text = "folder of detections of the test split from elsewhere: rows of it too"
+        add("--asd", type=Path, metavar="DIR", help=text)
+    args = config_flag.parse(parser, None)
+    from stormpsr_jax.experiments.runs import missing  # JAX takes a second to import
+
+    args.seeds = range(args.config.seed, args.config.seed + args.seeds)
+    args.root = args.root.resolve()
+    try:
+        runs, tables = plan(args)
+        waves = missing(runs.values())
+        left = {made.folder for made in itertools.chain(*waves)}
+        finished = {key: run for key, run in runs.items() if run.folder not in left}
+        for name, content, text in tables(finished) if finished else ():
+            path = args.root / f"{name}.md"
+            path.parent.mkdir(exist_ok=True)
+            files.write_json(path.with_suffix(".json"), content)
+            files.write_text(path, text)
+            print(f"\n{text}\n{path}", flush=True, file=sys.stderr if left else sys.stdout)
+        if shared := sum(map(len, waves[:-1])):
+            tell("note", f"the first {shared} make what others share: later ones have it then")
+        for made in itertools.chain(*waves):
+            print(shlex.join(["python", *made.command]))
+    except (ValueError, OSError) as error:
+        for line in message_of(error).splitlines():
+            tell("error", line)
+        sys.exit(2)
+
+
+def _count(text: str) -> int:
+    if (value := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"{value} is less than 1")
+    return value
+
+
 if __name__ == "__main__":
-    command.run(plan, "stormpsr_jax.paper", __doc__, "TABLE", takes_asd=True)
+    run(plan, "stormpsr_jax.paper", __doc__, "TABLE", takes_asd=True)

@@ -11,7 +11,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from stormpsr_jax.experiments.runs import Changes, Run, changed, planned
+from stormpsr_jax.experiments.runs import Changes, Runs, changed, planned
 from stormpsr_jax.psr import streams
 from stormpsr_jax.psr.streams import ASD, STORM, TEMPORAL
 from stormpsr_jax.stages import order
@@ -231,10 +231,8 @@ def missing_stages(table: Table, config: ConfigDict, given: bool = False) -> lis
     return sorted(needed - set(config.stages), key=order.NAMES.index)
 
 
-def runs_of(
-    tables: Sequence[str], config: ConfigDict, root: Path, seeds: Sequence[int]
-) -> dict[tuple[str, int], Run]:
-    """The runs that tables take, by (variant, seed), in the order to make them in.
+def runs_of(tables: Sequence[str], config: ConfigDict, root: Path, seeds: Sequence[int]) -> Runs:
+    """The runs that tables take, in the order to make them in.
 
     `config` is of the row of the whole method. Where it renders its own data, all runs share them.
     """

@@ -14,9 +14,8 @@ import numpy as np
 
 from stormpsr_jax.base import files
 from stormpsr_jax.experiments import paper_plan
-from stormpsr_jax.experiments.command import Runs
 from stormpsr_jax.experiments.paper_plan import TABLES, Entry
-from stormpsr_jax.experiments.runs import Run
+from stormpsr_jax.experiments.runs import Run, Runs
 from stormpsr_jax.psr import analysis, headline, streams
 from stormpsr_jax.recordings.evaluation_set import load_recordings
 from stormpsr_jax.serving.folder import load_model

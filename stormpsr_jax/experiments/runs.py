@@ -81,6 +81,9 @@ class Run:
         return dataclasses.replace(self, name=f"{self.name}, {stage.name}", config=config)
 
 
+Runs = Mapping[tuple[str, int], Run]  # by (variant, seed)
+
+
 def changed(base: ConfigDict, changes: Mapping[str, Any]) -> ConfigDict:
     """A copy of a config with other values of some fields, {field: value}."""
     config = base.copy_and_resolve_references()
@@ -90,8 +93,8 @@ def changed(base: ConfigDict, changes: Mapping[str, Any]) -> ConfigDict:
 
 def planned(
     base: ConfigDict, variants: Mapping[str, Changes], root: Path, seeds: Iterable[int]
-) -> dict[tuple[str, int], Run]:
-    """The runs of some variants, {name for people: what differs}, by (variant, seed).
+) -> Runs:
+    """The runs of some variants, {name for people: what differs}.
 
     Where variants come to the same config, all have the run of the first one.
     """

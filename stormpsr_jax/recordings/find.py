@@ -6,6 +6,7 @@ called NAME or lies in a folder of the recording's name; or a file of any name t
 of several, as tools export a project. All may lie below folders train, val and test.
 """
 
+import collections
 import os
 import re
 from collections.abc import Collection
@@ -112,55 +113,69 @@ def search(
     Args:
         leave_out: path of a CSV file that holds no labels.
     """
-    root, left_out = top if top.is_dir() else top.parent, os.path.realpath(leave_out or "/")
-    found = SearchResult({}, {}, [], [])
-    places: dict[str, list[LabelPlace]] = {}
-    shared: dict[str, list[tuple[str, LabelPlace]]] = {}
+    root = top if top.is_dir() else top.parent
+    result = SearchResult({}, {}, [], [])
+    places: dict[str, list[LabelPlace]] = collections.defaultdict(list)
+    # Of recordings in files of several: what these files are called, and where they are.
+    projects: dict[str, list[tuple[str, LabelPlace]]] = collections.defaultdict(list)
     for folder, inner, names in folders.walk(top):
-        above, last = ("", "", *folder.relative_to(root).parts)[-2:]
-        of_psr = bool(last) and not {*names, *inner}.isdisjoint(PSR_FILES)
-        alone = not inner
-        lists = {"splits.csv"}
-        if set(inner) & set(SPLITS):
-            lists |= {f"{name}.csv" for name in SPLITS}  # IndustReal's lists of actions
-        if (of_psr and last not in SPLITS) or last == BOXES:
+        name = "" if folder == root else folder.name
+        if name == BOXES:
             inner.clear()
-        if last == BOXES or not is_of(split, folder if of_psr else folder / "file", root):
-            continue
-        if of_psr:
-            places.setdefault(last, []).append(LabelPlace(folder))
-            continue
-        there = False
-        for path in (folder / name for name in names if name not in lists):
-            own = last if last.lower() not in ("", *SPLITS) else path.name.rpartition(".")[0]
-            if os.path.realpath(path) == left_out:
-                continue
-            place = LabelPlace(path)
-            try:
-                called = _recordings_in(place, own, known, found.unread)
-                for name in [files.check_name(name, str(place)) for name in called]:
-                    if len(called) > 1:
-                        shared.setdefault(name, []).append((own, place))
+        elif name and not {*names, *inner}.isdisjoint(PSR_FILES):
+            if name not in SPLITS:
+                inner.clear()
+            if is_of(split, folder, root):
+                places[name].append(LabelPlace(folder))
+        elif is_of(split, folder / "file", root):
+            paths = _candidates(folder, inner, names, leave_out)
+            any_labels = False
+            for path in paths:
+                stem = path.name.rpartition(".")[0]
+                own = stem if name.lower() in ("", *SPLITS) else name
+                place = LabelPlace(path)
+                try:
+                    recordings = _recordings_in(place, own, known, result.unread)
+                    for recording in recordings:
+                        files.check_name(recording, str(place))
+                except ValueError as error:
+                    result.errors.setdefault(own, []).extend(lines_of(error))
+                    any_labels = True
+                    continue
+                any_labels |= bool(recordings)
+                for recording in recordings:
+                    if len(recordings) > 1:
+                        projects[recording].append((own, place))
                     else:
-                        places.setdefault(name, []).append(place)
-                there |= bool(called)
-            except ValueError as error:
-                found.errors.setdefault(own, []).extend(lines_of(error))
-                there = True
-        is_own = last not in ("", *SPLITS) and above in ("", *SPLITS)
-        if is_own and alone and not there:
-            found.empty.append(folder)
-    for name, its in shared.items():
-        named = [place for own, place in its if own == name]  # a copy for each recording
-        its_own = named if len(named) == 1 else dict.fromkeys(place for _, place in its)
-        places.setdefault(name, []).extend(its_own)
-    for name, several in places.items():
-        if len(several) > 1:
-            found.errors.setdefault(name, []).append(
-                f"recording {name}: labels in {' and '.join(map(str, several))}; keep one of these "
-                "or, if they are of several recordings, rename all but one"
+                        places[recording].append(place)
+            of_recording = name not in ("", *SPLITS) and (
+                folder.parent == root or folder.parent.name in SPLITS
             )
-    return found._replace(labels={name: places[name][0] for name in sorted(places)})
+            if of_recording and not inner and not any_labels:
+                result.empty.append(folder)
+    for recording, files_of in projects.items():
+        copies = [place for called, place in files_of if called == recording]
+        every = dict.fromkeys(place for _, place in files_of)
+        places[recording] += copies if len(copies) == 1 else every
+    for recording, several in places.items():
+        if len(several) > 1:
+            result.errors.setdefault(recording, []).append(
+                f"recording {recording}: labels in {' and '.join(map(str, several))}; keep one of "
+                "these or, if they are of several recordings, rename all but one"
+            )
+    return result._replace(labels={name: places[name][0] for name in sorted(places)})
+
+
+def _candidates(
+    folder: Path, inner: Collection[str], names: Collection[str], leave_out: str
+) -> list[Path]:
+    """The files of a folder but for lists of splits, and for the file at `leave_out`."""
+    lists = {"splits.csv"}
+    if set(inner) & set(SPLITS):
+        lists |= {f"{split}.csv" for split in SPLITS}  # IndustReal's lists of actions
+    left_out = os.path.realpath(leave_out or "/")
+    paths = [folder / name for name in names if name not in lists]
+    return [path for path in paths if os.path.realpath(path) != left_out]
 
 
 def _recordings_in(

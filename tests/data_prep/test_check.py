@@ -1,13 +1,24 @@
+"""What is told of labels and of finished folders: problems, warnings, the contact sheet."""
+
 import dataclasses
 import functools
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import simplejpeg
 from PIL import Image
 
-from data_prep import check
+from data_prep import check, labels, notes
 from data_prep.writing import shards
+from stormpsr_jax import procedure as procedure_command
+from stormpsr_jax.media.framing import Framing
+from stormpsr_jax.media.pictures import ImageFiles
+from stormpsr_jax.recordings.labels import Labels, states_per_frame
+from stormpsr_jax.recordings.recording import Recording
+from tests.support import refusals, toy
+from tests.support.own_data import PROCEDURE
 from tests.support.processes import refused
 from tests.support.shards_data import build, make
 
@@ -138,3 +149,93 @@ def test_the_sheet_shows_boxes_of_each_state_with_its_parts_and_how_many_agree(t
     first = shown[check.LINE + check.TILE // 2, check.TILE // 2]
     assert first.mean() == pytest.approx(15, abs=3)
     assert (np.ptp(shown.astype(int), axis=2) > 40).any()  # the words in red
+
+
+CONTENT = toy.content("seal, cover, screw", name="pump", variant="assembly")
+CONTENT["variants"]["assembly"] |= {
+    "recordings": ["bench*"],
+    "allowed": [5],
+    "precedence": [[0, 3], [3, 6]],
+}
+CONTENT["variants"]["repair"] = {
+    "initial_state": "111",
+    "expected": [8],
+    "recordings": ["repair*"],
+}
+WARNING = "warning: "
+
+
+@pytest.fixture
+def labelled(tmp_path, monkeypatch):
+    """Where commands are given, with labels of a repair."""
+    monkeypatch.chdir(tmp_path)
+    repair = "time,step\n30,Remove screw\n"
+    refusals.write({"pump.json": json.dumps(CONTENT), "labels/repair_01.csv": repair}, tmp_path)
+    return tmp_path
+
+
+CHECK = ["check", "labels", "--procedure=pump.json"]
+
+
+@pytest.mark.parametrize(("_", "files", "messages"), refusals.cases("label_checks.txt"))
+def test_labels_warnings_are_named_with_recording_and_time(labelled, capsys, _, files, messages):
+    refusals.write(files, labelled)
+    assert labels.main(CHECK) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert [line for line in said if line.startswith(WARNING)] == [WARNING + m for m in messages]
+
+
+def test_procedure_check_has_the_same_warnings_of_order_and_removals(labelled, capsys):
+    rows = "20,Install seal\n40,Install screw\n60,Install cover\n80,Remove screw\n"
+    (labelled / "labels/bench_01.csv").write_text(f"time,step\n{rows}")
+    labels.main(CHECK)
+    lines = capsys.readouterr().out.splitlines()
+    odd = [line for line in lines if line.startswith(WARNING) and "bench_01 at" in line]
+    assert len(odd) == 3
+    procedure_command.main(["check", "pump.json", "--labels=labels"])
+    assert capsys.readouterr().out.splitlines() == [
+        *odd,
+        "pump.json: no errors",
+        "labels: the labels of 2 recordings can be read, with warnings",
+    ]
+
+
+def test_describe_steps_that_are_not_the_changes_of_the_states_are_named():
+    frames, states = np.array([0, 5, 8, 10]), np.tri(4, 3, -1, dtype=np.int8)
+    found = []
+    for name, steps in (
+        ("bench1", [(5, 0), (8, 3), (10, 6)]),
+        ("bench2", [(5, 0), (9, 3), (9, 4), (10, 6)]),
+    ):
+        labels = Labels(steps, steps, frames, states)
+        per_frame = states_per_frame(frames, states, 0, 20)
+        video = ImageFiles(Path(name), 0, 20)
+        found.append(Recording(name, video, PROCEDURE, labels, per_frame))
+    assert notes.describe(found, PROCEDURE)[1:-1] == [
+        "recording bench2: PSR_labels.csv and the states differ, changes of state that are no "
+        "steps: Install cover at frame 8; steps without a change of state: Install cover at frame "
+        "9. Training follows the states and scores follow the steps: correct whichever is wrong"
+    ]
+
+
+# Boxes of two films of 200 x 400 pixels (HxW), in which the product is 10 x 5 % of the picture.
+BOXES = [np.array([[0.4, 0.5, 0.1, 0.1], [0.6, 0.5, 0.1, 0.1]]), np.zeros((0, 4))]
+
+
+@pytest.mark.parametrize(
+    ("framing", "across", "advice"),
+    [
+        (Framing((64, 64)), 6, "--size=280, or give a --crop"),
+        (Framing((64, 64), region=(0.2, 0.4, 0.8, 0.6)), 32, None),
+        (Framing((320, 320)), 32, None),
+    ],
+)
+def test_a_product_that_is_too_small_is_named_with_the_size_or_crop_that_helps(
+    framing, across, advice
+):
+    line, warning = notes.product_size(BOXES, [(200, 400)] * 2, framing)
+    size = framing.size[0]
+    assert line == f"the product is {across} pixels across at --size={size} (in the films 40)"
+    assert (advice is None) == (warning == "")
+    assert (advice or "") in warning
+    assert notes.product_size(BOXES[1:], [(200, 400)], framing) == ("", "")

@@ -11,7 +11,7 @@ from data_prep.label.labels import LabelFolder
 from data_prep.label.store import State, open_store
 from stormpsr_jax.media import video
 from stormpsr_jax.recordings.words import Terms
-from tests.data_prep.test_own_formats import cvat_project
+from tests.data_prep.test_own_inputs import cvat_project
 from tests.support import videos
 from tests.support.own_data import PROCEDURE, rotate
 

@@ -12,7 +12,7 @@ import pytest
 
 from stormpsr_jax import evaluate, paper
 from stormpsr_jax.configs import industreal, meccano
-from stormpsr_jax.experiments import command, paper_plan, runs
+from stormpsr_jax.experiments import paper_plan, runs
 from stormpsr_jax.experiments.paper_results import markdown, spread
 from stormpsr_jax.stages import run as stages_run
 from stormpsr_jax.stages.config_flag import flat
@@ -108,7 +108,7 @@ def paper_says(argv):
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as output:
         patch.setattr(sys, "argv", ["paper", *argv])
         with contextlib.suppress(SystemExit):  # of an error
-            command.run(paper.plan, "paper", paper.__doc__, "TABLE", takes_asd=True)
+            paper.run(paper.plan, "paper", paper.__doc__, "TABLE", takes_asd=True)
     return output.getvalue()
 
 

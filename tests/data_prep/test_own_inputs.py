@@ -1,17 +1,24 @@
+"""Labels and boxes of every form, for recordings of one's own."""
+
 import json
 import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from data_prep import labels as labels_command
-from data_prep import own
+from data_prep import matching, own
 from stormpsr_jax import evaluate, procedure
+from stormpsr_jax.data.annotation import EMPTY, NOT_ANNOTATED
+from stormpsr_jax.media.framing import Framing
+from stormpsr_jax.media.video import Video
 from stormpsr_jax.psr import convert
+from stormpsr_jax.recordings.recording import LabelPlace, read_recording
 from tests.support import refusals
-from tests.support.own_data import PROCEDURE, opened, words, write_video
+from tests.support.own_data import PROCEDURE, STEPS, make, opened, words, write_video
 from tests.support.processes import refused
 
 EXPORTED = Path(__file__).parents[1] / "recordings/exported"
@@ -134,3 +141,129 @@ def test_evaluate_and_procedure_check_take_labels_of_every_format(
     frames = PICTURES if path.name == "cvat_tracks.xml" else FRAMES
     truth = [[frame, 3 * k] for k, frame in enumerate(frames)]
     assert asd["recordings"]["bench1"]["truth"] == truth
+
+
+BOX = (0.375, 0.5, 0.25, 0.5)  # of a picture 64 x 48: x 16…32, y 12…36
+ROW = f"0 {' '.join(map(str, BOX))}\n"
+NAMES = ("bench1", "bench2", "bench3")
+
+
+def coco(*images: str, empty: Sequence[str] = (), **changes) -> str:
+    """A COCO file with these images and a box on each, and with images without one."""
+    listed = [
+        {"id": i, "file_name": name, "width": 64, "height": 48}
+        for i, name in enumerate([*images, *empty])
+    ]
+    box = {"category_id": 1, "bbox": [16, 12, 16, 24]} | changes
+    boxes = [box | {"id": i, "image_id": i} for i in range(len(images))]
+    table = [{"id": 1, "name": "pump"}]
+    return json.dumps({"images": listed, "categories": table, "annotations": boxes})
+
+
+# What lies below --boxes (or is it), and by recording the frames with a box and the empty ones.
+SHARED = coco(
+    *("bench1/000006.jpg", "frames/bench2/000006.jpg", "my frames\\bench3\\000006.jpg"),
+    empty=("bench1/000008.jpg", "bench3/000003.jpg", "elsewhere/000001.jpg", "cover"),
+)
+OF_ALL = {"bench1": ([6], [8]), "bench2": ([6], []), "bench3": ([6], [3])}
+COPY = coco("bench1/000006.jpg", "x/bench2/000009.jpg", empty=["bench2/000010.jpg"])
+FORMS = {
+    "a file each": (
+        {
+            "bench1.json": coco("000006.jpg", "IMG_9.jpg", empty=["bench1/000008.jpg"][:0]),
+            "bench2/ab12cd-000006.txt": ROW,
+            "bench2/000008_jpg.rf.5a1f8c0d93e4.txt": "",
+            "bench2/000010.txt": "\n \n",
+            "bench2/classes.txt": "pump\n",
+            "bench2/README.roboflow.txt": "of no picture\n",
+            "bench3.json": coco("000008.jpg", "000006.jpg"),
+        },
+        {"bench1": ([6, 9], []), "bench2": ([6], [8, 10]), "bench3": ([6, 8], [])},
+    ),
+    "one COCO file": ({"all.json": SHARED}, OF_ALL),
+    "one COCO file in a folder": ({"annotations/instances_default.json": SHARED}, OF_ALL),
+    # Those of all recordings would be too many.
+    "copies of one file": (
+        {f"{name}.json": COPY for name in NAMES[:2]},
+        {"bench1": ([6], []), "bench2": ([9], [10]), "bench3": ([], [])},
+    ),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_boxes_of_every_form_are_those_of_their_frames(tmp_path, form):
+    files, expected = FORMS[form]
+    refusals.write(files, tmp_path)
+    given = next(iter(files)) if form == "one COCO file" else "."
+    found = matching.find_boxes(tmp_path / given, NAMES)
+    for name, (boxed, empty) in expected.items():
+        place = found.get(name)
+        if place is None:
+            assert not boxed
+            continue
+        read = place()
+        assert (read.frames.tolist(), read.empty.tolist()) == (boxed, empty), name
+        np.testing.assert_allclose(read.boxes, [BOX] * len(boxed))
+        assert read.classes is None  # the state counts that the labels give
+
+
+def test_boxes_follow_the_picture_and_other_frames_are_not_annotated(
+    own_pictures, tmp_path, caplog
+):
+    caplog.set_level("INFO", logger="absl")
+    files = {
+        "boxes/bench1.json": coco("bench1/000006.jpg", category_id=7),
+        "boxes/bench2/000006.txt": ROW,
+        "boxes/bench2/000007.txt": "",
+        "boxes/bench2/000009.txt": "0 0.9 0.5 0.1 0.5\n",  # outside the half: nobody knows
+        "splits.csv": "recording,split\nbench1,train\nbench2,val\nbench3,test\n",
+    }
+    refusals.write(files, tmp_path)
+    framing = Framing((32, 32), aspect="pad", region=(0, 0, 0.5, 1))
+    splits = str(tmp_path / "splits.csv")
+    make(own_pictures, tmp_path / "out", boxes=tmp_path / "boxes", framing=framing, splits=splits)
+    recordings = opened(tmp_path / "out")
+    assert {n: s.split for n, (_, s) in recordings.items()} == dict(
+        zip(NAMES, ("train", "val", "test"), strict=True)
+    )
+    for name in NAMES:
+        recording = recordings[name][0]
+        expected = [NOT_ANNOTATED] * 20
+        if name != "bench3":
+            expected[6] = 1  # the state there, whatever the category says
+            # the left half, 32 x 48, becomes 21 x 32 pixels from column 5 on
+            box = [(5 + 0.75 * 21) / 32, 0.5, 0.5 * 21 / 32, 0.5]
+            np.testing.assert_allclose(recording.boxes[6], box, atol=1e-6)
+        if name == "bench2":
+            expected[7] = EMPTY  # a file without boxes
+        assert recording.classes.tolist() == expected
+    assert not any("detector" in message for message in caplog.messages)
+
+
+def test_boxes_numbered_by_the_pictures_of_the_video_name_both_rates(tmp_path):
+    refusals.write({"000003.txt": ROW, "000075.txt": ROW}, tmp_path)
+    film = Video(tmp_path / "bench1.mp4", 13, np.arange(76) / 30, fps=5)
+    refusals.write({"bench1.csv": STEPS}, tmp_path)
+    place = LabelPlace(tmp_path / "bench1.csv")
+    with pytest.raises(ValueError, match=r"000075.txt: line 1: .* has 30 a second; .* has 5 fr"):
+        read_recording(
+            "bench1", film, place, PROCEDURE, read_boxes=lambda: matching.read_boxes(tmp_path)
+        )
+
+
+def corners_around(box: Sequence[float], degrees: float) -> np.ndarray:
+    """The upright box around a turned one, x, y, w, h in pixels, by its four corners."""
+    x, y, w, h = box
+    angle = np.deg2rad(degrees)
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    corners = np.array([(-w, -h), (w, -h), (w, h), (-w, h)]) / 2 @ turn.T + (x + w / 2, y + h / 2)
+    low, high = corners.min(axis=0), corners.max(axis=0)
+    return np.concatenate([(low + high) / 2, high - low]) / (64, 48, 64, 48)
+
+
+@pytest.mark.parametrize("degrees", [0, 30, 90, 135.5, 180, -20])
+def test_turned_boxes_become_the_upright_ones_around_them(tmp_path, degrees):
+    text = coco("000006.jpg", bbox=(24, 20, 16, 8), attributes={"rotation": degrees})
+    (tmp_path / "bench1.json").write_text(text)
+    found = matching.read_boxes(tmp_path / "bench1.json")
+    np.testing.assert_allclose(found.boxes, [corners_around((24, 20, 16, 8), degrees)], atol=1e-9)
