@@ -12,9 +12,7 @@ import pytest
 from stormpsr_jax import load_model, main
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.psr.events import reports
-from stormpsr_jax.serving import functions
 from stormpsr_jax.stages import evaluate as evaluate_stage
-from stormpsr_jax.stages import predict
 from tests.support import run_table
 from tests.support.digests import digests
 from tests.support.processes import finish, start
@@ -211,20 +209,3 @@ def test_cad_folder_is_used_and_must_fit(finished, tmp_path):
     main.run(tiny(**changes, **{"data.cad_dir": str(finished / "data")}), tmp_path / "b")
     best = Path("pretrain") / "best.safetensors"
     assert (tmp_path / "b" / best).read_bytes() == (finished / best).read_bytes()
-    settings["image_size"] = [64, 64]
-    (without / "settings.json").write_text(json.dumps(settings))
-    with pytest.raises(ValueError, match=r"the CAD pictures are \(32, 32\) pixels"):
-        main.run(tiny(**changes, **{"data.cad_dir": str(finished / "data")}), tmp_path / "c")
-
-
-def test_errors_no_memory_for_the_batch_names_the_field_to_lower(finished, tmp_path, monkeypatch):
-    # Networks so small never compute a whole batch at once, and the field allows no large one.
-    monkeypatch.setattr(functions, "SMALL", 0)
-    large = lambda *given: functions.functions(*given[:-1], 2**42)  # noqa: E731
-    monkeypatch.setattr(predict, "functions", large)
-    before = ("pretrain", "embed", "temporal", "finetune", "detector")
-    for name in before:
-        shutil.copytree(finished / name, tmp_path / name)
-    changes = {"stages": (*before, "predict"), "data.dir": str(finished / "data")}
-    with pytest.raises(MemoryError, match=r"stage 'predict'.*lower --config\.predict\.batch"):
-        main.run(tiny(**changes, **{"predict.batch": 64}), tmp_path)

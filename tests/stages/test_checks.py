@@ -1,5 +1,6 @@
 import shutil
 
+import jax
 import numpy as np
 import pytest
 
@@ -10,7 +11,7 @@ from stormpsr_jax.psr.accumulation import DECODERS
 from stormpsr_jax.recordings.procedure import load_procedure
 from stormpsr_jax.stages import config_flag, run
 from stormpsr_jax.training import devices
-from tests.support import arrays
+from tests.support import arrays, lantern
 from tests.support.arrays import filled
 from tests.support.tiny import TRAINED, tiny, tiny_run
 
@@ -162,3 +163,26 @@ def test_choices_are_those_that_the_code_knows():
     }
     for name, expected in known.items():
         assert set(config_flag.choices(config_flag.field_types()[name])) == set(expected), name
+
+
+def test_compiled_programs_are_kept_for_the_user_unless_jax_was_told_where(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    before = jax.config.jax_compilation_cache_dir
+    try:
+        for told, kept in (("mine", "mine"), (None, str(tmp_path / "stormpsr_jax/compiled"))):
+            jax.config.update("jax_compilation_cache_dir", told)
+            run._keep_compiled()
+            assert jax.config.jax_compilation_cache_dir == kept
+    finally:
+        jax.config.update("jax_compilation_cache_dir", before)
+
+
+@pytest.mark.usefixtures("system")
+def test_what_is_wrong_with_what_is_to_be_rendered_ends_the_run_with_its_status(tmp_path, capfd):
+    procedure = lantern.write(tmp_path)[1]
+    (tmp_path / "empty").mkdir()
+    words = ["--config=cad", f"--config.procedure={procedure}", f"--workdir={tmp_path / 'run'}"]
+    with pytest.raises(SystemExit) as end:
+        main.main([*words, f"--config.data.synthetic.meshes={tmp_path / 'empty'}"])
+    assert end.value.code == 2
+    assert f"error: {tmp_path / 'empty'}: no mesh for " in capfd.readouterr().err

@@ -82,38 +82,6 @@ def test_the_fit_and_the_stream_believe_what_the_numpy_rule_says_of_a_recording(
     np.testing.assert_allclose(belief.present, expected[:, 0], rtol=1e-8, atol=1e-8)
 
 
-def test_recur_gradient_is_that_of_the_plain_scan():
-    params, x, start, states, mask = drawn(T=6)
-
-    def plain(params):
-        hidden, U = params["start"][start].T, params["start"].shape[1]
-        rows = []
-        for at in x:
-            a = params["input"].T @ at + params["bias"][:, None]
-            b = params["recurrent"].T @ hidden
-            update, reset = jax.nn.sigmoid(a[: 2 * U] + b[: 2 * U]).reshape(2, U, -1)
-            new = jnp.tanh(a[2 * U :] + reset * b[2 * U :])
-            hidden = update * hidden + (1 - update) * new
-            rows.append(
-                params["readout"].T @ hidden + params["skip"].T @ at + params["offset"][:, None]
-            )
-        o = jnp.stack(rows)
-        present, right = (jax.nn.log_sigmoid(o * s) for s in (1, -1))
-        bce = -jnp.where(states != 0, present[:, 0], right[:, 0])
-        first = (bce * mask).sum() / mask.sum()
-        bce = -jnp.where(states == 1, present[:, 1], right[:, 1])
-        there = mask & (states != 0)
-        return first + (bce * there).sum() / there.sum()
-
-    value, gradient = jax.jit(jax.value_and_grad(learned_fusion.loss))(
-        params, x, start, states, mask
-    )
-    expected, wanted = jax.jit(jax.value_and_grad(plain))(params)
-    np.testing.assert_allclose(value, expected, rtol=1e-5)
-    for name in params:
-        np.testing.assert_allclose(gradient[name], wanted[name], rtol=1e-3, atol=1e-6)
-
-
 def test_loss_what_the_mask_leaves_out_does_not_matter():
     params, x, start, states, mask = drawn()
     mask[12:] = False
