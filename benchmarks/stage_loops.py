@@ -19,8 +19,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from data_prep.writing import shards
-from stormpsr_jax.data.annotation import EMPTY
-from stormpsr_jax.data.folder import MARKER
+from stormpsr_jax.data.folder import EMPTY, MARKER
 from stormpsr_jax.media.pictures import QUALITY, SUBSAMPLING
 from stormpsr_jax.recordings.procedure import Procedure
 from stormpsr_jax.stages import config_flag, order

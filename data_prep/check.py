@@ -27,8 +27,8 @@ from data_prep.notes import agree
 from stormpsr_jax.base import files
 from stormpsr_jax.base.errors import gathering
 from stormpsr_jax.base.progress import Bar
-from stormpsr_jax.data.annotation import LabelledFrames
 from stormpsr_jax.data.clips import ClipSource, list_splits
+from stormpsr_jax.data.folder import LabelledFrames
 from stormpsr_jax.psr import monitor
 from stormpsr_jax.psr.monitor import clock
 from stormpsr_jax.recordings.find import SPLITS

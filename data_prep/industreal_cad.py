@@ -29,7 +29,7 @@ from data_prep import command
 from data_prep.writing import shards
 from stormpsr_jax.base import files
 from stormpsr_jax.base.errors import for_each
-from stormpsr_jax.data.annotation import NOT_ANNOTATED
+from stormpsr_jax.data.folder import NOT_ANNOTATED
 from stormpsr_jax.media import pictures
 from stormpsr_jax.media.framing import DEFAULT_FRAMING, Framing
 from stormpsr_jax.recordings import box_files

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from stormpsr_jax.data.annotation import ENOUGH, pixels_across
+from stormpsr_jax.data.folder import ENOUGH, pixels_across
 from stormpsr_jax.media.framing import Framing
 from stormpsr_jax.recordings.labels import Labels, states_to_steps
 from stormpsr_jax.recordings.procedure import Procedure

@@ -10,7 +10,7 @@ from data_prep.rendering.scene import Picture
 from data_prep.worlds.worlds import TOY, World
 from data_prep.writing import shards
 from stormpsr_jax.base.files import check_name
-from stormpsr_jax.data.annotation import EMPTY, NOT_ANNOTATED
+from stormpsr_jax.data.folder import EMPTY, NOT_ANNOTATED
 from stormpsr_jax.recordings.labels import Step
 from stormpsr_jax.recordings.procedure import Procedure, Variant
 

@@ -17,7 +17,7 @@ from data_prep.notes import describe, product_size
 from data_prep.writing import shards
 from data_prep.writing.locating import CLOSE, Located, locator_of
 from stormpsr_jax.base.errors import gathering, raise_all
-from stormpsr_jax.data.annotation import EMPTY, NOT_ANNOTATED
+from stormpsr_jax.data.folder import EMPTY, NOT_ANNOTATED
 from stormpsr_jax.media import pictures
 from stormpsr_jax.media.framing import DEFAULT_FRAMING, Framing, Placement
 from stormpsr_jax.recordings.find import SPLITS

@@ -20,8 +20,8 @@ from absl import flags
 from stormpsr_jax.base import memory
 from stormpsr_jax.base.interruption import deaf_to_ctrl_c, exit_with_parent
 from stormpsr_jax.data import sampling
-from stormpsr_jax.data.annotation import EMPTY, NOT_ANNOTATED, LabelledFrames
 from stormpsr_jax.data.clips import ClipSource
+from stormpsr_jax.data.folder import EMPTY, NOT_ANNOTATED, LabelledFrames
 
 ENDLESS = 2**40  # elements; a pipeline never ends before its stage does
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from stormpsr_jax.data.annotation import LabelledFrames
+from stormpsr_jax.data.folder import LabelledFrames
 from stormpsr_jax.recordings.procedure import Procedure
 
 NO_CLASS = -1  # label of a picture that belongs to no state: a hard background or a free frame

@@ -24,7 +24,7 @@ from stormpsr_jax.base.files import field, fit, shorten
 from stormpsr_jax.networks import backbones
 from stormpsr_jax.networks.detector import Detector
 from stormpsr_jax.networks.spatial import SpatialEncoder
-from stormpsr_jax.networks.stored import is_ours, later_defaults, stored_types, training_only
+from stormpsr_jax.networks.stored import is_ours, stored_types, training_only
 from stormpsr_jax.networks.temporal import (
     Baseline,
     TemporalLSTM,
@@ -121,7 +121,6 @@ def build(role: str, data: Any, place: str, modules: Collection[str] = ()) -> nn
     types: dict[str, Any] = {}
     for kind in kinds:
         types |= stored_types(kind)
-        data = later_defaults(kind) | data
     types |= {"architecture": str, "dtype": Literal["float32", "bfloat16"]}
     fields = msgspec.defstruct("Fields", types.items(), forbid_unknown_fields=True)
     values = msgspec.structs.asdict(fit(data, fields, place))

@@ -43,7 +43,7 @@ def zoom(
     """Augments: scales and shifts each picture, its box and its pose; the border is repeated.
 
     Images (B, H, W, C) float; boxes (B, 4) cx, cy, w, h in 0..1, or NaN, cut at the border; poses
-    (B, 6), see `data.annotation.LabelledFrames`. Scaled about their middle by exp(u), u drawn from
+    (B, 6), see `data.folder.LabelledFrames`. Scaled about their middle by exp(u), u drawn from
     ± `scale`, then shifted by a share of their size drawn from ± `shift`, per axis.
     """
     keys = jax.random.split(key)
@@ -168,7 +168,7 @@ def pose_loss(found: jax.Array, poses: jax.Array) -> tuple[jax.Array, dict[str, 
     """Mean absolute error of where the product lies, in units of its size in the picture.
 
     Of `found` (R, B, 6) by `Detector`, a mean over R; NaN rows of `poses` (B, 6) do not count, see
-    `data.annotation.LabelledFrames`. The metrics are "pose" (the same) and "turn" (by how many
+    `data.folder.LabelledFrames`. The metrics are "pose" (the same) and "turn" (by how many
     degrees the x axis of the last is wrong, mean); 0 where no row counts.
     """
     known = jnp.isfinite(poses).all(-1)

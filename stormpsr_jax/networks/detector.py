@@ -83,7 +83,7 @@ def crop(features: jax.Array, boxes: jax.Array, size: int, margin: float) -> jax
 def straighten(images: jax.Array, poses: jax.Array, size: int) -> jax.Array:
     """Resamples pictures so that the product lies upright and fills them (bilinear).
 
-    Images (B, H, W, C), poses (B, 6), see `data.annotation.LabelledFrames` → (B, size, size, C),
+    Images (B, H, W, C), poses (B, 6), see `data.folder.LabelledFrames` → (B, size, size, C),
     left to right along the product's x, bottom to top along y. The border is repeated.
     """
     at = 2 * (np.arange(size, dtype=np.float32) + 0.5) / size - 1
@@ -160,7 +160,7 @@ class Detector(nn.Module):
     grid: int = stored(1, 128, default=12)
     num_components: int = stored(0, MAX_COMPONENTS, default=0)
     upright: bool = stored(False, True, default=False)
-    corrections: int = stored(0, 8, default=0, later=True)
+    corrections: int = stored(0, 8, default=0)
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -172,7 +172,7 @@ class Detector(nn.Module):
         that it is there. Points in the order of `anchor_points`. With `num_components` also "parts"
         (B, 2K) logits: K that the component is installed, K that it sits right if it is; with
         `upright` "pose" (1 + corrections, B, 6), the last the best, see
-        `data.annotation.LabelledFrames`.
+        `data.folder.LabelledFrames`.
         """
         del train
         _, height, width, _ = images.shape

@@ -14,10 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from stormpsr_jax.networks import family
-from stormpsr_jax.networks.family import Family, Layer
 from stormpsr_jax.networks.layers import Conv, spread
-from stormpsr_jax.networks.stored import stored
+from stormpsr_jax.networks.stored import CONV, Layer, count, stored
 from stormpsr_jax.networks.vit import REMAT
 
 EPS = 1e-3  # of the folded norms
@@ -26,6 +24,7 @@ EXPANSION = 6
 STAGES = ((2, 3, 1), (3, 3, 2), (5, 5, 2), (10, 3, 2), (14, 5, 1), (24, 5, 2), (40, 3, 1))
 FEATURES = 40  # channels of the head over those of the stem
 SIDE = 32  # pixels of a feature of the last stage
+NAMED = {"efficientnet_lite0": {"width": 32, "depths": (1, 2, 2, 3, 3, 4, 1)}}
 
 
 def _conv(
@@ -131,12 +130,12 @@ class EfficientNet(nn.Module):
 
 def rows(names: Collection[str]) -> Iterator[Layer]:
     """The layers of an EfficientNet with these names of arrays, of either layout."""
-    yield Layer("_conv_stem", "stem", family.CONV)
+    yield Layer("_conv_stem", "stem", CONV)
     # At least one block, so that a file without any fails by the names that it lacks.
-    for i in range(max(1, family.count(r"^(?:_blocks\.|block_)(\d{1,4})[./]", names))):
+    for i in range(max(1, count(r"^(?:_blocks\.|block_)(\d{1,4})[./]", names))):
         for part in ("expand", "depthwise", "project")[i == 0 :]:
-            yield Layer(f"_blocks.{i}._{part}_conv", f"block_{i}/{part}", family.CONV)
-    yield Layer("_conv_head", "conv_head", family.CONV)
+            yield Layer(f"_blocks.{i}._{part}_conv", f"block_{i}/{part}", CONV)
+    yield Layer("_conv_head", "conv_head", CONV)
 
 
 def fields_of(
@@ -178,17 +177,3 @@ def published(
         found[f"{conv}.weight"] = kernel * gain[:, None, None, None]
         found[f"{conv}.bias"] = bias - mean * gain
     return found, ""
-
-
-FAMILY = Family(
-    kind="efficientnet",
-    label="Lite EfficientNet",
-    architecture="EfficientNetEncoder",
-    module=EfficientNet,
-    named={"efficientnet_lite0": {"width": 32, "depths": (1, 2, 2, 3, 3, 4, 1)}},
-    landmark="conv_head",
-    mark=r"^_conv_stem\.",
-    rows=rows,
-    fields_of=fields_of,
-    published=published,
-)

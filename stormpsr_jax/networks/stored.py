@@ -1,7 +1,9 @@
-"""Fields of networks that a model folder holds: each stands in its module with what it may be."""
+"""What files hold of networks: fields, each in its module with what it may be, and layers."""
 
 import dataclasses
-from typing import Annotated, Any, Literal, get_type_hints
+import re
+from collections.abc import Collection
+from typing import Annotated, Any, Literal, NamedTuple, get_type_hints
 
 import msgspec
 
@@ -14,13 +16,12 @@ _HELD: dict[Any, Any] = {bool: bool, int: _INT, float: float, str: str}
 _HELD |= {tuple[int, ...]: tuple[_INT, ...], tuple[float, ...]: tuple[float, ...]}
 
 
-def stored(*values: Any, default: Any = dataclasses.MISSING, later: bool = False) -> Any:
+def stored(*values: Any, default: Any = dataclasses.MISSING) -> Any:
     """A field that has to be known to build the network again for recognition.
 
     Args:
         values: the lowest and highest number, or the texts to choose from, or (False, True).
         default: a tuple makes it a list of such values; by default there is no default.
-        later: model folders of before do not hold it; theirs is the default.
     """
     kind: Any = type(values[0])
     if kind is str:
@@ -29,7 +30,7 @@ def stored(*values: Any, default: Any = dataclasses.MISSING, later: bool = False
         kind = Annotated[kind, msgspec.Meta(ge=values[0], le=values[1])]
     if isinstance(default, tuple):
         kind = Annotated[tuple[kind, ...], msgspec.Meta(max_length=_MAX_LIST)]
-    return dataclasses.field(default=default, metadata={"stored": kind, "later": later})
+    return dataclasses.field(default=default, metadata={"stored": kind})
 
 
 def stored_types(module: type) -> dict[str, Any]:
@@ -47,12 +48,6 @@ def is_ours(module: type) -> bool:
     return module.__module__.split(".")[0] == __name__.split(".")[0]
 
 
-def later_defaults(module: type) -> dict[str, Any]:
-    """The defaults of the fields that model folders of before do not hold, by name."""
-    fields = dataclasses.fields(module)
-    return {field.name: field.default for field in fields if field.metadata.get("later")}
-
-
 def training_only(module: type) -> dict[str, Any]:
     """The defaults of the fields that change nothing in recognition, such as dropout, by name."""
     return {
@@ -62,3 +57,31 @@ def training_only(module: type) -> dict[str, Any]:
         and field.default is not dataclasses.MISSING
         and field.name not in ("parent", "name", "dtype")
     }
+
+
+# Layers of a network as state dicts of PyTorch and flax have them, for `Layer.layer`; `weights`
+# has their arrays.
+DENSE, DENSE_WITHOUT_BIAS, CONV, NORM, BATCH_NORM = "dense", "bare dense", "conv", "norm", "batch"
+PATCHES = "patches"  # a convolution whose stride is its kernel, ours as a matrix product
+VECTOR, TOKENS = "vector", "tokens"  # one array of one axis, and of three
+
+
+class Layer(NamedTuple):
+    """A layer of a network in both layouts.
+
+    Attributes:
+        torch: its name in the state dict; None: state dicts have no such layer.
+        ours: the path of its module, or of its array.
+        layer: one of the layers above.
+    """
+
+    torch: str | None
+    ours: str
+    layer: str
+
+
+def count(pattern: str, names: Collection[str]) -> int:
+    """One more than the largest number that the pattern finds in the names, 0 if there is none."""
+    last = max((int(m[1]) for n in names if (m := re.search(pattern, n))), default=-1)
+    # Never more than there are names: a made-up number is not to ask for billions of them.
+    return min(len(names), last + 1)

@@ -2,7 +2,7 @@
 
 Dosovitskiy et al. 2021, in the layout of timm's `vit_*` models; with LayerScale, SwiGLU and
 registers (DINOv2: Oquab et al. 2023, Darcet et al. 2024), and with rotary positions in place of
-learned ones (DINOv3: Siméoni et al. 2025). `vit_family.py` has the published models by name.
+learned ones (DINOv3: Siméoni et al. 2025). `vits.json` has the published models by name.
 
 Dimension letters: B batch, H W image, C channels, h w patch grid, T tokens, D width, N heads,
 d width of a head, R registers.

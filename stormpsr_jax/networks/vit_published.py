@@ -1,6 +1,11 @@
-"""State dicts of ViTs as timm and transformers publish them, brought to one layout, and its rows.
+"""Published ViTs: their names and sizes, and their state dicts brought to one layout.
 
-That layout is of timm's `vit_*` models:
+A new one is a row in `vits.json`, under the name that its library has for it: a model of timm
+(without the tag of its weights), or a repository of transformers. Its weights are no part of this
+package; docs/research.md says where they come from. The feature is always the class token after the
+last norm, so models of timm without a class token are left out.
+
+The layout is of timm's `vit_*` models:
 
 | | timm `vit_*` | timm's DINOv3 (eva.py) | transformers |
 |---|---|---|---|
@@ -10,44 +15,29 @@ That layout is of timm's `vit_*` models:
 | position of [CLS] with registers | none, or a row | – | a row |
 
 A file's library also says what its arrays do not: how the library fits positions to pictures of
-another size, and the epsilon of its norms (see `vit_family.fields_of`).
+another size, and the epsilon of its norms (see `fields_of`).
 """
 
+import json
 import math
 import re
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from stormpsr_jax.networks import family
-from stormpsr_jax.networks.family import TIMM, TRANSFORMERS, Layer
+from stormpsr_jax.networks import stored
+from stormpsr_jax.networks.stored import Layer
 
-# (pattern, replacement) on names of transformers: ViT, DINOv2 with and without registers, DINOv3.
-_TRANSFORMERS = (
-    (r"^(?:vit|dinov2|dinov2_with_registers|dinov3_vit)\.", ""),  # inside of a classifier
-    (r"^(?:encoder\.|model\.)?layer\.(\d+)\.", r"blocks.\1."),
-    (r"^embeddings\.cls_token$", "cls_token"),
-    (r"^embeddings\.register_tokens$", "reg_token"),
-    (r"^embeddings\.position_embeddings$", "pos_embed"),
-    (r"^embeddings\.patch_embeddings\.(?:projection\.)?", "patch_embed.proj."),
-    (r"^layernorm\.", "norm."),
-    (r"\.layernorm_before\.", ".norm1."),
-    (r"\.layernorm_after\.", ".norm2."),
-    (r"\.attention\.(?:attention\.)?([qkv])(?:uery|ey|alue|_proj)\.", r".attn.\1."),
-    (r"\.attention\.(?:output\.dense|o_proj)\.", ".attn.proj."),
-    (r"\.layer_scale(\d)\.lambda1$", r".ls\1.gamma"),
-    (r"\.mlp\.gate_proj\.", ".mlp.gate."),
-    (r"\.(?:intermediate\.dense|mlp\.up_proj|mlp\.weights_in)\.", ".mlp.fc1."),
-    (r"\.(?:output\.dense|mlp\.down_proj|mlp\.weights_out)\.", ".mlp.fc2."),
-)
-_TIMM = (
-    (r"\.gamma_(\d)$", r".ls\1.gamma"),
-    (r"\.mlp\.fc1_g\.", ".mlp.gate."),
-    (r"\.mlp\.fc1_x\.", ".mlp.fc1."),
-)
+_PUBLISHED = json.loads(Path(__file__).with_name("vits.json").read_text("utf-8"))
+NAMED: dict[str, dict[str, Any]] = _PUBLISHED["models"]  # fields of the ViT, by name
+# By library, (pattern, replacement) on its names: of transformers those of ViT, DINOv2 with and
+# without registers, and DINOv3.
+_KEYS: dict[str, list[tuple[str, str]]] = _PUBLISHED["keys"]
+LIBRARIES = TIMM, TRANSFORMERS = "timm", "transformers"
 # What stands in no way of the class token: masks of pre-training, poolers, classifiers.
 _IGNORED = re.compile(r"(embeddings\.)?mask_token|(pooler|classifier|head)\..*")
 
@@ -67,7 +57,7 @@ def to_timm(
     found: dict[str, np.ndarray] = {}
     for name, value in state.items():
         new = name
-        for pattern, replacement in _TRANSFORMERS if library == TRANSFORMERS else _TIMM:
+        for pattern, replacement in _KEYS[library]:
             new = re.sub(pattern, replacement, new)
         if _IGNORED.fullmatch(new):
             continue
@@ -203,11 +193,11 @@ def square(n: int, name: str) -> tuple[int, int]:
 
 
 _BLOCK = (
-    ("norm1", "norm1", family.NORM),
-    ("attn.proj", "attn/proj", family.DENSE),
-    ("norm2", "norm2", family.NORM),
-    ("mlp.fc1", "fc1", family.DENSE),
-    ("mlp.fc2", "fc2", family.DENSE),
+    ("norm1", "norm1", stored.NORM),
+    ("attn.proj", "attn/proj", stored.DENSE),
+    ("norm2", "norm2", stored.NORM),
+    ("mlp.fc1", "fc1", stored.DENSE),
+    ("mlp.fc2", "fc2", stored.DENSE),
 )
 # What only some ViTs have: a model has all of a row's arrays if any name ends like one.
 _BLOCK_OPTIONS = (
@@ -223,27 +213,105 @@ def rows(names: Collection[str]) -> Iterator[Layer]:
     def has(*ends: str) -> bool:
         return not endings.isdisjoint(ends)
 
-    yield Layer("cls_token", "cls_token", family.TOKENS)
+    yield Layer("cls_token", "cls_token", stored.TOKENS)
     bias = has("attn.qkv.bias", "attn/qkv/bias")
     bias |= not has("attn.qkv.weight", "attn/qkv/kernel")  # a file cut off
     # Models with rotary positions have no bias of keys.
     if bias or has("pos_embed"):
-        yield Layer("pos_embed", "pos_embed", family.TOKENS)
+        yield Layer("pos_embed", "pos_embed", stored.TOKENS)
     if has("reg_token", "registers"):
-        yield Layer("reg_token", "registers", family.TOKENS)
-    qkv = family.DENSE if bias else family.DENSE_WITHOUT_BIAS
+        yield Layer("reg_token", "registers", stored.TOKENS)
+    qkv = stored.DENSE if bias else stored.DENSE_WITHOUT_BIAS
     block = [*_BLOCK, ("attn.qkv", "attn/qkv", qkv)]
     for pairs in _BLOCK_OPTIONS:
         if has(*pairs[0], *pairs[1]):
-            block += [(*pair, family.VECTOR) for pair in pairs]
+            block += [(*pair, stored.VECTOR) for pair in pairs]
     # At least one block, so that a file without any fails by the names that it lacks.
-    for i in range(max(1, family.count(r"^(?:blocks\.|block_)(\d{1,9})[./]", names))):
+    for i in range(max(1, stored.count(r"^(?:blocks\.|block_)(\d{1,9})[./]", names))):
         for torch, ours, layer in block:
             yield Layer(f"blocks.{i}.{torch}", f"block_{i}/{ours}", layer)
-    yield Layer("patch_embed.proj", "patch_embed", family.PATCHES)
-    yield Layer("norm", "norm", family.NORM)
+    yield Layer("patch_embed.proj", "patch_embed", stored.PATCHES)
+    yield Layer("norm", "norm", stored.NORM)
     if has("norm_pre.weight", "norm_pre.bias", "norm_pre/scale", "norm_pre/bias"):
-        yield Layer("norm_pre", "norm_pre", family.NORM)
-    for i in range(family.count(r"^stem_(?:norm_)?(\d{1,9})/", names)):  # ours alone
-        yield Layer(None, f"stem_{i}", family.CONV)
-        yield Layer(None, f"stem_norm_{i}", family.NORM)
+        yield Layer("norm_pre", "norm_pre", stored.NORM)
+    for i in range(stored.count(r"^stem_(?:norm_)?(\d{1,9})/", names)):  # ours alone
+        yield Layer(None, f"stem_{i}", stored.CONV)
+        yield Layer(None, f"stem_norm_{i}", stored.NORM)
+
+
+def fields_of(
+    params: Mapping, num_heads: int | None = None, library: str | None = None
+) -> dict[str, Any]:
+    """Fields of the ViT that `params` belong to, which a library (or None) published.
+
+    `num_heads` None is that of the published model of this size, or else width / 64. ValueError if
+    they do not divide the width, or the patch is no square.
+    """
+    block = params["block_0"]
+    width = params["cls_token"].shape[-1]
+    stems = sum(re.fullmatch(r"stem_\d+", name) is not None for name in params)
+    stem = tuple(params[f"stem_{i}"]["kernel"].shape[-1] for i in range(stems))
+    rows = params["patch_embed"]["kernel"].shape[0]
+    channels = stem[-1] if stem else 3
+    side = math.isqrt(rows // channels)
+    if not side or rows != side * side * channels:
+        raise ValueError(f"patch_embed has {rows} rows, which make no square patch")
+    hidden = block["fc2"]["kernel"].shape[0]
+    attention = block["attn"]
+    fields = {
+        "patch_size": side * 2 ** len(stem),
+        "width": width,
+        "depth": sum(name.startswith("block_") for name in params),
+        "mlp_dim": hidden,
+        "stem": stem,
+        "mlp": "swiglu" if block["fc1"]["kernel"].shape[1] == 2 * hidden else "gelu",
+        "positions": "learned" if "pos_embed" in params else "rotary",
+        "bias": "qkv" if "bias" in attention["qkv"] else "qv" if "q_bias" in attention else "none",
+        "layer_scale": "gamma1" in block,
+        "registers": params["registers"].shape[1] if "registers" in params else 0,
+        "pre_norm": "norm_pre" in params,
+    }
+    alike = (
+        model["num_heads"]
+        for model in NAMED.values()
+        if (model["width"], model["depth"]) == (fields["width"], fields["depth"])
+        and model.get("positions", "learned") == fields["positions"]
+    )
+    heads = fields["num_heads"] = num_heads or next(alike, width // 64)
+    if not heads or width % heads:
+        raise ValueError(f"--heads={heads} does not divide the width {width}; give --heads")
+    # No array tells the epsilon of the norms.
+    if fields["positions"] == "rotary" or fields["pre_norm"]:
+        return fields | {"norm_eps": 1e-5}
+    plain = library == "transformers" and not fields["layer_scale"]
+    return fields | {"norm_eps": 1e-12 if plain else 1e-6}
+
+
+def fitted(
+    params: Mapping, wanted: Mapping, size: tuple[int, int] | None, library: str | None, name: str
+) -> Mapping:
+    """The parameters of a backbone with learned positions for pictures of another size.
+
+    Args:
+        params: of any backbone; those without learned positions stay as they are.
+        wanted: parameters of a backbone for that size.
+        size: (H, W) of the pictures in pixels; None is a square of the patches of `wanted`.
+        library: what published the parameters, or None.
+        name: where they are, for messages.
+    """
+    if "pos_embed" not in params:
+        return params
+    if size is None:
+        grid = square(wanted["pos_embed"].shape[1] - 1, f"{name}pos_embed")
+    else:
+        patch = fields_of(wanted, 1)["patch_size"]
+        grid = (size[0] // patch, size[1] // patch)
+    positions = params["pos_embed"]
+    patches = positions.shape[1] - 1
+    # The grid of a run is right if it has as many patches; published ones are of squares.
+    of_a_run = library is None or grid[0] == grid[1] or math.isqrt(patches) ** 2 != patches
+    if of_a_run and patches == grid[0] * grid[1]:
+        return params
+    antialias = library != "transformers" or "registers" in params
+    resized = resize_position_embedding(positions, grid, antialias, f"{name}pos_embed")
+    return {**params, "pos_embed": resized}

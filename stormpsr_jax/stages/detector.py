@@ -11,8 +11,8 @@ import numpy as np
 from stormpsr_jax.base.errors import tell
 from stormpsr_jax.configs import default as sections
 from stormpsr_jax.data import pipelines
-from stormpsr_jax.data.annotation import EMPTY, NOT_ANNOTATED
 from stormpsr_jax.data.clips import ClipSource
+from stormpsr_jax.data.folder import EMPTY, NOT_ANNOTATED
 from stormpsr_jax.data.pipelines import Batches
 from stormpsr_jax.networks import detection
 from stormpsr_jax.networks.detector import Detector

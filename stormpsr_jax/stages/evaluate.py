@@ -16,7 +16,7 @@ import numpy as np
 from stormpsr_jax.base import files, installed, results
 from stormpsr_jax.configs import default as sections
 from stormpsr_jax.configs.default import LEARNING
-from stormpsr_jax.data.annotation import ENOUGH, NOT_ANNOTATED, pixels_across
+from stormpsr_jax.data.folder import ENOUGH, NOT_ANNOTATED, pixels_across
 from stormpsr_jax.psr import advice, analysis, detection_scores, headline, streams, wrong_parts
 from stormpsr_jax.psr.accumulation import Settings
 from stormpsr_jax.psr.calibration import Level, level

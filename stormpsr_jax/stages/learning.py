@@ -20,8 +20,8 @@ import numpy as np
 from stormpsr_jax.configs import default as sections
 from stormpsr_jax.configs.default import Section
 from stormpsr_jax.data import augment, sampling
-from stormpsr_jax.data.annotation import EMPTY
 from stormpsr_jax.data.clips import ClipSource, in_order
+from stormpsr_jax.data.folder import EMPTY
 from stormpsr_jax.networks import architectures
 from stormpsr_jax.psr.detection_scores import TrueBoxes, average_precisions
 from stormpsr_jax.recordings.predictions import Detections

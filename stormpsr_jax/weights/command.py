@@ -21,7 +21,7 @@ import numpy as np
 
 from stormpsr_jax.base import files
 from stormpsr_jax.base.errors import tell
-from stormpsr_jax.networks import backbones
+from stormpsr_jax.networks import vit_published
 from stormpsr_jax.psr.cli import OneLineParser
 from stormpsr_jax.weights import torch_files
 from stormpsr_jax.weights.forward import run
@@ -65,8 +65,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             save_params(args.out, params, batch_stats, {"kind": args.kind} | origin)
         elif args.command == "export":
             state = to_state_dict(params, batch_stats, args.kind, args.checkpoint)
-            if family := backbones.BY_KIND.get(args.kind):
-                state = family.exported(state)
+            if args.kind == "vit":
+                state = vit_published.from_timm(state)
             _write_arrays(args.out, state)
         else:
             inputs = torch_files.read_npz(args.inputs)

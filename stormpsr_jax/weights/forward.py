@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from stormpsr_jax.networks import architectures, backbones, spatial, temporal
+from stormpsr_jax.networks import architectures, backbones, spatial, temporal, vit_published
 
 
 def build_backbone(
@@ -58,7 +58,7 @@ def forward(
     Of x, normalised: images (N, H, W, 3) -> {"features"} (a backbone) or {"embedding",
     "projection"} (spatial); embeddings (N, T, D) -> {"logits"} (temporal); clips (N, T, H, W, 3) ->
     {"logits"} (storm). `kind` is one of `parameters.KINDS`, `library` what published a backbone's
-    parameters; `heads` None is as in `Family.fields_of`, `temporal_heads` None is 8.
+    parameters; `heads` None is as in `vit_published.fields_of`, `temporal_heads` None is 8.
     """
     if kind in backbones.BY_KIND:
         backbone = build_backbone(params, heads, library)
@@ -110,8 +110,7 @@ def run(
     def fitted(params: Mapping) -> Mapping:
         if "encoder" in params:
             return {**params, "encoder": fitted(params["encoder"])}
-        of = backbones.family_of(params)
-        return of.fitted(params, params, x.shape[-3:-1], library, "")
+        return vit_published.fitted(params, params, x.shape[-3:-1], library, "")
 
     if kind == "storm":
         params = {**params, "spatial": fitted(params["spatial"])}

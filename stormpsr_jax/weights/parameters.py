@@ -12,8 +12,7 @@ import safetensors.numpy
 from flax import traverse_util
 
 from stormpsr_jax.base import files
-from stormpsr_jax.networks import backbones
-from stormpsr_jax.networks.family import LIBRARIES
+from stormpsr_jax.networks import backbones, vit_published
 from stormpsr_jax.weights import torch_files
 from stormpsr_jax.weights.torch_layout import check_names, check_ours, from_state_dict
 
@@ -124,7 +123,7 @@ def initialise_from(
     why = backbones.differences(given, fresh)
     check_names(f"{path}{why}", [name for name in wanted if name.startswith(inside)], rows)
     if given and not why.startswith(" (it is"):
-        given = backbones.family_of(given).fitted(given, fresh, size, library, "params/encoder/")
+        given = vit_published.fitted(given, fresh, size, library, "params/encoder/")
         loaded_params = {**loaded_params, "encoder": given}
 
     taken = _flat(loaded_params, loaded_stats)
@@ -164,7 +163,7 @@ def load_any(path: Path, kind: str | None = None) -> tuple[dict, dict, str | Non
                     held = f"it holds {', '.join(tops)}{only}"
                     raise ValueError(f"{path} is no --kind={kind}: {held}")
                 check_ours(arrays, kind, path)
-            known = {json.dumps(name): name for name in LIBRARIES}
+            known = {json.dumps(name): name for name in vit_published.LIBRARIES}
             library = known.get(metadata.get("library", ""))
             return *_trees(path, arrays, metadata), library
     state, library = torch_files.read_state_dict(path), None

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from flax import traverse_util
 
-from stormpsr_jax.networks import backbones, family
-from stormpsr_jax.networks.family import Layer
+from stormpsr_jax.networks import backbones, stored
+from stormpsr_jax.networks.stored import Layer
 
 # Where the backbone of each kind is, in the state dict and in our flat names.
 BACKBONE_AT = {f.kind: ("", "params/") for f in backbones.FAMILIES} | {
@@ -21,19 +21,19 @@ BACKBONE_AT = {f.kind: ("", "params/") for f in backbones.FAMILIES} | {
     "storm": ("spatial_enc.encoder.", "params/spatial/encoder/"),
 }
 _HEADS = (
-    Layer("first_head.0", "first_head/dense", family.DENSE),
-    Layer("first_head.1", "first_head/norm", family.BATCH_NORM),
-    Layer("second_head.0", "second_head/dense", family.DENSE),
-    Layer("second_head.1", "second_head/norm", family.BATCH_NORM),
-    Layer("second_head.3", "projection_head", family.DENSE),
+    Layer("first_head.0", "first_head/dense", stored.DENSE),
+    Layer("first_head.1", "first_head/norm", stored.BATCH_NORM),
+    Layer("second_head.0", "second_head/dense", stored.DENSE),
+    Layer("second_head.1", "second_head/norm", stored.BATCH_NORM),
+    Layer("second_head.3", "projection_head", stored.DENSE),
 )
 _TEMPORAL_BLOCK = (
-    Layer("0.fn.norm", "norm1", family.NORM),
-    Layer("0.fn.fn.to_qkv", "attn/qkv", family.DENSE_WITHOUT_BIAS),
-    Layer("0.fn.fn.to_out.0", "attn/proj", family.DENSE),
-    Layer("1.fn.norm", "norm2", family.NORM),
-    Layer("1.fn.fn.net.0", "fc1", family.DENSE),
-    Layer("1.fn.fn.net.3", "fc2", family.DENSE),
+    Layer("0.fn.norm", "norm1", stored.NORM),
+    Layer("0.fn.fn.to_qkv", "attn/qkv", stored.DENSE_WITHOUT_BIAS),
+    Layer("0.fn.fn.to_out.0", "attn/proj", stored.DENSE),
+    Layer("1.fn.norm", "norm2", stored.NORM),
+    Layer("1.fn.fn.net.0", "fc1", stored.DENSE),
+    Layer("1.fn.fn.net.3", "fc2", stored.DENSE),
 )
 
 
@@ -75,9 +75,9 @@ _BIAS = Leaf(".bias", "/bias", 1)
 _KERNEL = Leaf(".weight", "/kernel", 2, "params", 2, np.transpose, np.transpose)
 _NORM = (Leaf(".weight", "/scale", 1), _BIAS)
 LEAVES: dict[str, tuple[Leaf, ...]] = {
-    family.DENSE: (_KERNEL, _BIAS),
-    family.DENSE_WITHOUT_BIAS: (_KERNEL,),
-    family.CONV: (
+    stored.DENSE: (_KERNEL, _BIAS),
+    stored.DENSE_WITHOUT_BIAS: (_KERNEL,),
+    stored.CONV: (
         Leaf(
             *(".weight", "/kernel", 4, "params", 4),
             lambda value: value.transpose(2, 3, 1, 0),
@@ -85,18 +85,18 @@ LEAVES: dict[str, tuple[Leaf, ...]] = {
         ),
         _BIAS,
     ),
-    family.PATCHES: (
+    stored.PATCHES: (
         Leaf(".weight", "/kernel", 2, "params", 4, _patches_from_torch, _patches_to_torch),
         _BIAS,
     ),
-    family.NORM: _NORM,
-    family.BATCH_NORM: (
+    stored.NORM: _NORM,
+    stored.BATCH_NORM: (
         *_NORM,
         Leaf(".running_mean", "/mean", 1, "batch_stats"),
         Leaf(".running_var", "/var", 1, "batch_stats"),
     ),
-    family.VECTOR: (Leaf("", "", 1),),
-    family.TOKENS: (Leaf("", "", 3, "params", 3),),
+    stored.VECTOR: (Leaf("", "", 1),),
+    stored.TOKENS: (Leaf("", "", 3, "params", 3),),
 }
 
 
@@ -125,22 +125,22 @@ def _rows(kind: str, names: Collection[str]) -> Iterator[Layer]:
     if kind in ("temporal", "storm"):
         ours = "temporal/" if kind == "storm" else ""
         for name in ("cls_token", "pos_embedding"):
-            yield Layer(f"temporal_enc.{name}", f"{ours}{name}", family.TOKENS)
+            yield Layer(f"temporal_enc.{name}", f"{ours}{name}", stored.TOKENS)
         blocks = rf"^(?:temporal_enc\.layers\.|params/{ours}block_)(\d{{1,9}})[./]"
         # At least one block, so that a file without any fails by the names that it lacks.
-        for i in range(max(1, family.count(blocks, names))):
+        for i in range(max(1, stored.count(blocks, names))):
             for row in _TEMPORAL_BLOCK:
                 torch, path = f"temporal_enc.layers.{i}.{row.torch}", f"{ours}block_{i}/{row.ours}"
                 yield Layer(torch, path, row.layer)
-        yield Layer("mlp_head.0", f"{ours}head_norm", family.NORM)
-        yield Layer("mlp_head.1", f"{ours}head", family.DENSE)
+        yield Layer("mlp_head.0", f"{ours}head_norm", stored.NORM)
+        yield Layer("mlp_head.1", f"{ours}head", stored.DENSE)
         yield from _ours_alone(f"{ours}head_hidden", names)
 
 
 def _ours_alone(path: str, names: Collection[str]) -> Iterator[Layer]:
     """A Dense layer that no state dict has, if the names have any part of it."""
     if any(name.startswith(f"params/{path}/") for name in names):
-        yield Layer(None, path, family.DENSE)
+        yield Layer(None, path, stored.DENSE)
 
 
 def check_names(path: str | Path, wanted: Collection[str], given: Collection[str]) -> None:

@@ -8,8 +8,8 @@ import simplejpeg
 
 from data_prep.writing import shards
 from stormpsr_jax.data import pipelines, sampling
-from stormpsr_jax.data.annotation import EMPTY, NOT_ANNOTATED
 from stormpsr_jax.data.clips import ClipSource
+from stormpsr_jax.data.folder import EMPTY, NOT_ANNOTATED
 from stormpsr_jax.recordings.procedure import load_procedure
 from stormpsr_jax.stages import temporal
 

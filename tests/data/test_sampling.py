@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from stormpsr_jax.data import sampling
-from stormpsr_jax.data.annotation import LabelledFrames
+from stormpsr_jax.data.folder import LabelledFrames
 from stormpsr_jax.recordings.procedure import load_procedure
 
 MECCANO = load_procedure("meccano")

@@ -7,8 +7,8 @@ import pytest
 
 import stormpsr_jax
 from stormpsr_jax.configs import default as sections
-from stormpsr_jax.data.annotation import EMPTY
 from stormpsr_jax.data.clips import ClipSource
+from stormpsr_jax.data.folder import EMPTY
 from stormpsr_jax.media import sources
 from stormpsr_jax.media.framing import Framing
 from stormpsr_jax.media.pictures import read_upright

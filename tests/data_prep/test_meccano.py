@@ -5,8 +5,8 @@ import pytest
 
 from data_prep import check, matching, meccano
 from data_prep.notes import describe
-from stormpsr_jax.data.annotation import EMPTY, NOT_ANNOTATED
 from stormpsr_jax.data.clips import ClipSource
+from stormpsr_jax.data.folder import EMPTY, NOT_ANNOTATED
 from stormpsr_jax.media.pictures import ImageFiles
 from tests.support import videos
 from tests.support.meccano_data import (

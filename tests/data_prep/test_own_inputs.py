@@ -12,7 +12,7 @@ import pytest
 from data_prep import labels as labels_command
 from data_prep import matching, own
 from stormpsr_jax import evaluate, procedure
-from stormpsr_jax.data.annotation import EMPTY, NOT_ANNOTATED
+from stormpsr_jax.data.folder import EMPTY, NOT_ANNOTATED
 from stormpsr_jax.media.framing import Framing
 from stormpsr_jax.media.video import Video
 from stormpsr_jax.psr import convert

@@ -15,8 +15,8 @@ from data_prep.products import products, wrong_poses
 from data_prep.products.products import warnings
 from data_prep.worlds import rendered
 from stormpsr_jax.configs import cad
-from stormpsr_jax.data.annotation import NOT_ANNOTATED
 from stormpsr_jax.data.clips import ClipSource, list_splits
+from stormpsr_jax.data.folder import NOT_ANNOTATED
 from stormpsr_jax.recordings.procedure import Procedure, load_procedure
 from tests.support import cad_files, lantern, toy
 from tests.support.boxes import box, product, shell

@@ -7,7 +7,7 @@ import pytest
 import safetensors.numpy
 
 from stormpsr_jax.configs import default
-from stormpsr_jax.networks import backbones, vit, vit_family
+from stormpsr_jax.networks import backbones, vit, vit_published
 from stormpsr_jax.weights import parameters
 from tests.support.weights_data import FIXTURES, command, published
 
@@ -47,10 +47,10 @@ def test_backbones_match_the_models_that_timm_builds():
 
 def test_the_largest_dinov3_has_no_bias_of_queries_and_values():
     """In neither library; all other DINOv3 of transformers do."""
-    names = [name for name in vit_family.NAMED if name.startswith("facebook/dinov3-")]
-    without = {name for name in names if vit_family.NAMED[name]["bias"] == "none"}
+    names = [name for name in vit_published.NAMED if name.startswith("facebook/dinov3-")]
+    without = {name for name in names if vit_published.NAMED[name]["bias"] == "none"}
     assert without == {f"facebook/dinov3-vit7b16-pretrain-{of}" for of in ("lvd1689m", "sat493m")}
-    assert vit_family.NAMED["vit_7b_patch16_dinov3"]["bias"] == "none"
+    assert vit_published.NAMED["vit_7b_patch16_dinov3"]["bias"] == "none"
 
 
 def test_fields_numbers_of_the_config_replace_the_backbones():

@@ -9,7 +9,7 @@ import pytest
 import simplejpeg
 
 from stormpsr_jax.configs import synthetic
-from stormpsr_jax.data.annotation import NOT_ANNOTATED, LabelledFrames
+from stormpsr_jax.data.folder import NOT_ANNOTATED, LabelledFrames
 from stormpsr_jax.psr import learned_beliefs
 from stormpsr_jax.recordings import labels, predictions, scores
 from stormpsr_jax.recordings.predictions import Detections

@@ -9,8 +9,8 @@ from flax import traverse_util
 
 import stormpsr_jax
 from stormpsr_jax import load_model, main
-from stormpsr_jax.data.annotation import EMPTY, NOT_ANNOTATED
 from stormpsr_jax.data.clips import ClipSource
+from stormpsr_jax.data.folder import EMPTY, NOT_ANNOTATED
 from stormpsr_jax.psr.learned_stream import LEARNED
 from stormpsr_jax.recordings import predictions, scores
 from stormpsr_jax.recordings.evaluation_set import LabelledPredictions
