@@ -151,7 +151,7 @@ class DetectorTraining(Training):
                 "(docs/own-product.md)",
             )
         if config.part_loss and not config.cad_wrong:
-            wrong_spans = sum(
+            num_wrong = sum(
                 len(wrong_parts.spans(r.first_frame + np.arange(r.num_frames), r.states, -1))
                 for r in recordings
             )
@@ -159,7 +159,7 @@ class DetectorTraining(Training):
                 "warning",
                 f"--config.detector.part_loss={config.part_loss}, but detector.cad_wrong=0: what "
                 "an incorrect part looks like is learnt from the training recordings alone (wrong "
-                f"parts in them: {wrong_spans}), and others will hardly be noticed; train on renders too "
+                f"parts in them: {num_wrong}), and others will hardly be noticed; train on renders too "
                 "(--config=cad with data.extra, docs/own-product.md), or label more",
             )
 

@@ -99,7 +99,8 @@ class FusionFit(Stage):
             return {"recordings": 0}
         least = max(MIN_RECORDINGS, learned_fusion.FOLDS)
         if len(recordings) < least:
-            few = f"{len(recordings)} validation recordings with labelled states are fewer than {least}"
+            num = len(recordings)
+            few = f"{num} validation recordings with labelled states are fewer than {least}"
             _ship(folder, start, few)
             return {"recordings": 0}
         total = learned_fusion.num_steps(config.steps, start)
