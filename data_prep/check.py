@@ -93,7 +93,7 @@ def open_folder(directory: str | Path) -> FolderCheck:
     for split in sorted(there, key=lambda split: [*SPLITS, *there].index(split)):
         with gathering(checked.problems):
             checked.sources[split] = ClipSource(folder, split, checked.procedure)
-    found: list[tuple[str, monitor.LabelWarning]] = []
+    settings: list[tuple[str, monitor.LabelWarning]] = []
     for split, recording in checked.recordings():
         place = folder / "labels" / split / recording.name
         steps = checked.steps.setdefault(split, {})
@@ -105,9 +105,9 @@ def open_folder(directory: str | Path) -> FolderCheck:
             if split != RENDERS:
                 variant = checked.procedure.variant_for(recording.name)
                 warnings = monitor.check_labels(checked.procedure, variant, read)
-                found += [(recording.name, warning) for warning in warnings]
+                settings += [(recording.name, warning) for warning in warnings]
                 checked.warnings += monitor.without_steps(variant, read, place)
-    checked.warnings += monitor.group_warnings(found, checked.fps)
+    checked.warnings += monitor.group_warnings(settings, checked.fps)
     return checked
 
 
@@ -150,12 +150,12 @@ def check_pictures(checked: FolderCheck, everything: bool) -> None:
             this = split, recording.name
             if not read or (before := alike.setdefault(digest.digest(), this)) == this:
                 continue
-            what = f"{'/'.join(before)} and {'/'.join(this)} have the same pictures"
+            problem = f"{'/'.join(before)} and {'/'.join(this)} have the same pictures"
             if before[0] == split:
-                checked.warnings.append(f"{what}; if it is the same recording twice, remove one")
+                checked.warnings.append(f"{problem}; if it is the same recording twice, remove one")
             else:
                 checked.problems.append(
-                    f"{what}: a recording must be in one split only; remove one of the two and "
+                    f"{problem}: a recording must be in one split only; remove one of the two and "
                     "prepare the data again"
                 )
 
@@ -215,11 +215,11 @@ def _states(checked: FolderCheck) -> Iterator[Strip]:
         known = (recording.classes > 0) & ~np.isnan(recording.boxes).any(axis=1)
         for i in np.flatnonzero(known).tolist():
             places.setdefault(int(recording.classes[i]), []).append((split, recording, i))
-    for label, found in sorted(places.items()):
+    for label, frames_of in sorted(places.items()):
         # The middles of equal shares: boxes at either end of a state may show the next one already.
-        at = np.unique(((np.arange(ACROSS) + 0.5) * len(found) / ACROSS).astype(int))
-        tiles = [_box(checked, label, *found[i]) for i in at.tolist()]
-        yield f"{len(found):,} boxes of {_named(label, checked)}", tiles
+        at = np.unique(((np.arange(ACROSS) + 0.5) * len(frames_of) / ACROSS).astype(int))
+        tiles = [_box(checked, label, *frames_of[i]) for i in at.tolist()]
+        yield f"{len(frames_of):,} boxes of {_named(label, checked)}", tiles
 
 
 def _box(checked: FolderCheck, label: int, split: str, recording: LabelledFrames, i: int) -> Tile:
@@ -250,26 +250,26 @@ def _named(label: int, checked: FolderCheck) -> str:
 
 def _completions(checked: FolderCheck) -> Iterator[Strip]:
     """The frames before, at and after completions of all recordings but renders of states."""
-    found: dict[tuple[str, str, int], list[int]] = {}
+    by_frame: dict[tuple[str, str, int], list[int]] = {}
     recordings = {(split, r.name): r for split, r in checked.recordings() if split != RENDERS}
     for (split, name), recording in recordings.items():
         for frame, step in checked.steps[split][name]:
             if 0 <= frame - recording.first_frame < recording.num_frames:
-                found.setdefault((split, name, frame), []).append(step)
+                by_frame.setdefault((split, name, frame), []).append(step)
     apart = max(1, round(AROUND * checked.fps))
-    chosen = np.linspace(0, len(found) - 1, min(len(found), COMPLETIONS)).round().astype(int)
-    for split, name, frame in [[*found][i] for i in chosen]:
+    chosen = np.linspace(0, len(by_frame) - 1, min(len(by_frame), COMPLETIONS)).round().astype(int)
+    for split, name, frame in [[*by_frame][i] for i in chosen]:
         recording = recordings[split, name]
         index, last = frame - recording.first_frame, recording.num_frames - 1
-        names = map(checked.procedure.step_name, found[split, name, frame])
-        shown = [max(0, index - apart), index, min(last, index + apart)]
-        captions = [f"{(i - index) / checked.fps:+.1f} s" for i in shown]
+        names = map(checked.procedure.step_name, by_frame[split, name, frame])
+        indices = [max(0, index - apart), index, min(last, index + apart)]
+        captions = [f"{(i - index) / checked.fps:+.1f} s" for i in indices]
         captions[1] = "completed"
         yield (
             f"{split}/{name} {clock(index / checked.fps)} {', '.join(names)}",
             [
                 Tile(checked.picture(split, recording, i, TILE), caption)
-                for i, caption in zip(shown, captions, strict=True)
+                for i, caption in zip(indices, captions, strict=True)
             ],
         )
 

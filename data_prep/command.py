@@ -142,11 +142,11 @@ def add_recording_flags(parser: argparse.ArgumentParser, ray: bool = False) -> N
     add_shard_flags(parser, ray)
     add_size_flag(parser, 224)
     add = parser.add_argument
-    what = "how it becomes a square: pad where pictures differ in shape, else stretch"
-    add("--aspect", choices=framing.ASPECTS, help=what)
+    text = "how it becomes a square: pad where pictures differ in shape, else stretch"
+    add("--aspect", choices=framing.ASPECTS, help=text)
     add("--crop", metavar="x0,y0,x1,y1", help="in 0..1: use this part of the picture")
-    what = "make recordings again whose labels, boxes or pictures have changed"
-    add("--remake", action="store_true", help=what)
+    text = "make recordings again whose labels, boxes or pictures have changed"
+    add("--remake", action="store_true", help=text)
 
 
 def framing_of(size: int, aspect: str | None, crop: str | None) -> Framing:

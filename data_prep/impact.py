@@ -66,7 +66,7 @@ def make_dataset(
     tops = folders.require(labels, "--labels"), folders.require(videos, "--videos", "or a video")
     labelled = matching.find_labels(tops[0], f"--labels={labels}")
     pictured = matching.images_first(sources.find_pictures(tops[1]))
-    found = matching.match(
+    matched = matching.match(
         labelled,
         pictured,
         {},
@@ -76,7 +76,7 @@ def make_dataset(
         tops,
         change=after_transitions,
     )
-    return from_files.build(found, out, procedure=procedure, **options)
+    return from_files.build(matched, out, procedure=procedure, **options)
 
 
 def _add_flags(parser: argparse.ArgumentParser) -> None:

@@ -96,7 +96,7 @@ def make_dataset(
         _OTHER_STREAMS,
     )
     pictured = matching.images_first(sources.find_pictures(top, "rgb", _OTHER_STREAMS))
-    found = matching.match(
+    matched = matching.match(
         labelled,
         pictured,
         {n: functools.partial(read_boxes, path) for n, path in boxed.items() if n in labelled},
@@ -106,7 +106,7 @@ def make_dataset(
         (of_labels, top),
         early_start=True,
     )
-    return from_files.build(found, out, procedure=PROCEDURE, **options)
+    return from_files.build(matched, out, procedure=PROCEDURE, **options)
 
 
 def _add_flags(parser: argparse.ArgumentParser) -> None:

@@ -59,32 +59,34 @@ def read_renders(data: Path) -> tuple[Path, list[Render]]:
     """The folder of the pictures, and those with one box, by name; ValueError has all errors."""
     if not data.is_dir():
         raise ValueError(f"--data={data}: no such folder; unpack the download and give its folder")
-    found = [p.parent for p in sorted((*data.glob(COCO), *data.glob(f"*/{COCO}")))]
-    found = [folder for folder in found if (folder / IMAGES).is_dir()]
-    if not found:
+    folders_of = [p.parent for p in sorted((*data.glob(COCO), *data.glob(f"*/{COCO}")))]
+    folders_of = [folder for folder in folders_of if (folder / IMAGES).is_dir()]
+    if not folders_of:
         raise ValueError(
             f"--data={data}: has no {COCO} beside a folder {IMAGES}; give IndustReal's synthetic "
             "pictures, unpacked (zip and tar files and labels.json are not read)"
         )
-    if len(found) > 1:
-        raise ValueError(f"--data: renders in {' and '.join(map(str, found))}; give one of them")
-    (folder,) = found
+    if len(folders_of) > 1:
+        raise ValueError(
+            f"--data: renders in {' and '.join(map(str, folders_of))}; give one of them"
+        )
+    (folder,) = folders_of
     place = str(folder / COCO)
     content = files.read_json(folder / COCO)
     _check_categories(content, place)
-    shown = box_files.coco(content, place)
+    pictures = box_files.coco(content, place)
     there = {path.name for path in (folder / IMAGES).iterdir()}
-    if unknown := sorted({picture.name for picture in shown} - there):
+    if unknown := sorted({picture.name for picture in pictures} - there):
         raise ValueError(
             f"{place}: {files.shorten(unknown[0])} is no picture in {folder / IMAGES}, nor are "
             f"{len(unknown) - 1} more that it lists"
         )
-    if more := len(there) - len(shown):
+    if more := len(there) - len(pictures):
         logging.warning("%s: pictures that are left out: %d of %d", place, more, len(there))
-    several = sum(len(picture.boxes) > 1 for picture in shown)
+    several = sum(len(picture.boxes) > 1 for picture in pictures)
     if several:  # which of several objects is meant?
         logging.warning("%s: pictures with more than one box are left out: %d", place, several)
-    boxed = [picture for picture in shown if len(picture.boxes) == 1]
+    boxed = [picture for picture in pictures if len(picture.boxes) == 1]
     read = functools.partial(_render, folder / IMAGES)
     return folder, sorted(for_each(((p,) for p in boxed), read), key=lambda r: r.path.name)
 
@@ -115,13 +117,13 @@ def _check_categories(data: Any, place: str) -> None:
             )
 
 
-def fingerprint(folder: Path, shown: Sequence[Render]) -> dict[str, int]:
+def fingerprint(folder: Path, renders: Sequence[Render]) -> dict[str, int]:
     """Numbers that tell other labels and other pictures, of which three are opened."""
-    names = [r.path.relative_to(folder).as_posix() for r in shown]
-    labels = "\n".join(f"{name} {r.label} {r.box}" for name, r in zip(names, shown, strict=True))
+    names = [r.path.relative_to(folder).as_posix() for r in renders]
+    labels = "\n".join(f"{name} {r.label} {r.box}" for name, r in zip(names, renders, strict=True))
     return {
         "labels": zlib.crc32(labels.encode()),
-        "pictures": pictures.fingerprint_all([r.path for r in shown]),
+        "pictures": pictures.fingerprint_all([r.path for r in renders]),
     }
 
 
@@ -135,12 +137,12 @@ def make_recording(
 ) -> shards.RecordingData:
     """Reads the pictures of one state as they are asked for."""
     del split
-    shown = recordings[name]
-    label = shown[0].label
-    boxes, classes = np.full((len(shown), 4), np.nan), np.full(len(shown), NOT_ANNOTATED)
+    renders = recordings[name]
+    label = renders[0].label
+    boxes, classes = np.full((len(renders), 4), np.nan), np.full(len(renders), NOT_ANNOTATED)
 
     def jpegs() -> Iterator[bytes]:
-        for i, render in enumerate(shown):
+        for i, render in enumerate(renders):
             place, picture = str(render.path), render.path.read_bytes()
             size = pictures.size_of(place, picture)
             if size != render.size:
@@ -156,10 +158,10 @@ def make_recording(
         name=name,
         first_frame=0,
         jpegs=jpegs(),
-        states=np.tile(procedure.states[label - 1], (len(shown), 1)),
+        states=np.tile(procedure.states[label - 1], (len(renders), 1)),
         boxes=boxes,
         classes=classes,
-        visible=np.full(len(shown), np.nan),
+        visible=np.full(len(renders), np.nan),
     )
 
 
@@ -173,15 +175,16 @@ def make_dataset(
 ) -> bool:
     """Makes the clip shards; renders are of one shape, so `pad_if_mixed` changes nothing."""
     procedure = load_procedure("industreal")
-    folder, found = read_renders(Path(data))
+    folder, matched = read_renders(Path(data))
     by_state = {
-        f"cad_{state:02d}": [render for render in found if render.label == state]
+        f"cad_{state:02d}": [render for render in matched if render.label == state]
         for state in range(1, procedure.num_states + 1)
     }
-    named = {name: shown for name, shown in by_state.items() if shown}
+    named = {name: renders for name, renders in by_state.items() if renders}
     if not named:
         raise ValueError(
-            f"{folder}: none of its {len(found)} pictures with a box shows a state of the catalogue"
+            f"{folder}: none of its {len(matched)} pictures with a box shows a state of the "
+            "catalogue"
         )
     taken = sum(map(len, named.values()))
     logging.info("%s: %d pictures of %d states are taken", folder, taken, len(named))
@@ -196,8 +199,8 @@ def make_dataset(
             make_recording, recordings=named, procedure=procedure, framing=framing
         ),
         settings={"source": f"industreal_cad, {COCO}", **shards.described(framing)},
-        sources={name: fingerprint(Path(data), shown) for name, shown in named.items()},
-        num_frames={name: len(shown) for name, shown in named.items()},
+        sources={name: fingerprint(Path(data), renders) for name, renders in named.items()},
+        num_frames={name: len(renders) for name, renders in named.items()},
         **making,
     )
 

@@ -56,7 +56,7 @@ def check(
     ValueError has all errors in the labels.
     """
     recordings, steps = Counter[str](), Counter[int]()
-    found: list[tuple[str, monitor.LabelWarning]] = []
+    warnings_of: list[tuple[str, monitor.LabelWarning]] = []
     empty: list[str] = []
 
     def look(name: str, place: LabelPlace) -> None:
@@ -65,12 +65,12 @@ def check(
         recordings[variant.name] += 1
         steps.update(step for _, step in read.with_errors)
         warnings = monitor.check_labels(procedure, variant, read, window)
-        found.extend((name, warning) for warning in warnings)
+        warnings_of.extend((name, warning) for warning in warnings)
         empty.extend(monitor.without_steps(variant, read, place))
 
     for_each(find.find(labels).items(), look)
     lines = empty + _never_seen(procedure, recordings, steps)
-    lines += monitor.group_warnings(found, procedure.fps)
+    lines += monitor.group_warnings(warnings_of, procedure.fps)
     lines += _too_few(procedure, recordings, steps)
     return _table(procedure, recordings, steps), lines
 

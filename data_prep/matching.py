@@ -40,13 +40,13 @@ _SHARES = re.compile(r"([0-9]{1,3})/([0-9]{1,3})/([0-9]{1,3})", re.ASCII)
 def find_labels(top: Path, flag: str, left_out: Collection[str] = ()) -> dict[str, LabelPlace]:
     """The folders with a file of labels; ValueError: none, or all recordings in two places."""
     walked = folders.walk(top, left_out)
-    found = sources.by_name((path.name, path) for path, _, names in walked if STATES in names)
-    if not found:
+    by_name = sources.by_name((path.name, path) for path, _, names in walked if STATES in names)
+    if not by_name:
         raise ValueError(
             f"{flag}: no folder <train|val|test>/<recording> with a {STATES} is in it; unpack the "
             "archives, if it holds some"
         )
-    places = only_places(found, flag, "labels")
+    places = only_places(by_name, flag, "labels")
     return {name: LabelPlace(path) for name, path in places.items()}
 
 
@@ -58,25 +58,25 @@ def find_box_files(
 ) -> dict[str, Path]:
     """The file of boxes of each recording, whose name `recording_of` gives (None: another file)."""
     walked = folders.walk(top, left_out)
-    found = sources.by_name(
+    by_name = sources.by_name(
         (name, path)
         for path in (folder / file for folder, _, names in walked for file in names)
         if (name := recording_of(path)) is not None
     )
-    return only_places(found, flag, "boxes")
+    return only_places(by_name, flag, "boxes")
 
 
-def only_places(found: Mapping[str, Sequence[P]], flag: str, what: str) -> dict[str, P]:
+def only_places(by_name: Mapping[str, Sequence[P]], flag: str, kind: str) -> dict[str, P]:
     """Returns the place of each recording; ValueError names all that have several."""
     raise_all(
         [
-            f"{flag}: recording {name}: {what} in {' and '.join(map(str, its))}; keep one of "
+            f"{flag}: recording {name}: {kind} in {' and '.join(map(str, its))}; keep one of "
             "these or, if they are of several recordings, rename all but one"
-            for name, its in found.items()
+            for name, its in by_name.items()
             if len(its) > 1
         ]
     )
-    return {name: place for name, [place] in found.items()}
+    return {name: place for name, [place] in by_name.items()}
 
 
 def read_boxes(path: Path) -> Boxes:
@@ -108,16 +108,16 @@ def find_boxes(path: str | Path, names: Collection[str]) -> dict[str, Callable[[
         places += [(name.rpartition(".")[0], folder / name) for name in coco]
         if folder != top and any(map(box_files.is_of_picture, there)):
             places.append((folder.name, folder))
-    found = sources.by_name(places)
-    if not found:
+    by_name = sources.by_name(places)
+    if not by_name:
         raise ValueError(
             f"--boxes={path}: has no <recording>.json (COCO) or <recording>/*.txt (YOLO)"
         )
     (_, shared), *others = places
-    if not others and (shared == top or not found.keys() & set(names)) and shared.is_file():
+    if not others and (shared == top or not by_name.keys() & set(names)) and shared.is_file():
         of_each = by_recording(box_files.coco(files.read_json(shared), shared), names)
         return {name: functools.partial(of_each.__getitem__, name) for name in of_each}
-    each = only_places(found, "--boxes", "boxes")
+    each = only_places(by_name, "--boxes", "boxes")
     return {name: functools.partial(read_boxes, place) for name, place in each.items()}
 
 
@@ -321,22 +321,24 @@ def _take(
     later: Sequence[str],
 ) -> str:
     """Takes out of `new` the recording that `split` gets next; `later` choose after it."""
-    left = collections.Counter(one for name in new for one in enumerate(kinds.get(name, ())))
+    left = collections.Counter(
+        ranked_name for name in new for ranked_name in enumerate(kinds.get(name, ()))
+    )
     have = collections.defaultdict[tuple, set[str]](set)
     for name, of in chosen.items():
-        for one in enumerate(kinds.get(name, ())):
-            have[one].add(of)
+        for ranked_name in enumerate(kinds.get(name, ())):
+            have[ranked_name].add(of)
 
     def rank(name: str) -> list[int]:
         """By incorrect installations, then by variants: who else needs it, who lacks it."""
-        found = []
-        for one in enumerate(kinds.get(name, ())):
-            lacks = split not in have[one]
-            needy = {*(later[:1] if lacks else later)} - have[one]
-            elsewhere = have[one] - {later[0]}
-            ranks = [len(needy) >= left[one], -lacks - (not elsewhere)]
-            found += ranks if one[1] else [0, 0]
-        return found
+        ranked = []
+        for ranked_name in enumerate(kinds.get(name, ())):
+            lacks = split not in have[ranked_name]
+            needy = {*(later[:1] if lacks else later)} - have[ranked_name]
+            elsewhere = have[ranked_name] - {later[0]}
+            ranks = [len(needy) >= left[ranked_name], -lacks - (not elsewhere)]
+            ranked += ranks if ranked_name[1] else [0, 0]
+        return ranked
 
     return new.pop(new.index(min(new, key=rank)))
 

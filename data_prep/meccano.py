@@ -40,14 +40,14 @@ def read_boxes(path: Path) -> Boxes:
 
 def find_boxes(asd_labels: str | Path) -> dict[str, Path]:
     """The files <recording>_GT.csv; ValueError: there are none, or a recording has two."""
-    found = matching.find_box_files(
+    by_name = matching.find_box_files(
         folders.require(asd_labels, "--asd_labels"),
         "--asd_labels",
         lambda file: file.name.removesuffix(_BOXES) if file.name.endswith(_BOXES) else None,
     )
-    if not found:
+    if not by_name:
         raise ValueError(f"--asd_labels: {asd_labels}: no <recording>{_BOXES} is in it")
-    return found
+    return by_name
 
 
 def make_dataset(
@@ -64,7 +64,7 @@ def make_dataset(
     labelled = matching.find_labels(tops[0], f"--labels={labels}")
     pictured = matching.images_first(sources.find_pictures(tops[1]))
     boxed = find_boxes(asd_labels) if asd_labels else {}
-    found = matching.match(
+    matched = matching.match(
         labelled,
         pictured,
         {name: functools.partial(read_boxes, path) for name, path in boxed.items()},
@@ -73,7 +73,7 @@ def make_dataset(
         procedure,
         tops,
     )
-    return from_files.build(found, out, procedure=procedure, **options)
+    return from_files.build(matched, out, procedure=procedure, **options)
 
 
 def _add_flags(parser: argparse.ArgumentParser) -> None:

@@ -83,13 +83,17 @@ def product_size(
     across = pixels_across(np.concatenate([np.zeros((0, 4)), *made]), framing.size)
     if math.isnan(across):
         return "", ""
-    of_film = [pixels_across(of, shape) for of, shape in zip(boxes, shapes, strict=True) if len(of)]
-    size, film = framing.size[0], float(np.median(of_film))
-    line = f"the product is {across:.0f} pixels across at --size={size} (in the films {film:.0f})"
+    of_video = [
+        pixels_across(of, shape) for of, shape in zip(boxes, shapes, strict=True) if len(of)
+    ]
+    size, stored = framing.size[0], float(np.median(of_video))
+    line = (
+        f"the product is {across:.0f} pixels across at --size={size} (in the videos {stored:.0f})"
+    )
     if across >= ENOUGH:
         return line, ""
     needed = math.ceil(size * ENOUGH / across / 8) * 8
-    way = f"--size={needed}" if film >= ENOUGH else "film from nearer"
+    way = f"--size={needed}" if stored >= ENOUGH else "record from nearer"
     return line, f"{line}; {ENOUGH} were enough on our rendered toy: {way}, or give a --crop"
 
 
@@ -106,12 +110,14 @@ def differing_steps(name: str, own: Labels, procedure: Procedure) -> list[str]:
     steps = {step for step in own.steps if step[1] % 3 != 1}
     changes = set(states_to_steps(own.frames, own.states))
     differing = []
-    for what, found in (
+    for text, some_steps in (
         ("changes of state that are no steps: ", changes - steps),
         ("steps without a change of state: ", steps - changes),
     ):
-        named = [f"{procedure.step_name(step)} at frame {frame}" for frame, step in sorted(found)]
-        differing += [what + some(named)] if named else []
+        named = [
+            f"{procedure.step_name(step)} at frame {frame}" for frame, step in sorted(some_steps)
+        ]
+        differing += [text + some(named)] if named else []
     if not differing:
         return []
     return [

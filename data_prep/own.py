@@ -77,16 +77,16 @@ def find_recordings(
     of_videos = folders.require(videos, "--videos", "or a video")
     of_labels = folders.require(labels, "--labels", "or a label file")
     pictured = sources.find_pictures(of_videos)
-    found = find.search(of_labels, None, pictured, splits)
-    raise_all(found.lines)
-    labelled = found.labels
+    result = find.search(of_labels, None, pictured, splits)
+    raise_all(result.lines)
+    labelled = result.labels
     if not labelled and not pictured:
         raise ValueError(f"--videos={videos}: no videos and no folders of images are in it")
     without = [name for name in pictured if name not in labelled]
     why = find.unread(of_labels, without) if without and of_labels.is_dir() else []
     if without and (why or not labelled):
         raise_all([f"frames without labels: {', '.join(without)}", *why])
-    for line in found.warnings if without else ():
+    for line in result.warnings if without else ():
         logging.warning("%s", line)
     try:
         recordings = matching.match(
@@ -116,12 +116,12 @@ def find_recordings(
     return recordings
 
 
-def _of_projects(labelled: Mapping[str, LabelPlace], known: Collection[str]) -> list[str]:
+def _of_projects(labelled: Mapping[str, LabelPlace], pictured: Collection[str]) -> list[str]:
     """Says how a file of several recordings calls them, where some are not `known` by that."""
     lines = []
     for place in dict.fromkeys(labelled.values()):
         names = [name for name in labelled if labelled[name] == place]
-        if len(names) > 1 and not set(names) <= set(known):
+        if len(names) > 1 and not set(names) <= set(pictured):
             lines.append(
                 f"{place}: has labels of {', '.join(names)}, as the labelling tool "
                 "calls the videos; give those in --videos these names"
@@ -163,7 +163,7 @@ def make_dataset(
     **options: Unpack[from_files.Options],
 ) -> bool:
     """Makes the clip shards; see the module and from_files.build. ValueError has all errors."""
-    found = find_recordings(
+    matched = find_recordings(
         videos,
         labels,
         procedure,
@@ -174,19 +174,19 @@ def make_dataset(
         terms=terms,
     )
     for split in SPLITS:
-        names = [recording.name for recording in found if recording.split == split]
+        names = [recording.name for recording in matched if recording.split == split]
         logging.info("split %s: %s", split, ", ".join(names) or "no recordings")
     warnings = []
     if terms is not None and terms.fps is not None:
-        warnings += other_rates(found, terms.fps)
-    boxed = {recording.split for recording in found if recording.boxes is not None}
+        warnings += other_rates(matched, terms.fps)
+    boxed = {recording.split for recording in matched if recording.boxes is not None}
     missing = [split for split in ("train", "val") if split not in boxed]
     if boxes is not None and missing:
         warnings.append(
             f"no boxes in split {' and '.join(missing)}, so own:boxes cannot train the detector: "
             "draw some there, or train with --config=own"
         )
-    return from_files.build(found, out, procedure=procedure, warnings=warnings, **options)
+    return from_files.build(matched, out, procedure=procedure, warnings=warnings, **options)
 
 
 def write_frames(recordings: Iterable[Recording], folder: str | Path, every: int) -> int:
@@ -234,11 +234,11 @@ def _make_or_export(
         make_dataset(procedure=procedure, terms=of_labels, **given)
         return
     keys = ("videos", "labels", "boxes", "splits", "split_seed")
-    found = find_recordings(
+    recordings = find_recordings(
         procedure=procedure, terms=of_labels, **{key: given[key] for key in keys}
     )
-    count = write_frames(found, export_frames, export_every)
-    logging.info("%s: %d pictures of %d recordings", export_frames, count, len(found))
+    count = write_frames(recordings, export_frames, export_every)
+    logging.info("%s: %d pictures of %d recordings", export_frames, count, len(recordings))
 
 
 def _add_flags(parser: argparse.ArgumentParser) -> None:

@@ -183,18 +183,18 @@ class Recipe:
         product = copy_of(product, world, _stream(self.seed, "copy", split, name))
         places = np.array([part.right[:2, 3] for part in product.parts])
         hidden = world.hidden[self.occlusion]
-        shown = np.arange(timeline.num_frames) // step * step
+        rows = np.arange(timeline.num_frames) // step * step
 
         def filmed(product: Product, told: Timeline) -> tuple[Workplace, Motion, np.ndarray]:
             """The recording in which parts do what is told; all else is by `timeline`."""
             _, how, looks, _ = ranges.streams(self.seed, "recording", split, name)
             motion = plan_recording(
                 *(timeline, places, fps, hidden, how, world.cameras),
-                shown=told,
+                drawn_timeline=told,
                 stand_ins=product.stand_ins,
             )
             early = _stream(self.seed, "early", split, name)
-            seen = timelines.in_pictures(told, world.habits, fps, early).per_frame()[shown]
+            seen = timelines.in_pictures(told, world.habits, fps, early).per_frame()[rows]
             place = Workplace(product, bodies_of(product), looks, world)
             return place, motion.over(product.height), seen
 
@@ -206,7 +206,7 @@ class Recipe:
             place, motion, seen = filmed(product, timeline)
             told = noticed.without_unseen(timeline, wrongs, place, motion, seen, world)
             place, motion, seen = filmed(product, told)
-        states = told.per_frame()[shown]
+        states = told.per_frame()[rows]
         visible_from = None  # of rehearsals, which are for training alone
         if not is_rehearsal(name):
             visible_from = noticed.visible_from(told, place, motion, seen, world)

@@ -56,7 +56,7 @@ def fit(model_given: str, videos: Sequence[str], out: Path, modules: Sequence[st
     folder = model_folder(model_given)
     if out.exists():
         raise ValueError(f"--out={out}: is there already; name a folder to make")
-    found, errors = sources.find(videos, out)
+    videos_found, errors = sources.find(videos, out)
     raise_all(errors)
     model = load_model(folder, modules)
     if model.right_level is None or "learned" not in model.streams:
@@ -65,7 +65,7 @@ def fit(model_given: str, videos: Sequence[str], out: Path, modules: Sequence[st
     if model.for_camera:
         raise ValueError(f"{folder}: is for a camera already; give the model that it came from")
     seen = []
-    for source in Bar(iterable=found, desc="videos", unit="video"):
+    for source in Bar(iterable=videos_found, desc="videos", unit="video"):
         rows = model.rows_of(source.open(model.fps), "learned", model.batch)
         frames = model.frames(stream="learned").over(chunks(rows, model.batch, 0))
         said = [frame.scores for chunk in frames for frame in chunk]

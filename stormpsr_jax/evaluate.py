@@ -74,8 +74,8 @@ def _main_evaluate(argv: Sequence[str]) -> None:
             raise ValueError(f"--{flag} needs --protocol=paper")
     if not any((args.asd, args.temporal, args.scores, args.fusion)):
         raise ValueError("no predictions; pass --asd, --temporal or both")
-    own = load_procedure(args.procedure)
-    procedure = own.at(args.fps)
+    as_read = load_procedure(args.procedure)
+    procedure = as_read.at(args.fps)
     recordings = load_recordings(
         procedure,
         args.labels,
@@ -87,7 +87,7 @@ def _main_evaluate(argv: Sequence[str]) -> None:
         with_errors=args.with_errors,
         split=args.split,
         terms=words.terms(args.words, args.labels_fps, procedure),
-        label_fps=own.fps,
+        label_fps=as_read.fps,
     )
     weights = _fusion(args, procedure, recordings)
     settings = decoding_settings(args, weights)
@@ -166,11 +166,11 @@ def _main_detections(argv: Sequence[str]) -> None:
     _add_procedure_and_split(parser)
     add = parser.add_argument
     add("--asd", required=True, help="folder with <rec>_results_pred.csv")
-    what = "folder with <rec>_results_gt.csv or <rec>/OD_labels.json; otherwise --asd has them"
-    add("--boxes", help=what)
+    text = "folder with <rec>_results_gt.csv or <rec>/OD_labels.json; otherwise --asd has them"
+    add("--boxes", help=text)
     add("--picture", type=_size, metavar="WxH", help="pixels, where --boxes does not say them")
-    what = "detections count above it, not at it (%(default)s)"
-    add("--confidence", type=share, default=0.5, help=what)
+    text = "detections count above it, not at it (%(default)s)"
+    add("--confidence", type=share, default=0.5, help=text)
     add("--out", help="a JSON file to write besides")
     args = parser.parse_args(argv)
     procedure = load_procedure(args.procedure)
@@ -252,21 +252,21 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--variant", help="of all recordings; otherwise found by their names")
     add("--fps", type=float, help="frames per second of labels by the clock; or the procedure's")
-    what = "folder with <rec>/PSR_labels.csv, or labelling tools' files"
-    add("--labels", required=True, help=what)
+    text = "folder with <rec>/PSR_labels.csv, or labelling tools' files"
+    add("--labels", required=True, help=text)
     add_label_flags(add)
     add("--asd", help="folder with <rec>_results_pred.csv of the detector")
     add("--temporal", help="folder with <rec>_results_pred.csv of the spatio-temporal stream")
     add("--scores", help="folder with <rec>.npz of both, for the learned fusion")
-    what = "weights of the learned fusion, such as WORKDIR/fuse/fusion.json, or 'default' for "
-    what += "those of the package; without --scores it reads --asd and --temporal"
-    add("--fusion", metavar="FILE", help=what)
+    text = "weights of the learned fusion, such as WORKDIR/fuse/fusion.json, or 'default' for "
+    text += "those of the package; without --scores it reads --asd and --temporal"
+    add("--fusion", metavar="FILE", help=text)
     add("--decoder", choices=DECODERS, default=Settings().decoder)
     add("--protocol", choices=PROTOCOLS, default="paper")
     add_decoding_flags(parser)
-    what = "share of the incorrect installations that may be reported as installed, of all "
-    what += f"streams; 1 is any (otherwise {RISK} of the learned fusion, and any of the others)"
-    add("--risk", type=share, metavar="R", help=what)
+    text = "share of the incorrect installations that may be reported as installed, of all "
+    text += f"streams; 1 is any (otherwise {RISK} of the learned fusion, and any of the others)"
+    add("--risk", type=share, metavar="R", help=text)
     add("--visibility", help="folder with <rec>.csv of the visible fraction per frame")
     add("--with_errors", action="store_true", help="score PSR_labels_with_errors.csv")
     add("--out", help="the JSON file to write; otherwise the table alone is printed")

@@ -50,12 +50,12 @@ def plan(args: argparse.Namespace) -> Plan:
     # JAX takes a second to import: flags are read before.
     from stormpsr_jax.experiments import paper_plan, paper_results
 
-    known = list(paper_plan.TABLES)
-    tables = known if args.words == ["all"] else list(dict.fromkeys(args.words))
-    unknown = [table for table in tables if table not in known]
+    names = list(paper_plan.TABLES)
+    tables = names if args.words == ["all"] else list(dict.fromkeys(args.words))
+    unknown = [table for table in tables if table not in names]
     if unknown or not tables:
         what = f"{unknown[0]!r} is no table" if unknown else "TABLE is missing"
-        raise ValueError(f"{what}; known are all, {', '.join(known)}")
+        raise ValueError(f"{what}; known are all, {', '.join(names)}")
     for table in tables:
         given = args.asd is not None
         if missing := paper_plan.missing_stages(paper_plan.TABLES[table], args.config, given):

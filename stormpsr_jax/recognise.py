@@ -74,11 +74,11 @@ _OF_LIVE = (
 
 def _misplaced(args: argparse.Namespace, live: bool) -> list[str]:
     """The errors of options that the kind of source does not have."""
-    what = "is for live sources: camera:N, rtsp://…, or a file with --realtime"
+    problem = "is for live sources: camera:N, rtsp://…, or a file with --realtime"
     if live:
-        what = "is for files, and this source is live: its results are lines on stdout"
+        problem = "is for files, and this source is live: its results are lines on stdout"
     errors = [
-        f"--{name.replace('_', '-')} {what}"
+        f"--{name.replace('_', '-')} {problem}"
         for name in (_OF_FILES if live else _OF_LIVE)
         if getattr(args, name) not in (None, False)
     ]
@@ -102,9 +102,9 @@ def _run_files(args: argparse.Namespace) -> int:
     from stormpsr_jax.serving.folder import load_model, model_folder
 
     out = Path(args.out)
-    found, errors = sources.find(args.source, out)
+    opened, errors = sources.find(args.source, out)
     with gathering(errors):
-        if args.video or args.clips or any(source.is_video for source in found):
+        if args.video or args.clips or any(source.is_video for source in opened):
             installed.check_extra("video", ["av"], "reading and writing videos")
         if (args.video or args.clips) and (missing := pages.missing()):
             errors.append(f"--video and --clips need {missing}")
@@ -112,7 +112,7 @@ def _run_files(args: argparse.Namespace) -> int:
         folder = model_folder(args.model)
         model = load_model(folder, args.modules)
         settings = folders.settings(model, args.stream, args.threshold, args.risk)
-        variants = folders.variants(model, [source.name for source in found], args.variant)
+        variants = folders.variants(model, [source.name for source in opened], args.variant)
     raise_all(errors)
     tell("stream", args.stream or model.recognises_by)
     folders.note_of_product(model, folder)
@@ -124,10 +124,10 @@ def _run_files(args: argparse.Namespace) -> int:
         certain=args.certain,
     )
     checksum = files.checksum(folder / "model.json")
-    jobs = [(s, out / s.name, v, wanted) for s, v in zip(found, variants, strict=True)]
+    jobs = [(s, out / s.name, v, wanted) for s, v in zip(opened, variants, strict=True)]
     failed, foreign, lock = 0, 0, out / ".lock"
     with files.only_writer(lock, out):
-        results.remove_parts(out, {source.name for source in found})
+        results.remove_parts(out, {source.name for source in opened})
         if args.ray is None:
             ends = recording.here(model, checksum, jobs)
         else:
@@ -148,13 +148,13 @@ def _run_files(args: argparse.Namespace) -> int:
                 return 1
             failed += 1
             for text in lines_of(trouble):
-                place = str(found[index].place)
+                place = str(opened[index].place)
                 tell("error", text if place in text else f"{place}: {text}")
     if failed:
-        print(f"{failed} of {len(found)} could not be recognised", file=sys.stderr)
+        print(f"{failed} of {len(opened)} could not be recognised", file=sys.stderr)
     if foreign:
         what = f"videos do not show the model's product ({model.procedure.name})"
-        print(f"{foreign} of {len(found)} {what}; their events.csv are empty", file=sys.stderr)
+        print(f"{foreign} of {len(opened)} {what}; their events.csv are empty", file=sys.stderr)
     return 1 if failed else 3 if foreign else 0
 
 
@@ -170,14 +170,22 @@ def _parser() -> OneLineParser:
         description=__doc__,
     )
     names = streams.names()
-    meanings = {s.name: s.look.threshold for s in streams.STREAMS if s.look.threshold}
+    meanings = {s.name: s.appearance.threshold for s in streams.STREAMS if s.appearance.threshold}
     logits = "; ".join(f"of {name}: {meaning}" for name, meaning in meanings.items())
     add = parser.add_argument
-    what = "videos, folders, patterns, folders of pictures, demo; or one camera:N or rtsp://…"
-    add("source", nargs="+", metavar="SOURCE", help=what)
+    help_text = "videos, folders, patterns, folders of pictures, demo; or one camera:N or rtsp://…"
+    add("source", nargs="+", metavar="SOURCE", help=help_text)
     add("--model", required=True, metavar="MODEL", help="a model folder, a work folder, or demo")
-    what = "modules, by commas, of a temporal network of your own: loading the model executes them"
-    add("--modules", type=lambda text: (*text.split(","),), default=(), metavar="NAME", help=what)
+    help_text = (
+        "modules, by commas, of a temporal network of your own: loading the model executes them"
+    )
+    add(
+        "--modules",
+        type=lambda text: (*text.split(","),),
+        default=(),
+        metavar="NAME",
+        help=help_text,
+    )
     add("--out", metavar="DIR", help="folder for the results of files")
     add("--variant", metavar="NAME", help="of all sources; otherwise found by their names")
     add(
@@ -217,16 +225,16 @@ def _parser() -> OneLineParser:
     add("--ray", metavar="HOST:PORT", help="a source at a time on each machine of a Ray cluster")
     add("--realtime", action="store_true", help="a video file plays as if it were a camera")
     add("--state", metavar="FILE", help="of a live source: saved there, to go on from")
-    what = "of a live source: folder for a short video of each alert"
-    add("--alert-clips", metavar="DIR", help=what)
+    help_text = "of a live source: folder for a short video of each alert"
+    add("--alert-clips", metavar="DIR", help=help_text)
     add(
         "--reset",
         metavar="WHEN",
         help="the next unit begins: complete, key (Enter), or so many seconds without the object",
     )
     # From here on without types: argparse would print a wrong value, which may hold a password.
-    what = "of a live source: a page that shows it, on 127.0.0.1:8765 or as said behind ="
-    add("--serve", nargs="?", const="", metavar="[HOST:]PORT", help=what)
+    help_text = "of a live source: a page that shows it, on 127.0.0.1:8765 or as said behind ="
+    add("--serve", nargs="?", const="", metavar="[HOST:]PORT", help=help_text)
     add("--token-file", metavar="FILE", help="its line is the token that the page asks for")
     # Without a type: argparse would print a wrong address, which may hold a password.
     add("--mqtt", metavar="URL", help="sends the lines to mqtt[s]://[USER@]HOST/PREFIX")

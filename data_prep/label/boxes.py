@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 
 from data_prep import matching
-from data_prep.label.frames import Film
+from data_prep.label.frames import Video
 from data_prep.label.store import LabelStore, revision
 from stormpsr_jax.base import files
 from stormpsr_jax.recordings import box_files
@@ -63,42 +63,42 @@ class BoxFolder:
         there = (self.folder / f"{name}{ending}" for ending in (".json", ""))
         return next((path for path in there if _files(path)), None)
 
-    def read(self, name: str, film: Film) -> tuple[list[Box], str]:
+    def read(self, name: str, video: Video) -> tuple[list[Box], str]:
         """A recording's drawn boxes, and their file's revision; ValueError has all mistakes."""
         if (path := self.path(name)) is None:
             return [], revision([])
-        found = matching.read_boxes(path)
-        found.of_frames(0, film.num_frames)
-        corners = found.boxes * ([film.width, film.height] * 2)
+        boxes = matching.read_boxes(path)
+        boxes.of_frames(0, video.num_frames)
+        corners = boxes.boxes * ([video.width, video.height] * 2)
         corners[:, :2] -= corners[:, 2:] / 2
-        drawn = zip(found.frames.tolist(), corners.round(3).tolist(), strict=True)
+        drawn = zip(boxes.frames.tolist(), corners.round(3).tolist(), strict=True)
         kept = {frame: Box(frame, *corner) for frame, corner in drawn}
-        kept |= {frame: Box(frame, 0, 0, 0, 0) for frame in found.empty.tolist()}
+        kept |= {frame: Box(frame, 0, 0, 0, 0) for frame in boxes.empty.tolist()}
         frames = set(kept)
         if path.suffix == ".json" and "drawn" in (data := files.read_json(path)):
             frames &= files.fit(data["drawn"], set[int], f"{path}: drawn")
         return [kept[frame] for frame in sorted(frames)], revision(_files(path))
 
-    def write(self, name: str, film: Film, boxes: Sequence[Box]) -> None:
+    def write(self, name: str, video: Video, boxes: Sequence[Box]) -> None:
         """Writes a recording's drawn boxes; ValueError: one is no box, or of no frame."""
         if len(boxes) > MAX_BOXES or len({box.frame for box in boxes}) < len(boxes):
             raise ValueError(f"more than {MAX_BOXES} boxes, or two at one frame")
-        picture = psr_boxes.Picture(name, name, (film.width, film.height), [])
+        picture = psr_boxes.Picture(name, name, (video.width, video.height), [])
         for box in boxes:
-            files.whole(box.frame, "frame", 0, film.num_frames - 1)
+            files.whole(box.frame, "frame", 0, video.num_frames - 1)
             if any(box.corner):
                 at = box.x + box.w / 2, box.y + box.h / 2, box.w, box.h
                 picture.shares(psr_boxes.Box(f"frame {box.frame}", at))
         path, target, boxes = self.path(name), self.folder / f"{name}.json", sorted(boxes)
-        if boxes != self.read(name, film)[0]:
+        if boxes != self.read(name, video)[0]:
             ours = path == target and "drawn" in files.read_json(target)
-            text = self._text(name, film, boxes) if boxes else None
+            text = self._text(name, video, boxes) if boxes else None
             self._store.replace(name, target, text, [] if ours or not path else _files(path))
 
-    def _text(self, name: str, film: Film, drawn: Sequence[Box]) -> str:
+    def _text(self, name: str, video: Video, drawn: Sequence[Box]) -> str:
         images, annotations = [], []
         for number, box in enumerate(self._carried(drawn), start=1):
-            size = {"width": film.width, "height": film.height}
+            size = {"width": video.width, "height": video.height}
             images.append({"id": number, "file_name": f"{name}/{box.frame:06d}.jpg", **size})
             if any(box.corner):
                 entry = {"bbox": box.corner, "area": box.w * box.h, "iscrowd": 0}
@@ -113,12 +113,12 @@ class BoxFolder:
 
     def _carried(self, drawn: Sequence[Box]) -> list[Box]:
         """The drawn boxes, and those that lie between two of them."""
-        found = list(drawn)
+        carried = list(drawn)
         for a, b in itertools.pairwise(drawn):
             length = b.frame - a.frame
             if any(a.corner) and any(b.corner) and length <= CARRIED * self._fps:
                 both = np.array([a.corner, b.corner])
                 for i in range(1, length):
                     between = (both[0] + i / length * (both[1] - both[0])).round(3).tolist()
-                    found.append(Box(a.frame + i, *between))
-        return sorted(found)
+                    carried.append(Box(a.frame + i, *between))
+        return sorted(carried)

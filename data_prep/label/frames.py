@@ -24,7 +24,7 @@ _PLAYED |= {"av1": ("yuv420p", "yuv420p10le")}
 _PLAYED_IN = ("mov,", "matroska,")
 
 
-class Film:
+class Video:
     """The frames of a video at a constant rate, in any order; for one thread at a time.
 
     The file is open from the first picture on, until `close`.
@@ -92,16 +92,16 @@ class Film:
         # Behind a seek, times of an MPEG program stream are guesses: decoded from its beginning.
         keys = self._index.keys[: 0 if self._container.format.name == "mpeg" else None]
         key = max(int(np.searchsorted(keys, wanted, "right")) - 1, 0)
-        found = None
+        picture = None
         if self._next <= wanted and (not len(keys) or keys[key] <= self._next):
-            found = self._decode_to(wanted, False)
+            picture = self._decode_to(wanted, False)
         back = 0
-        while found is None:
+        while picture is None:
             self._seek(key - back)
             # What follows a key frame may need others still, and some containers seek roughly.
-            found = self._decode_to(wanted, key <= back)
+            picture = self._decode_to(wanted, key <= back)
             back = 2 * back + 1
-        return found
+        return picture
 
     def _seek(self, key: int) -> None:
         """Goes to a key frame, or to where the container has it; the first is the beginning."""

@@ -12,7 +12,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from data_prep.label.frames import Film
+from data_prep.label.frames import Video
 from data_prep.label.store import LabelStore, State, revision
 from stormpsr_jax.base import files
 from stormpsr_jax.base.errors import lines_of, raise_all
@@ -48,14 +48,14 @@ class LabelFolder:
 
     def find(self) -> None:
         """Looks again."""
-        found = find.search(self.store.folder, known=self._names)
+        found = find.search(self.store.folder, pictured=self._names)
         self.places, self.errors = found.labels, found.errors  # by recording
         self.unread = found.warnings  # lines about files that may be labels, and are not read
 
-    def read(self, name: str, film: Film) -> Snapshot:
+    def read(self, name: str, video: Video) -> Snapshot:
         """The labels of a recording; ValueError has all mistakes but steps that change nothing."""
         raise_all(self.errors.get(name, []))
-        steps = self._read(name, film) if name in self.places else []
+        steps = self._read(name, video) if name in self.places else []
         state = self.store.state(name)
         return Snapshot(steps, self.revision(name), state)
 
@@ -71,8 +71,8 @@ class LabelFolder:
         found = [path / file for file in PSR_FILES] if path.is_dir() else [path]
         return [file for file in found if file.is_file()]
 
-    def _read(self, name: str, film: Film) -> list[Step]:
-        place, last, procedure = self.places[name], film.num_frames - 1, self._procedure
+    def _read(self, name: str, video: Video) -> list[Step]:
+        place, last, procedure = self.places[name], video.num_frames - 1, self._procedure
         if place.file is None:
             variant = procedure.variant_for(name)
             read = place.read(procedure, variant)
@@ -89,22 +89,22 @@ class LabelFolder:
             return sorted(steps)
         steps = []
         for step in place.file.timed(procedure, self._terms, name, with_pictures=True):
-            frame = label_file.frame_of(step, procedure.fps, 0, film.timestamps, place)
+            frame = label_file.frame_of(step, procedure.fps, 0, video.timestamps, place)
             if not 0 <= frame <= last + 1:
                 raise ValueError(f"{place}: {step.place}: {step.when} is outside of the recording")
             steps.append((min(frame, last), step.step_id))
         return sorted(steps)
 
     def write(
-        self, name: str, film: Film, found: Snapshot, steps: Sequence[Step], state: State
+        self, name: str, video: Video, before: Snapshot, steps: Sequence[Step], state: State
     ) -> Snapshot:
         """Writes the labels of a recording, of which `found` was read; returns what is there then.
 
         A file stays as it is if it says the same. ValueError: a step or a frame that there is not.
         """
-        steps, _ = self._checked(steps, film), self._checked(state.answered, film)
+        steps, _ = self._checked(steps, video), self._checked(state.answered, video)
         place = self.places.get(name)
-        if steps != found.steps or (state.done and place is None):
+        if steps != before.steps or (state.done and place is None):
             path = None if place is None else place.path
             if place is not None and list(self.places.values()).count(place) > 1:
                 raise ValueError(
@@ -114,20 +114,20 @@ class LabelFolder:
             target = self.store.folder / f"{name}.csv"
             if path is not None:
                 target = path.with_name(f"{name}.csv")
-            ours = path == target and files.read_text(target) == self._text(found.steps)
+            ours = path == target and files.read_text(target) == self._text(before.steps)
             others = [] if ours else self.files_of(name)
             text = self._text(steps) if steps or state.done else None
             self.store.replace(name, target, text, others)
             self.find()
         self.store.write_state(name, state)
-        return self.read(name, film)
+        return self.read(name, video)
 
-    def _checked(self, steps: Sequence[Step], film: Film) -> list[Step]:
+    def _checked(self, steps: Sequence[Step], video: Video) -> list[Step]:
         """Returns steps in order; ValueError for frames and steps that there are not."""
         if len(steps) > _MAX_STEPS:
             raise ValueError(f"{len(steps)} labels, more than {_MAX_STEPS}")
         for frame, step in steps:
-            files.whole(frame, "frame", 0, film.num_frames - 1)
+            files.whole(frame, "frame", 0, video.num_frames - 1)
             self._procedure.checked_step(step, "step_id")
         if len(set(steps)) < len(steps):
             raise ValueError("a step is given twice at one frame")

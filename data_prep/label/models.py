@@ -47,13 +47,15 @@ class Proposals:
         """From now on, this model proposes; errors as above."""
         path = model_folder(model) / MODEL
         data = files.read_json(path)
-        known = data.get("procedure", {}).get("components") if isinstance(data, dict) else None
-        if known != list(self._procedure.components):
+        components = data.get("procedure", {}).get("components") if isinstance(data, dict) else None
+        if components != list(self._procedure.components):
             raise ValueError(f"--model={model}: {path} is of another product than --procedure")
         if (given := data.get("part_pictures")) is not None:
             self.parts = files.fit(given, list[bytes | None], f"{path}: part_pictures")
-        if len(self.parts) != len(known):
-            raise ValueError(f"{path}: part_pictures: are not {len(known)}, one for each component")
+        if len(self.parts) != len(components):
+            raise ValueError(
+                f"{path}: part_pictures: are not {len(components)}, one for each component"
+            )
         try:
             self.stream = recognises_by(data)
         except (AttributeError, LookupError, TypeError) as error:
@@ -117,12 +119,17 @@ def training(
     kind = "".join(f"_{part}" for part in parts if part)
     data = beside / f"data{kind}"
     workdir, before = _work_folders(beside / "runs" / f"{Path(procedure).stem}{kind}")
-    own = ["data_prep.own", f"--videos={videos}", f"--labels={labels}", f"--procedure={procedure}"]
-    own += [] if boxes is None else [f"--boxes={boxes}"]
-    own += [f"--out={data}", f"--size={SIZE}"]
+    prepare = [
+        "data_prep.own",
+        f"--videos={videos}",
+        f"--labels={labels}",
+        f"--procedure={procedure}",
+    ]
+    prepare += [] if boxes is None else [f"--boxes={boxes}"]
+    prepare += [f"--out={data}", f"--size={SIZE}"]
     said = {"aspect": wanted.aspect, "crop": wanted.crop, "splits": wanted.splits}
-    own += [f"--{flag}={text}" for flag, text in said.items() if text]
-    own += ["--remake"] * data.exists()
+    prepare += [f"--{flag}={text}" for flag, text in said.items() if text]
+    prepare += ["--remake"] * data.exists()
     config = "own" if boxes is None else "own:boxes"
     main = ["stormpsr_jax.main", f"--config={config}", f"--config.data.dir={data}"]
     main += [f"--workdir={workdir}", *["--remake"] * workdir.exists()]
@@ -130,7 +137,7 @@ def training(
         for stage, field in _STARTS.items():
             if (weights := before / stage / "best.safetensors").is_file():
                 main.append(f"--config.{field}={weights}")
-    return [own, main], data, workdir, before
+    return [prepare, main], data, workdir, before
 
 
 def _work_folders(first: Path) -> tuple[Path, Path | None]:

@@ -16,7 +16,7 @@ import simplejpeg
 
 from data_prep import command, matching
 from data_prep.label.boxes import CARRIED, Box, BoxFolder
-from data_prep.label.frames import Film
+from data_prep.label.frames import Video
 from data_prep.label.labels import LabelFolder, Snapshot
 from data_prep.label.models import SIZE, Proposals, TrainingOptions, training, uncertainty
 from data_prep.label.store import LabelStore, State
@@ -25,7 +25,8 @@ from data_prep.writing.from_files import SAME_ASPECT
 from data_prep.writing.locating import CLOSE
 from stormpsr_jax.base import folders
 from stormpsr_jax.base.errors import message_of
-from stormpsr_jax.media import sources, video
+from stormpsr_jax.media import sources
+from stormpsr_jax.media.video import is_video
 from stormpsr_jax.psr import advice, analysis
 from stormpsr_jax.recordings.find import SPLITS
 from stormpsr_jax.recordings.labels import Step
@@ -53,18 +54,18 @@ class Recording:
 
     def __init__(self, name: str, place: Path):
         self.name, self.place = name, place
-        self.film: Film | None = None  # while its index is built, or if it cannot be read
+        self.video: Video | None = None  # while its index is built, or if it cannot be read
         self.error = ""  # why it cannot be read, as far as is known
-        self.lock = asyncio.Lock()  # of who uses `film`
+        self.lock = asyncio.Lock()  # of who uses `video`
 
     def build(self, fps: float) -> None:
-        """Makes `film`, or `error`."""
+        """Makes `video`, or `error`."""
         try:
-            if not video.is_video(self.place.name):
+            if not is_video(self.place.name):
                 what = "is a folder of pictures, and videos alone are labelled here"
                 raise ValueError(f"{self.place}: {what}")
             self._stamp = self._stat()
-            self.film = Film(self.place, fps)
+            self.video = Video(self.place, fps)
         except (ValueError, OSError, RuntimeError, MemoryError) as error:
             self.error = message_of(error)
 
@@ -72,21 +73,21 @@ class Recording:
         status = self.place.stat()
         return status.st_mtime_ns, status.st_size
 
-    def frames(self) -> Film:
-        """Its `film`; ValueError if there is none, or the file is another one by now."""
-        if self.film is None:
+    def frames(self) -> Video:
+        """Its `video`; ValueError if there is none, or the file is another one by now."""
+        if self.video is None:
             raise ValueError(self.error or f"{self.name}: its index is not built yet")
         if self._stat() != self._stamp:
             what = "has changed since it was opened; start the command again"
             raise ValueError(f"{self.place}: {what}")
-        return self.film
+        return self.video
 
     def jpeg(self, frame: int, width: int) -> bytes:
         """A frame as JPEG, at most `width` wide; ValueError: it is not there, or damaged."""
-        film = self.frames()
-        if not 0 <= frame < film.num_frames:
-            raise ValueError(f"{self.name}: frame {frame} is not in 0…{film.num_frames - 1}")
-        picture = film.picture(frame, min(1.0, width / film.width))
+        video = self.frames()
+        if not 0 <= frame < video.num_frames:
+            raise ValueError(f"{self.name}: frame {frame} is not in 0…{video.num_frames - 1}")
+        picture = video.picture(frame, min(1.0, width / video.width))
         return simplejpeg.encode_jpeg(picture, _QUALITY, "RGB", "420")
 
 
@@ -121,8 +122,8 @@ class Project:
     def overview(self) -> dict[str, Any]:
         """What /api/project answers."""
         self.labels.find()
-        found = {name: self._look(recording) for name, recording in self.recordings.items()}
-        read = [labels for _, labels in found.values() if labels is not None]
+        entries = {name: self._look(recording) for name, recording in self.recordings.items()}
+        read = [labels for _, labels in entries.values() if labels is not None]
         wrong = Counter(step // 3 for labels in read for _, step in labels.steps if step % 3 == 1)
         strangers = self.labels.errors.keys() - self.recordings.keys()
         components, parts = self.procedure.components, self.proposals.parts
@@ -146,9 +147,9 @@ class Project:
             "stream": self.proposals.stream,
             "carried": CARRIED,
             "parts": [part and f"/api/parts/{k}.jpg" for k, part in enumerate(parts)],
-            "videos": [entry for entry, _ in found.values()],
+            "videos": [entry for entry, _ in entries.values()],
             "left": {
-                "labelled": sum(entry["status"] == "done" for entry, _ in found.values()),
+                "labelled": sum(entry["status"] == "done" for entry, _ in entries.values()),
                 "suggested": ENOUGH_VIDEOS,
                 "wrong": {name: wrong[k] for k, name in enumerate(components)},
                 "wrong_suggested": ENOUGH_WRONG,
@@ -209,7 +210,7 @@ class Project:
             f"{workdir}: what a training that did not end has made" * workdir.exists(),
         ]
         of_split = {split: [n for n in splits if splits[n] == split] for split in SPLITS}
-        shown = {
+        rows = {
             "Videos": f"{len(done)} of {len(entries)}, {seconds / 60:.1f} min",
             "Boxes": f"in {len(boxed)} of these{lacking}" if boxed else "none: no detector",
             "Product": self._product_size({name: done[name] for name in boxed}, wanted),
@@ -219,14 +220,14 @@ class Project:
             "Model": str(workdir),
         }
         if last is not None:
-            shown["Starts from"] = str(last)
+            rows["Starts from"] = str(last)
             result = last / "metrics.json"
             try:
                 found = advice.record_next(analysis.load_result(result))
             except ValueError as error:  # of another version
                 found = [message_of(error)]
-            shown["Record next"] = " ".join(found) or "nothing stands out"
-        told = {"shown": shown, "replaces": [line for line in replaces if line]}
+            rows["Record next"] = " ".join(found) or "nothing stands out"
+        told = {"shown": rows, "replaces": [line for line in replaces if line]}
         typed = [shlex.join(["python", "-m", *command]) for command in commands]
         return told | {"commands": typed}, commands, workdir
 
@@ -254,25 +255,25 @@ class Project:
 
     def _look(self, recording: Recording) -> tuple[dict[str, Any], Snapshot | None]:
         """A recording's entry in the list, and its labels where they can be read."""
-        film, labels, warnings, doubt = recording.film, None, [], None
+        video, labels, warnings, doubt = recording.video, None, [], None
         status = "begun" if recording.name in self.labels.places else "unlabelled"
         if recording.error:
             warnings.append(recording.error)
         try:
-            if film is not None:
-                labels = self.labels.read(recording.name, film)
+            if video is not None:
+                labels = self.labels.read(recording.name, video)
                 status = self._status(recording.name, labels)
                 warnings += [t for _, t in self.labels.warnings(recording.name, labels.steps)]
-                doubt = uncertainty(self.proposals.of(recording.name, film.num_frames))
+                doubt = uncertainty(self.proposals.of(recording.name, video.num_frames))
         except (ValueError, OSError) as error:
             warnings.append(message_of(error))
         entry = {
             "name": recording.name,
-            "frames": film and film.num_frames,
-            "indexed": film is not None or bool(recording.error),
-            "width": film and film.width,
-            "height": film and film.height,
-            "playable": film is not None and film.playable,
+            "frames": video and video.num_frames,
+            "indexed": video is not None or bool(recording.error),
+            "width": video and video.width,
+            "height": video and video.height,
+            "playable": video is not None and video.playable,
             "status": status,
             "uncertainty": doubt,
             "warnings": warnings,
@@ -292,24 +293,24 @@ class Project:
     def video(self, recording: Recording) -> dict[str, Any]:
         """What /api/videos/NAME answers; ValueError for labels that cannot be read."""
         name = recording.name
-        if recording.film is None and not recording.error:
+        if recording.video is None and not recording.error:
             return {"name": name, "frames": None}
-        film, variant = recording.frames(), self.procedure.variant_for(name)
+        video, variant = recording.frames(), self.procedure.variant_for(name)
         self.labels.find()
-        labels = self.labels.read(name, film)
+        labels = self.labels.read(name, video)
         before: dict[int, list[int]] = {}
         for first, then in variant.precedence:
             before.setdefault(then, []).append(first)
         return {
             "name": name,
-            "frames": film.num_frames,
+            "frames": video.num_frames,
             "fps": self.procedure.fps,
-            "times": np.round(film.times, 6).tolist(),
+            "times": np.round(video.times, 6).tolist(),
             "variant": variant.name,
             "initial_state": variant.initial_state,
             "before": before,
-            **_boxes(*self.boxes.read(name, film)),
-            "proposals": self.proposals.of(name, film.num_frames) or [],
+            **_boxes(*self.boxes.read(name, video)),
+            "proposals": self.proposals.of(name, video.num_frames) or [],
             **self.shown(name, labels),
         }
 
@@ -328,21 +329,21 @@ class Project:
         self, recording: Recording, revision: str, steps: list[Step], state: State
     ) -> dict[str, Any]:
         """Writes labels, and says what there is then; Conflict: they have another revision."""
-        name, film = recording.name, recording.frames()
+        name, video = recording.name, recording.frames()
         self.labels.find()
-        found = self.labels.read(name, film)
+        found = self.labels.read(name, video)
         if found.revision != revision:
             raise Conflict(self.shown(name, found))
-        return self.shown(name, self.labels.write(name, film, found, steps, state))
+        return self.shown(name, self.labels.write(name, video, found, steps, state))
 
     def write_boxes(self, recording: Recording, revision: str, boxes: list[Box]) -> dict[str, Any]:
         """Writes boxes, and says what there is then; Conflict: they have another revision."""
-        name, film = recording.name, recording.frames()
-        found = self.boxes.read(name, film)
+        name, video = recording.name, recording.frames()
+        found = self.boxes.read(name, video)
         if found[1] != revision:
             raise Conflict(_boxes(*found))
-        self.boxes.write(name, film, boxes)
-        return _boxes(*self.boxes.read(name, film))
+        self.boxes.write(name, video, boxes)
+        return _boxes(*self.boxes.read(name, video))
 
 
 def _entry(step: Step) -> dict[str, int]:

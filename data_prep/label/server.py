@@ -285,8 +285,8 @@ class Server:
             raise ValueError(f"width: {files.shorten(width)} is not in 1…{_MAX_WIDTH}")
         if (other := self._shown) not in (None, recording):
             async with other.lock:
-                if other.film is not None:
-                    other.film.close()  # only one keeps pictures
+                if other.video is not None:
+                    other.video.close()  # only one keeps pictures
         self._shown = recording
         async with recording.lock:
             if await request.is_disconnected():  # who has gone on to another frame meanwhile
@@ -373,12 +373,12 @@ async def _body(request: Request, kind: type[Any]) -> Any:
 
 def _stamps(folder: Path) -> dict[Path, tuple[int, int]]:
     """When each file of a folder was changed, and its size; of the page's own, the proposals."""
-    found = {}
+    stamps = {}
     for place, folders, names in os.walk(folder):
         if Path(place).name == OWN:
             folders[:], names = [name for name in folders if name == "proposals"], []
         for name in names:
             with contextlib.suppress(OSError):  # it is gone, or a link to nothing
                 status = os.stat(path := Path(place, name))
-                found[path] = status.st_mtime_ns, status.st_size
-    return found
+                stamps[path] = status.st_mtime_ns, status.st_size
+    return stamps

@@ -33,7 +33,7 @@ def prepared(data: bytes) -> tuple[bytes, list[Any]]:
     for extension in content.get("extensionsRequired", []):
         if not extension.startswith(_LOOKS):
             raise ValueError(f"needs {extension}, which is not read; export it without")
-    known = [dict(material) for material in content.get("materials", [])]
+    materials = [dict(material) for material in content.get("materials", [])]
     for number, material in enumerate(content.get("materials", [])):
         material["name"] = str(number)
     for attributes in (p["attributes"] for m in content.get("meshes", []) for p in m["primitives"]):
@@ -42,7 +42,9 @@ def prepared(data: bytes) -> tuple[bytes, list[Any]]:
     text = json.dumps(content).encode()
     text += b" " * (-len(text) % 4)
     whole = text + data[20 + length :]
-    return struct.pack("<4sIII4s", magic, version, 20 + len(whole), len(text), kind) + whole, known
+    return struct.pack(
+        "<4sIII4s", magic, version, 20 + len(whole), len(text), kind
+    ) + whole, materials
 
 
 def colours(geometry: Any, materials: Sequence[Any]) -> np.ndarray | None:
@@ -82,12 +84,14 @@ def written(meshes: Sequence[Mesh]) -> bytes:
     scene = trimesh.Scene()
     for mesh in meshes:
         vertices, faces = mesh.vertices, mesh.faces
-        shown: dict[str, Any] = {}
+        vertex_data: dict[str, Any] = {}
         if not np.isnan(mesh.colours).any():
             vertices = vertices[faces].reshape(-1, 3)
             faces = np.arange(len(vertices)).reshape(-1, 3)
-            shown = {_KEPT: np.repeat(_linear(mesh.colours), 3, axis=0).astype(np.float32)}
-        scene.add_geometry(trimesh.Trimesh(vertices, faces, vertex_attributes=shown, process=False))
+            vertex_data = {_KEPT: np.repeat(_linear(mesh.colours), 3, axis=0).astype(np.float32)}
+        scene.add_geometry(
+            trimesh.Trimesh(vertices, faces, vertex_attributes=vertex_data, process=False)
+        )
 
     def named(tree: dict) -> None:
         for attributes in (p["attributes"] for mesh in tree["meshes"] for p in mesh["primitives"]):

@@ -31,17 +31,17 @@ def groups(meshes: Sequence[Mesh], coloured: Sequence[bool]) -> list[list[int]]:
 
     `coloured`: whether each has colours, which are display ones; those without are of one.
     """
-    found: list[list[int]] = []
+    all_groups: list[list[int]] = []
     for k, mesh in enumerate(meshes):
-        for group in found:
+        for group in all_groups:
             first = group[0]
             same = coloured[k] == coloured[first] and congruent(mesh, meshes[first])
             if same and (not coloured[k] or _same_colour(mesh, meshes[first])):
                 group.append(k)
                 break
         else:
-            found.append([k])
-    return [group for group in found if len(group) > 1]
+            all_groups.append([k])
+    return [group for group in all_groups if len(group) > 1]
 
 
 def congruent(a: Mesh, b: Mesh) -> bool:
@@ -116,7 +116,7 @@ def load_product(
             cannot be read, is empty or flat, refers to other files, or has too many triangles.
     """
     directory, errors = Path(directory), list[str]()
-    found = _find_meshes(directory, procedure, errors)
+    paths = _find_meshes(directory, procedure, errors)
     content: Any = {}
     poses_file, given = Path(poses_file or directory / POSES), poses_file
     with gathering(errors):
@@ -125,7 +125,7 @@ def load_product(
         placed, colours, wrong = _read_poses(poses_file, content, procedure)
     raise_all(errors)
     up = _Y_TO_Z if y_up else np.eye(4)
-    files = [found[k] for k in range(procedure.num_components)]
+    files = [paths[k] for k in range(procedure.num_components)]
     poses = [up @ placed.get(name, np.eye(4)) for name in procedure.components]
     meshes = []
     coloured = []
@@ -178,23 +178,23 @@ def load_product(
 
 def _find_meshes(directory: Path, procedure: Procedure, errors: list[str]) -> dict[int, Path]:
     """The mesh of each component, by its index; `errors` gets what is wrong with the folder."""
-    found: dict[int, Path] = {}
+    paths: dict[int, Path] = {}
     for path in files_of(directory):
         with gathering(errors):
             k = _component(path, procedure)
-            other = found.setdefault(k, path)
+            other = paths.setdefault(k, path)
             mesh_files.check_file(path)
             if other != path:
                 raise ValueError(
                     f"{path}: {other.name} is a mesh of component {procedure.components[k]!r} "
                     "too; keep one of them"
                 )
-    if missing := [c for k, c in enumerate(procedure.components) if k not in found]:
+    if missing := [c for k, c in enumerate(procedure.components) if k not in paths]:
         errors.append(
             f"{directory}: no mesh for {', '.join(missing)}; add files named after these "
             f"components ({', '.join(SUFFIXES)})"
         )
-    return found
+    return paths
 
 
 def _checksum(meshes: Sequence[Path], content: Any) -> str:
@@ -323,12 +323,14 @@ def _painted(
 def _notes(files: Sequence[Path], coloured: Sequence[bool]) -> list[str]:
     """What is odd about the files, a line each."""
     lines = []
-    without = [path.name for path, own in zip(files, coloured, strict=True) if not own]
+    without = [
+        path.name for path, has_colours in zip(files, coloured, strict=True) if not has_colours
+    ]
     if without:
         missing = [
             f"{path.name} names {name}, which is not beside it"
-            for path, own in zip(files, coloured, strict=True)
-            if path.suffix.lower() == ".obj" and not own
+            for path, has_colours in zip(files, coloured, strict=True)
+            if path.suffix.lower() == ".obj" and not has_colours
             for name, materials in [mesh_files.library(path, path.read_bytes())]
             if name and materials is None
         ]

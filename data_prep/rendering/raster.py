@@ -38,15 +38,15 @@ _GRID = 4  # lines a pixel, on which all samples lie
 @compiled
 def normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     """(F, 3) float32 unit normals of faces (F, 3) of vertices (V, 3); 0 of faces without area."""
-    found = np.empty((len(faces), 3), np.float32)
+    directions = np.empty((len(faces), 3), np.float32)
     for f in range(len(faces)):
         p, q, r = vertices[faces[f, 0]], vertices[faces[f, 1]], vertices[faces[f, 2]]
         x = (q[1] - p[1]) * (r[2] - p[2]) - (q[2] - p[2]) * (r[1] - p[1])
         y = (q[2] - p[2]) * (r[0] - p[0]) - (q[0] - p[0]) * (r[2] - p[2])
         z = (q[0] - p[0]) * (r[1] - p[1]) - (q[1] - p[1]) * (r[0] - p[0])
         length = max(math.sqrt(x * x + y * y + z * z), 1e-12)
-        found[f, 0], found[f, 1], found[f, 2] = x / length, y / length, z / length
-    return found
+        directions[f, 0], directions[f, 1], directions[f, 2] = x / length, y / length, z / length
+    return directions
 
 
 @compiled
@@ -352,15 +352,15 @@ def choose_edges(
         How many there are.
     """
     height, width = picture.shape[:2]
-    shown = np.sqrt(picture)
+    brightness = np.sqrt(picture)
     right = np.zeros((height, width), np.bool_)
     below = np.zeros((height, width), np.bool_)
     for i in range(height):
         for j in range(width - 1):
-            right[i, j] = _differ(shown[i, j], shown[i, j + 1]) > contrast
+            right[i, j] = _differ(brightness[i, j], brightness[i, j + 1]) > contrast
     for i in range(height - 1):
         for j in range(width):
-            below[i, j] = _differ(shown[i, j], shown[i + 1, j]) > contrast
+            below[i, j] = _differ(brightness[i, j], brightness[i + 1, j]) > contrast
     count = 0
     for i in range(height):
         for j in range(width):

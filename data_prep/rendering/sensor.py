@@ -41,11 +41,11 @@ def smeared(image: np.ndarray, move: np.ndarray) -> np.ndarray:
         return image
     linear, total = image**2, np.zeros_like(image)
     rows, columns = (np.arange(side, dtype=np.float64) for side in image.shape[:2])
-    one = np.empty_like(image)
+    moved = np.empty_like(image)
     for share in np.linspace(-0.5, 0.5, count):
         x, y = np.meshgrid(columns + share * move[0], rows + share * move[1])
-        resample(linear, x, y, one)
-        total += one
+        resample(linear, x, y, moved)
+        total += moved
     return np.sqrt(total / count)
 
 

@@ -94,7 +94,7 @@ class Glimpses:
     ) -> list[Segment]:
         """Gaps and looks in turn; each event is in a gap, under the hands."""
         before, after = self.around
-        found: list[Segment] = []
+        result: list[Segment] = []
         now = 0.0
         while now < end:
             gap = min(_log_normal(self.gap, rng), self.longest)
@@ -105,12 +105,12 @@ class Glimpses:
             for event in events:
                 if event - before < stop < event + after:
                     stop = event + after
-            found += self._gap(now, stop, [e for e in events if now < e + after <= stop], rng)
+            result += self._gap(now, stop, [e for e in events if now < e + after <= stop], rng)
             following = next((event for event in events if event >= stop), np.inf)
             now = min(stop + _log_normal(self.look, rng), max(stop, following - before))
             if now > stop:
-                found.append((stop, now, "clear"))
-        return found
+                result.append((stop, now, "clear"))
+        return result
 
     def _gap(
         self, start: float, stop: float, events: Sequence[float], rng: np.random.Generator
@@ -121,13 +121,13 @@ class Glimpses:
         for event in events:
             bounds += [max(event - before, bounds[-1]), max(event + after, bounds[-1])]
         bounds.append(max(stop, bounds[-1]))
-        found: list[Segment] = []
+        segments: list[Segment] = []
         for i, (a, b) in enumerate(itertools.pairwise(bounds)):
             free = i % 2 == 0 and b - a > _SHORTEST_AWAY
             kind = "away" if free and rng.random() < self.away else "cover"
             if b > a:
-                found.append((a, b, kind))
-        return found
+                segments.append((a, b, kind))
+        return segments
 
 
 def _log_normal(law: tuple[float, float], rng: np.random.Generator) -> float:

@@ -156,7 +156,7 @@ def plan_recording(
     rng: np.random.Generator,
     views: Sequence[View] = (HEAD,),
     *,
-    shown: Timeline | None = None,
+    drawn_timeline: Timeline | None = None,
     stand_ins: Mapping[int, int] = MappingProxyType({}),
 ) -> Motion:
     """The movements of a recording.
@@ -184,7 +184,7 @@ def plan_recording(
     target = LOOK_AT + wander * _wobble(rng, time, 4.0, (0.14, 0.14, 0.05))
     carried = np.full(count, -1)
     fetches: list[float] = []
-    for frame, changed in changes(shown or timeline):
+    for frame, changed in changes(drawn_timeline or timeline):
         at = frame / fps
         for component, values in changed.items():
             off, on = (

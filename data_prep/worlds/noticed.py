@@ -89,14 +89,14 @@ def spells(timeline: Timeline, step: int = 1, value: int = -1) -> list[Spell]:
 
     Of the recording's frames every `step`-th is rendered.
     """
-    found = []
+    result = []
     starts = np.append(timeline.frames - timeline.first_frame, timeline.num_frames)
     for k, there in enumerate((timeline.states == value).T):
         edges = np.flatnonzero(np.diff(there, prepend=False, append=False)).reshape(-1, 2)
         for first, end in edges.tolist():
             frames = np.arange(-(-starts[first] // step) * step, starts[end], step)
-            found.append(Spell(k, slice(first, end), frames))
-    return found
+            result.append(Spell(k, slice(first, end), frames))
+    return result
 
 
 def told(
@@ -113,7 +113,7 @@ def told(
 
 def with_visible_poses(
     product: Product,
-    found: Sequence[Spell],
+    spells: Sequence[Spell],
     motion: Motion,
     states: np.ndarray,
     world: World,
@@ -125,12 +125,12 @@ def with_visible_poses(
     """
 
     def visible(k: int, product: Product) -> bool:
-        frames = np.concatenate([spell.frames for spell in found if spell.part == k])
+        frames = np.concatenate([spell.frames for spell in spells if spell.part == k])
         looks = frames[np.linspace(0, len(frames) - 1, min(_LOOKS, len(frames))).astype(int)]
         sketches = ((partial(plain_sketch, product, motion, i), states[i]) for i in looks.tolist())
         return any(told(*sketch, [k], world) for sketch in sketches)
 
-    for k in sorted({spell.part for spell in found}):
+    for k in sorted({spell.part for spell in spells}):
         part, tried = product.parts[k], product
         others = [other for other in product.parts if other is not part]
         for number in range(_TRIES + 1):
@@ -147,7 +147,7 @@ def with_visible_poses(
 
 def without_unseen(
     timeline: Timeline,
-    found: Sequence[Spell],
+    spells: Sequence[Spell],
     place: Workplace,
     motion: Motion,
     states: np.ndarray,
@@ -157,15 +157,15 @@ def without_unseen(
 
     The others are as of `with_visible_poses`.
     """
-    known = timeline.states.copy()
-    for spell in found:
+    all_states = timeline.states.copy()
+    for spell in spells:
         k = spell.part
         # First those in which the hands are out of the way.
         order = spell.frames[np.argsort(motion.reach[spell.frames].sum(axis=1), kind="stable")]
         looks = ((partial(place.sketch, motion, i, states[i]), states[i]) for i in order.tolist())
         if not any(told(sketch, state, [k], world) for sketch, state in looks):
-            known[spell.rows, k] = 1
-    return dataclasses.replace(timeline, states=known)
+            all_states[spell.rows, k] = 1
+    return dataclasses.replace(timeline, states=all_states)
 
 
 def visible_from(
@@ -179,7 +179,7 @@ def visible_from(
     Returns:
         {(frame, step id): first frame}; None where no picture tells until the part changes again.
     """
-    found = {}
+    first_frames = {}
     for kind, value in enumerate((1, -1)):
         for spell in spells(timeline, value=value):
             if not spell.rows.start:
@@ -190,8 +190,8 @@ def visible_from(
                 if told(partial(place.sketch, motion, i, states[i]), states[i], [spell.part], world)
             )
             step = int(timeline.frames[spell.rows.start]), 3 * spell.part + kind
-            found[step] = next(looks, None)
-    return found
+            first_frames[step] = next(looks, None)
+    return first_frames
 
 
 def picture(

@@ -45,17 +45,17 @@ def moves(
         if step not in done and state[step // 3] != change(step)[1]
     }
     if variant.precedence:
-        found: list[Move] = [
+        result: list[Move] = [
             (step,) for step in left if all(b in done for b in waits_for(variant, step))
         ]
     else:
-        found = _ahead(procedure, state, left) or [(step,) for step in left]
+        result = _ahead(procedure, state, left) or [(step,) for step in left]
 
     def place(move: Move) -> tuple:
         number = procedure.state_class(_after(state, move))
         return (number or procedure.error_class, move)
 
-    return sorted(found, key=place)
+    return sorted(result, key=place)
 
 
 def _after(state: np.ndarray, steps: Sequence[int]) -> np.ndarray:
@@ -73,11 +73,11 @@ def _ahead(procedure: Procedure, state: np.ndarray, left: Collection[int]) -> li
     ways = ways[ways.any(axis=1)]
     ways = ways[np.argsort(ways.sum(axis=1), kind="stable")[:_NEAREST]]
     of_component = {step // 3: step for step in left}
-    found: list[Move] = []
+    result: list[Move] = []
     while len(ways):
-        found.append(tuple(of_component[k] for k in np.flatnonzero(ways[0]).tolist()))
+        result.append(tuple(of_component[k] for k in np.flatnonzero(ways[0]).tolist()))
         ways = ways[(ways[0] & ~ways).any(axis=1)]  # the others lead past it
-    return found
+    return result
 
 
 def draw_order(procedure: Procedure, variant: Variant, rng: np.random.Generator) -> Iterator[int]:

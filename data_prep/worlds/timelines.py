@@ -182,7 +182,7 @@ def _cover(events: list[Event], variant: Variant, rng: np.random.Generator) -> l
 def _waiting(left_out: Event, between: list[Event], variant: Variant) -> list[Event]:
     """What of the events between cannot be done before the one left out, directly or not."""
     missing = {orders.step_of(k, value) for k, value in left_out.items()}
-    found: list[Event] = []
+    events: list[Event] = []
     for event in between:
         waits: Event = {}
         for k, value in event.items():  # in the order in which they are done
@@ -190,8 +190,8 @@ def _waiting(left_out: Event, between: list[Event], variant: Variant) -> list[Ev
                 missing.add(orders.step_of(k, value))
                 waits[k] = value
         if waits:
-            found.append(waits)
-    return found
+            events.append(waits)
+    return events
 
 
 def _do_wrongly(
@@ -212,16 +212,18 @@ def _do_wrongly(
         needed = set(event)
         if variant is not None:
             steps = [orders.step_of(k, value) for k, value in event.items()]
-            needed |= {step // 3 for one in steps for step in orders.waits_for(variant, one)}
-        for one in [one for one in later if needed & one[1][-1].keys()]:
-            result += one[1]
-            later.remove(one)
+            needed |= {
+                step // 3 for pending in steps for step in orders.waits_for(variant, pending)
+            }
+        for pending in [pending for pending in later if needed & pending[1][-1].keys()]:
+            result += pending[1]
+            later.remove(pending)
         wrong = [k for k, value in event.items() if value == 1 and rng.random() < chance]
         result.append({k: -1 if k in wrong else value for k, value in event.items()})
-        later = [(count - 1, its) for count, its in later]
-        for _, its in (one for one in later if one[0] == 0):
-            result += its
-        later = [one for one in later if one[0] > 0]
+        later = [(count - 1, moved) for count, moved in later]
+        for _, moved in (pending for pending in later if pending[0] == 0):
+            result += moved
+        later = [pending for pending in later if pending[0] > 0]
         if not wrong or (habits.corrected < 1 and rng.random() >= habits.corrected):
             continue
         off: list[Event] = [dict.fromkeys(wrong, 0)] if rng.random() < 0.5 else []
@@ -230,8 +232,8 @@ def _do_wrongly(
             later.append((int(rng.integers(*LATER)), corrects))
         else:
             result += corrects
-    for _, its in later:
-        result += its
+    for _, moved in later:
+        result += moved
     return result
 
 

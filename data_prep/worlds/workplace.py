@@ -172,7 +172,7 @@ class Workplace:
         return self._picture(motion, frame, state, shown, _LOOKED_AT)
 
     def _picture(
-        self, motion: Motion, frame: int, state: np.ndarray, shown: np.ndarray, size: int
+        self, motion: Motion, frame: int, state: np.ndarray, visible_state: np.ndarray, size: int
     ) -> Picture:
         values = tuple(state.tolist())
         carried = int(motion.carried[frame])
@@ -188,7 +188,7 @@ class Workplace:
             if carrying and not values[carried]:
                 inside = affine(translation=(0.0, 0.55, self._below_palm(carried, motion.lift)))
                 others.append(Placed(self._part_body(carried), pose @ inside))
-        body = self._product_body(tuple(shown.tolist()))
+        body = self._product_body(tuple(visible_state.tolist()))
         product = Placed(body, motion.product_pose(frame))
         camera, light = _camera(motion, frame), self._light_at(frame)
         return render(product, others, camera, light, self._ground, size, lens=self._lens)
@@ -268,13 +268,13 @@ def _draw_clutter(rng: np.random.Generator, clutter: Clutter, product: Product) 
     return join(things)
 
 
-def differ(one: Picture, other: Picture, noise: float) -> bool:
+def differ(picture: Picture, other: Picture, noise: float) -> bool:
     """Whether two sketches differ by more than a pixel's noise.
 
     In the mean colours of two blocks; that is four standard deviations of theirs.
     """
     side = _LOOKED_AT // _BLOCK
-    blocks = (one.image - other.image).reshape(side, _BLOCK, side, _BLOCK, 3).mean(axis=(1, 3))
+    blocks = (picture.image - other.image).reshape(side, _BLOCK, side, _BLOCK, 3).mean(axis=(1, 3))
     return int((np.abs(blocks).max(axis=-1) > noise).sum()) >= 2
 
 

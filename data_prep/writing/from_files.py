@@ -78,23 +78,23 @@ def _around(
 
 
 def _boxes(recording: Recording) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the boxes (N, 4) in the films and classes (N,) of the N frames of a recording."""
+    """Returns the boxes (N, 4) in the videos and classes (N,) of the N frames of a recording."""
     of_states = recording.procedure.state_classes(recording.states)
     boxes = np.full((len(of_states), 4), np.nan)
     classes = np.full(len(of_states), NOT_ANNOTATED)
-    if (known := recording.boxes) is None:
+    if (labelled := recording.boxes) is None:
         return boxes, classes
     first = recording.video.first_frame
-    classes[known.looked_at(first, len(of_states))] = EMPTY
-    at = known.of_frames(first, len(of_states))
+    classes[labelled.looked_at(first, len(of_states))] = EMPTY
+    at = labelled.of_frames(first, len(of_states))
     there = np.flatnonzero(at >= 0)
-    boxes[there] = known.boxes[at[there]]
-    classes[there] = of_states[there] if known.classes is None else known.classes[at[there]]
+    boxes[there] = labelled.boxes[at[there]]
+    classes[there] = of_states[there] if labelled.classes is None else labelled.classes[at[there]]
     return boxes, classes
 
 
 def _put(boxes: np.ndarray, classes: np.ndarray, placement: Placement) -> int:
-    """Moves boxes of films to what becomes of the pictures; returns how many are cut off."""
+    """Moves boxes of videos to what becomes of the pictures; returns how many are cut off."""
     had = np.isfinite(boxes[:, 0])
     boxes[had] = placement.map_boxes(boxes[had])
     lost = had & np.isnan(boxes[:, 0])

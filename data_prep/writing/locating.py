@@ -57,7 +57,7 @@ def _function(path: Path, size: tuple[int, int]) -> Any:
 
 
 def locator_of(
-    found: Sequence[Recording], out: Path, framing: Framing, locate: str, small: bool
+    recordings: Sequence[Recording], out: Path, framing: Framing, locate: str, small: bool
 ) -> Located | None:
     """The locator that a folder's pictures are cut out by; None: they show videos as they are.
 
@@ -79,7 +79,7 @@ def locator_of(
         if locate == "auto":
             return None
         raise ValueError(f"--locate=always: {out} was made without; write into another folder")
-    boxed = [r for r in found if r.split == "train" and r.boxes and len(r.boxes.boxes)]
+    boxed = [r for r in recordings if r.split == "train" and r.boxes and len(r.boxes.boxes)]
     if locate == "auto" and (not small or framing.region != WHOLE or not boxed):
         return None
     if framing.region != WHOLE:
@@ -109,17 +109,19 @@ def _learnt_from(
     Not those without one: nearly all of them show the product, with hands in front of it.
     """
     framing, seen, boxes = Framing(size, "pad"), [], []
-    known = [recording.boxes for recording in boxed if recording.boxes]
-    every = -(-sum(len(its.boxes) for its in known) // MOST)
+    boxes_of = [recording.boxes for recording in boxed if recording.boxes]
+    every = -(-sum(len(of_recording.boxes) for of_recording in boxes_of) // MOST)
     total = sum(recording.video.num_frames for recording in boxed)
     with Bar(total=total, desc="pictures with boxes", unit="frame") as bar:
-        for recording, its in zip(boxed, known, strict=True):
-            at = its.of_frames(recording.video.first_frame, recording.video.num_frames)
+        for recording, of_recording in zip(boxed, boxes_of, strict=True):
+            at = of_recording.of_frames(recording.video.first_frame, recording.video.num_frames)
             wanted = set(np.flatnonzero(at >= 0)[::every].tolist())
             for i, picture in enumerate(pictures.read_upright(recording.video)):
                 bar.update()
                 if i in wanted:
                     seen.append(framing.prepare(picture))
-                    box = framing.place(*picture.shape[:2]).map_boxes(its.boxes[at[i]][None])
+                    box = framing.place(*picture.shape[:2]).map_boxes(
+                        of_recording.boxes[at[i]][None]
+                    )
                     boxes.append(box[0])
     return np.stack(seen), np.array(boxes, np.float32)

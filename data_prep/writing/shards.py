@@ -55,17 +55,17 @@ def lost(out: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[s
         {name: split for split, names in of["splits"].items() for name in names}
         for of in (before, now)
     )
-    found = {}
+    problems = {}
     for name, split in old.items():
         there, asked = before["sources"][name], now["sources"].get(name, {})
-        what = [_NAMES.get(key, key) for key in asked if there.get(key) != asked[key]]
+        changed = [_NAMES.get(key, key) for key in asked if there.get(key) != asked[key]]
         if name not in new:
-            found[name] = f"is in {out}, and not given any more"
-        elif what:
-            found[name] = f"its {' and '.join(what)} are not those that {out} has"
+            problems[name] = f"is in {out}, and not given any more"
+        elif changed:
+            problems[name] = f"its {' and '.join(changed)} are not those that {out} has"
         elif split != new[name]:
-            found[name] = f"is in split {new[name]} now, and in {split} of {out}"
-    return found
+            problems[name] = f"is in split {new[name]} now, and in {split} of {out}"
+    return problems
 
 
 def _places(out: Path, splits: Mapping[str, Sequence[str]]) -> dict[str, tuple[Path, Path]]:

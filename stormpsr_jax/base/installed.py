@@ -22,12 +22,12 @@ _LIBRARIES = (
 _ROOT = Path(__file__).parents[2]
 
 
-def check_extra(name: str, modules: Sequence[str], what: str) -> None:
+def check_extra(name: str, modules: Sequence[str], purpose: str) -> None:
     """Raises ValueError if a module of an extra ('': none) is missing, saying what needs it."""
     for module in modules:
         if importlib.util.find_spec(module) is None:
             package = f"'.[{name}]'" if name else "."
-            raise ValueError(f"{what} needs {module!r}: pip install {package} in the clone")
+            raise ValueError(f"{purpose} needs {module!r}: pip install {package} in the clone")
 
 
 def remedy(error: ModuleNotFoundError) -> str:

@@ -33,31 +33,31 @@ def available_bytes() -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-def check_growth(packed: int, unpacked: int, free: int, what: str) -> None:
+def check_growth(packed: int, unpacked: int, free: int, place: str) -> None:
     """Raises ValueError if so few bytes become so many, beyond those that are free to any."""
     if unpacked > max(free, MAX_GROWTH * packed):
         raise ValueError(
-            f"{what} has {unpacked:,} bytes, more than {MAX_GROWTH} times as many as packed; "
+            f"{place} has {unpacked:,} bytes, more than {MAX_GROWTH} times as many as packed; "
             "unpack it, if it is what you take it for"
         )
 
 
-def check_shared(num_bytes: int, what: str) -> None:
+def check_shared(num_bytes: int, purpose: str) -> None:
     """Raises MemoryError if that many bytes are more than processes can hand to each other here."""
     if not _SHARED.exists():  # not Linux, where they need no file
         return
     disk = os.statvfs(_SHARED)
     if num_bytes > (free := disk.f_bavail * disk.f_frsize):
         raise MemoryError(
-            f"{what} needs {num_bytes / 2**30:,.2f} GiB of {_SHARED}, {free / 2**30:,.2f} GiB are "
-            "free; start the container with --shm-size=16g (in Kubernetes: an emptyDir of medium "
+            f"{purpose} needs {num_bytes / 2**30:,.2f} GiB of {_SHARED}, {free / 2**30:,.2f} GiB "
+            "are free; start the container with --shm-size=16g (in Kubernetes: an emptyDir of medium "
             "Memory there), or set --config.data.workers=0"
         )
 
 
-def check_fits(num_bytes: int, what: str) -> None:
+def check_fits(num_bytes: int, purpose: str) -> None:
     """Raises MemoryError if that many bytes are more than this machine has left."""
     if num_bytes > (available := available_bytes()):
         raise MemoryError(
-            f"{what} needs {num_bytes / 2**30:,.1f} GiB, {available / 2**30:,.1f} GiB are free"
+            f"{purpose} needs {num_bytes / 2**30:,.1f} GiB, {available / 2**30:,.1f} GiB are free"
         )

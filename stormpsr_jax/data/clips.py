@@ -188,13 +188,13 @@ class ClipSource:
         ValueError of pictures of another size, frames of another rate, or recordings of one name.
         """
         where = f"{other.directory}: does not go with {self.directory}"
-        for what, theirs, own in (
+        for noun, theirs, ours in (
             ("pixels (HxW), --size", other.stored_size, self.stored_size),
             ("frames a second, --fps", other.fps, self.fps),
             ("frames a record", other._clip_length, self._clip_length),
         ):
-            if theirs != own:
-                raise ValueError(f"{where}: {theirs} {what}, not {own}; make one of them again")
+            if theirs != ours:
+                raise ValueError(f"{where}: {theirs} {noun}, not {ours}; make one of them again")
         if both := sorted(self.recordings.keys() & other.recordings.keys()):
             raise ValueError(f"{where}: both have recordings {', '.join(both[:5])}; rename these")
         whole = copy.copy(self)

@@ -155,21 +155,21 @@ def procedure_differences(ours: Procedure, theirs: Procedure) -> str:
 
     Variants and frame rate are left out: they matter for decoding, not for what is in a folder.
     """
-    found = []
+    differences = []
     if ours.name != theirs.name:
-        found.append(f"name {theirs.name!r} instead of {ours.name!r}")
+        differences.append(f"name {theirs.name!r} instead of {ours.name!r}")
     if tuple(ours.components) != tuple(theirs.components):
         if ours.num_components != theirs.num_components:
-            found.append(f"K = {theirs.num_components} components, not {ours.num_components}")
+            differences.append(f"K = {theirs.num_components} components, not {ours.num_components}")
         else:
             pairs = zip(ours.components, theirs.components, strict=True)
-            found += [f"component {b!r} instead of {a!r}" for a, b in pairs if a != b]
+            differences += [f"component {b!r} instead of {a!r}" for a, b in pairs if a != b]
     elif ours.num_states != theirs.num_states:
-        found.append(f"{theirs.num_states} states instead of {ours.num_states}")
+        differences.append(f"{theirs.num_states} states instead of {ours.num_states}")
     elif not np.array_equal(ours.states, theirs.states):
         rows = np.flatnonzero((ours.states != theirs.states).any(axis=1)) + 1
-        found.append(f"other state vectors at states {', '.join(map(str, rows))}")
-    return "; ".join(found)
+        differences.append(f"other state vectors at states {', '.join(map(str, rows))}")
+    return "; ".join(differences)
 
 
 def load_settings(path: Path, kind: type[T]) -> T:

@@ -286,12 +286,12 @@ class _DetectorPicture:
 
 def _groups(source: ClipSource, rows_of: Callable[[Any], dict[int, np.ndarray]]) -> Groups:
     """{group: [(recording, indices of its frames)]}, of those that `rows_of` finds in each."""
-    found: Groups = {}
+    groups: Groups = {}
     for name, recording in source.recordings.items():
         for group, rows in rows_of(recording).items():
             if len(rows):
-                found.setdefault(group, []).append((name, rows))
-    return found
+                groups.setdefault(group, []).append((name, rows))
+    return groups
 
 
 def _wrong(r: LabelledFrames) -> dict[int, np.ndarray]:

@@ -136,12 +136,12 @@ def key_frames(
     if initial:
         starts = np.append(0, starts)
     bounds = np.append(starts, len(states)).tolist()
-    found: dict[int, list[np.ndarray]] = {}
+    by_state: dict[int, list[np.ndarray]] = {}
     for start, end in itertools.pairwise(bounds):
         label = procedure.state_class(states[start])
         if 1 <= label <= procedure.num_states:
-            found.setdefault(label, []).append(np.arange(start, min(end, start + window)))
-    return {label: np.concatenate(frames) for label, frames in found.items()}
+            by_state.setdefault(label, []).append(np.arange(start, min(end, start + window)))
+    return {label: np.concatenate(frames) for label, frames in by_state.items()}
 
 
 class KeyFrameSampler:

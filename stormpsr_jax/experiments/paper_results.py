@@ -42,7 +42,7 @@ _HEADINGS = {
 
 def spread(
     text: str,
-    found: Sequence[Mapping[str, float | None]],
+    of_seeds: Sequence[Mapping[str, float | None]],
     keys: Sequence[str],
     published: Mapping[str, float | None] | None = None,
 ) -> dict[str, Any]:
@@ -50,10 +50,10 @@ def spread(
 
     `found` are the figures of each seed, `keys` those of the columns.
     """
-    defined = {key: [v for f in found if (v := f[key]) is not None] for key in keys}
+    defined = {key: [v for f in of_seeds if (v := f[key]) is not None] for key in keys}
     return {
         "text": text,
-        "seeds": len(found),
+        "seeds": len(of_seeds),
         "mean": {key: statistics.fmean(v) if v else None for key, v in defined.items()},
         "std": {key: statistics.stdev(v) if len(v) > 1 else None for key, v in defined.items()},
         "published": {key: (published or {}).get(key) for key in keys},
@@ -63,13 +63,15 @@ def spread(
 def markdown(content: Mapping[str, Any]) -> str:
     """A table for people, such as of `paper_results.content`."""
     columns = content["columns"]
-    known = [c for c in columns if any(r["published"][c] is not None for r in content["rows"])]
-    headings = [_HEADINGS[c][0] for c in columns] + [f"published {_HEADINGS[c][0]}" for c in known]
+    published = [c for c in columns if any(r["published"][c] is not None for r in content["rows"])]
+    headings = [_HEADINGS[c][0] for c in columns] + [
+        f"published {_HEADINGS[c][0]}" for c in published
+    ]
     head = ["", *headings, "seeds"]
     lines = [f"## {content['title']}", "", f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for row in content["rows"]:
         cells = [_cell(row["mean"][c], row["std"][c], _HEADINGS[c][1]) for c in columns]
-        cells += [_cell(row["published"][c], None, _HEADINGS[c][1]) for c in known]
+        cells += [_cell(row["published"][c], None, _HEADINGS[c][1]) for c in published]
         lines.append(f"| {' | '.join([row['text'], *cells, str(row['seeds'])])} |")
     if content["note"]:
         lines += ["", content["note"]]
@@ -105,21 +107,21 @@ def content(
         rows = [_row(row, runs, seeds, procedure, asd) for row in chosen]
         where = "" if asd is None else f"Detections of --asd: {asd}, {_SETTINGS}."
         note = f"{plan.note} {where}".strip()
-        found = {"columns": list(KEYS), "rows": rows, "note": note}
+        table_content = {"columns": list(KEYS), "rows": rows, "note": note}
     else:
         base = [runs[paper_plan.BASE, seed] for seed in seeds if (paper_plan.BASE, seed) in runs]
-        found = _detector(base, procedure) if table == "detector" else _speed(base[0])
+        table_content = _detector(base, procedure) if table == "detector" else _speed(base[0])
     origin = files.read_json(run.folder / "model" / "model.json")["origin"]["data"]
     if origin["rendered"]:
         world = "Our figures are of **rendered** recordings, and none of real ones."
-        found["note"] = f"{world} {found['note']}".strip()
+        table_content["note"] = f"{world} {table_content['note']}".strip()
     return {
         "table": table,
         "title": plan.title,
         "procedure": procedure,
         "rendered": origin["rendered"],
         "seeds": list(seeds),
-        **found,
+        **table_content,
     }
 
 
@@ -189,14 +191,14 @@ def check_given(asd: Path, run: Run) -> None:
 def _detector(runs: Sequence[Run], procedure: str) -> dict[str, Any]:
     """All classes, then each one that occurs, of detections.json."""
     paths = [run.folder / "detections.json" for run in runs]
-    found = [files.read_json(path) for path in paths if path.is_file()]
+    results_of = [files.read_json(path) for path in paths if path.is_file()]
     columns = ["ap", "ap_all"]
     published = {"ap": paper_plan.DETECTOR_PUBLISHED.get(procedure)}
-    means = [{"ap": result["map"], "ap_all": result["map_all"]} for result in found]
+    means = [{"ap": result["map"], "ap_all": result["map_all"]} for result in results_of]
     rows = [spread("all classes (mAP)", means, columns, published)]
-    for i, of_class in enumerate(found[0]["classes"] if found else ()):
+    for i, of_class in enumerate(results_of[0]["classes"] if results_of else ()):
         if of_class["boxes"]:
-            by_seed = [result["classes"][i] for result in found]
+            by_seed = [result["classes"][i] for result in results_of]
             rows.append(spread(of_class["name"], by_seed, columns))
     note = "On frames with a box, and on all annotated frames."
     return {"columns": columns, "rows": rows, "note": note}

@@ -98,7 +98,7 @@ def planned(
 
     Where variants come to the same config, all have the run of the first one.
     """
-    found: dict[tuple[str, int], Run] = {}
+    all_runs: dict[tuple[str, int], Run] = {}
     for seed in seeds:
         of_seed, runs = changed(base, {"seed": seed}), list[Run]()
         for name, changes in variants.items():
@@ -107,8 +107,8 @@ def planned(
             if run is None:
                 folder = root / f"seed_{seed}" / _folder(name)
                 runs.append(run := Run(f"{name}, seed {seed}", config, folder, root / SHARED))
-            found[name, seed] = run
-    return found
+            all_runs[name, seed] = run
+    return all_runs
 
 
 def _folder(name: str) -> str:

@@ -65,7 +65,7 @@ class Clock:
         """Pictures have another time of their own from now on."""
         self._anchor = None
 
-    def time(self, own: float | None, at: float) -> float:
+    def time(self, stamp: float | None, at: float) -> float:
         """When a picture was taken.
 
         It came at `at`, and has a time of its own unless that is None. Its own is the better one:
@@ -73,11 +73,11 @@ class Clock:
         so that those of a source with the model's frame rate do not lie between two of them.
         """
         now = self.now(at)
-        if own is None:
+        if stamp is None:
             return now
-        if self._anchor is None or not now - _BEHIND < self._anchor + own < now + _AHEAD:
-            self._anchor = round(now * self._fps) / self._fps - own
-        return max(0.0, self._anchor + own)
+        if self._anchor is None or not now - _BEHIND < self._anchor + stamp < now + _AHEAD:
+            self._anchor = round(now * self._fps) / self._fps - stamp
+        return max(0.0, self._anchor + stamp)
 
 
 # --- The thread -----------------------------------------------------------------------------------
@@ -146,14 +146,14 @@ class Capture:
     def _play(self) -> None:
         start = None
         with self._source.open() as shown:
-            for own, decode in shown:
-                assert own is not None  # a file's pictures have times
-                if not self._is_next(own):
+            for stamp, decode in shown:
+                assert stamp is not None  # a file's pictures have times
+                if not self._is_next(stamp):
                     continue
-                start = time.monotonic() - own if start is None else start
-                if self._stop.wait(max(0.0, start + own - time.monotonic())):
+                start = time.monotonic() - stamp if start is None else start
+                if self._stop.wait(max(0.0, start + stamp - time.monotonic())):
                     return
-                self._keep(own, decode, time.monotonic())
+                self._keep(stamp, decode, time.monotonic())
 
     def _watch(self) -> None:
         pause, ever = FIRST_PAUSE, self._resumed
@@ -161,11 +161,11 @@ class Capture:
             try:
                 with self._source.open() as shown:
                     self._clock.reopened()
-                    for own, decode in _from_now_on(shown):
+                    for stamp, decode in _from_now_on(shown):
                         if self._stop.is_set():
                             return
                         at = self._came = time.monotonic()
-                        seconds = self._clock.time(own, at)
+                        seconds = self._clock.time(stamp, at)
                         if self._is_next(seconds):
                             self._keep(seconds, decode, at)
                             pause, ever = FIRST_PAUSE, True
@@ -196,16 +196,16 @@ class Capture:
 def _from_now_on(shown: Iterator[Shown]) -> Iterator[Shown]:
     """Passes over what came while the source was opened: it comes faster than it was taken."""
     before, live, start = None, False, time.monotonic()
-    for own, decode in shown:
+    for stamp, decode in shown:
         at = time.monotonic()
         if not live and before is not None:
-            if own is None or at - start > _MAX_BURST:
+            if stamp is None or at - start > _MAX_BURST:
                 live = True
             elif before[0] is not None:
-                live = at - before[1] > 0.5 * (own - before[0])
-        before = own, at
+                live = at - before[1] > 0.5 * (stamp - before[0])
+        before = stamp, at
         if live:
-            yield own, decode
+            yield stamp, decode
 
 
 PATIENCE = 5.0  # seconds without an answer or any data, after which a source is lost
@@ -279,14 +279,14 @@ def _here() -> str:
     numbers = sorted(int(p.name[5:]) for p in _DEVICES.glob("video*") if p.name[5:].isdecimal())
     if not numbers:
         return f"; there is none here (no {_DEVICES}/video*)"
-    found = []
+    cameras = []
     for number in numbers:
         try:
             name = one_line((_NAMES / f"video{number}" / "name").read_text("utf-8", "replace"), 40)
         except OSError:
             name = "unnamed"
-        found.append(f"camera:{number} ({name})")
-    return f"; here are {', '.join(found)}"
+        cameras.append(f"camera:{number} ({name})")
+    return f"; here are {', '.join(cameras)}"
 
 
 def _parts(word: str) -> urllib.parse.SplitResult:

@@ -196,11 +196,11 @@ class _Watchers:
             return PlainTextResponse("step is not the ID of an installation\n", 400)
         return self._act(request, serve.CONFIRM + step.encode())
 
-    def _act(self, request: Request, what: bytes) -> Response:
+    def _act(self, request: Request, message: bytes) -> Response:
         given = request.headers.get("reset-token", "")
         if not secrets.compare_digest(given.encode(), self._reset_token.encode()):
             return PlainTextResponse("needs the header Reset-Token of this page\n", 403)
-        self._say(what)
+        self._say(message)
         return PlainTextResponse("recognition has been told\n", 202)
 
     async def _get_picture(self, request: Request) -> Response:

@@ -201,13 +201,13 @@ def parse_url(text: str, form: str, ports: Mapping[str, int | None], variable: s
     user, password = parts.username, parts.password
     if password and not user and not parts.scheme.startswith("http"):
         raise ValueError(f"{form}; there is a password without a user")
-    known = urllib.parse.unquote(password) if password else os.environ.get(variable)
+    secret = urllib.parse.unquote(password) if password else os.environ.get(variable)
     return Url(
         parts.scheme,
         parts.hostname,
         port or ports[parts.scheme],
         None if user is None else urllib.parse.unquote(user),
-        None if user is None else known,
+        None if user is None else secret,
         parts.path,
         parts.query,
     )

@@ -160,14 +160,14 @@ class Station:
             return
         events = live.update(taken.picture, taken.time)
         jpeg = None
-        shown = [event for event in events if event.kind in ("report", "unsure")]
-        if (shown or live.alerts) and self._screen is not None:
+        reported = [event for event in events if event.kind in ("report", "unsure")]
+        if (reported or live.alerts) and self._screen is not None:
             jpeg = thumbnail(taken.picture)
         for event in events:
             kind = results.kind_of(event, self._certain)
             procedure, fits = live.decoder.procedure, live.fits
             content = results.of_event(event, procedure, self._calibrated, fits)
-            self._add(kind, content, taken.at, event.frame, jpeg if event in shown else None)
+            self._add(kind, content, taken.at, event.frame, jpeg if event in reported else None)
             if kind == "event" and event.state == "right" and self._screen is not None:
                 self._screen.right_at[event.step_id] = event.frame
         for alert in live.alerts:
@@ -253,7 +253,7 @@ class Station:
         if self._screen is None:
             return
         live, unit = self._live, self._unit
-        known = {
+        content = {
             "recording": self._name,
             "time_s": None if self.frame is None else round(self.frame / live.fps, 6),
             "unit": unit.state.count,
@@ -262,7 +262,7 @@ class Station:
             "latency_ms": _milliseconds(self._latency),
             "dropped": self._dropped + capture.dropped,
         }
-        self._screen.show(capture, taken, known)
+        self._screen.show(capture, taken, content)
 
     def _show_past(self) -> None:
         if self._screen is not None:
@@ -362,14 +362,16 @@ class Screen:
         self._pictures_shown: set[int] = set()  # components that are asked for with one
         self._done_at: collections.deque[float] = collections.deque()  # of the last seconds
 
-    def show(self, capture: Capture, taken: TimedPicture | None, known: Mapping[str, Any]) -> None:
+    def show(
+        self, capture: Capture, taken: TimedPicture | None, content: Mapping[str, Any]
+    ) -> None:
         """Shows the picture that was just taken, or, without one, what has changed."""
         jpeg = box = None
         if taken is not None:
             self._done_at.append(time.monotonic())
             if self.page.wants_picture:
                 jpeg, box = thumbnail(taken.picture, _SHOWN), self._box(taken.picture)
-        self.page.frame(jpeg, {**known, **self._view(capture), "box": box})
+        self.page.frame(jpeg, {**content, **self._view(capture), "box": box})
 
     def _view(self, capture: Capture) -> dict[str, Any]:
         live, now = self._live, time.monotonic()
@@ -408,13 +410,13 @@ class Screen:
         return {"step_id": step, "component": component, "like": like}
 
     def _box(self, picture: np.ndarray) -> dict[str, Any] | None:
-        shown, decoder = self._live.shown, self._live.decoder
-        if shown is None or self._framing is None:
+        latest, decoder = self._live.shown, self._live.decoder
+        if latest is None or self._framing is None:
             return None
-        if (seen := shown.clear(decoder.floor)) is None:
+        if (seen := latest.clear(decoder.floor)) is None:
             return None
         detected, confidence, box = seen
-        framing = shown.framed(self._framing)
+        framing = latest.framed(self._framing)
         corners = framing.place(*picture.shape[:2]).source_box(box)
         return dict(zip(("x0", "y0", "x1", "y1"), corners, strict=True)) | {
             "label": overlay.seen_as(decoder.procedure, detected, confidence),

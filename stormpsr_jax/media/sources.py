@@ -58,13 +58,13 @@ def by_name(places: Iterable[tuple[str, Path]]) -> dict[str, list[Path]]:
     Raises:
         ValueError: all names that cannot be those of recordings.
     """
-    found: dict[str, list[Path]] = {}
+    by_name_of: dict[str, list[Path]] = {}
 
     def add(name: str, place: Path) -> None:
-        found.setdefault(check_name(name, printable(place)), []).append(place)
+        by_name_of.setdefault(check_name(name, printable(place)), []).append(place)
 
     for_each(places, add)
-    return dict(sorted(found.items()))
+    return dict(sorted(by_name_of.items()))
 
 
 def open_recording(path: Path, fps: float) -> Pictures:
@@ -128,23 +128,23 @@ def open_source(place: str | os.PathLike) -> Source:
     if place == demo.NAME:
         place = demo.video(taken=_holds_pictures(Path(place)))
     place = Path(place)
-    shown = printable(place)
+    place_text = printable(place)
     if place.is_dir():
         if not _holds_pictures(place):
-            raise ValueError(f"{shown}: no pictures (such as 00012.jpg) are in this folder")
+            raise ValueError(f"{place_text}: no pictures (such as 00012.jpg) are in this folder")
         name = place.resolve().name
     elif not place.is_file():
         what = "is no regular file" if place.exists() else "no such file or folder"
-        raise ValueError(f"{shown}: {what}")
+        raise ValueError(f"{place_text}: {what}")
     elif folders.is_archive(place):
-        raise ValueError(f"{shown}: archives are not read; unpack it, and give the folder")
+        raise ValueError(f"{place_text}: archives are not read; unpack it, and give the folder")
     elif not video.is_video(place.name):
         raise ValueError(
-            f"{shown}: is no video by its ending; known are {', '.join(video.VIDEO_ENDINGS)}"
+            f"{place_text}: is no video by its ending; known are {', '.join(video.VIDEO_ENDINGS)}"
         )
     else:
         name = place.name.rpartition(".")[0]
-    return Source(files.check_name(name, shown), place)
+    return Source(files.check_name(name, place_text), place)
 
 
 def _holds_pictures(folder: Path) -> bool:
@@ -164,15 +164,15 @@ def find(words: Iterable[str], out: Path) -> tuple[list[Source], list[str]]:
         that cannot be those of results, and all names that several recordings have.
     """
     places: dict[Path, None] = {}  # `**` names a folder, and what is in it again
-    found: list[Source] = []
+    opened: list[Source] = []
     errors: list[str] = []
     for word in words:
         with gathering(errors):
             places |= dict.fromkeys(_places(word, out.resolve()))
     for place in places:
         with gathering(errors):
-            found.append(open_source(place))
-    return found, errors + _twice(found)
+            opened.append(open_source(place))
+    return opened, errors + _twice(opened)
 
 
 def _places(word: str, out: Path) -> list[Path]:

@@ -98,11 +98,11 @@ def read_times(path: Path, *, warn: bool = False) -> np.ndarray:
             times or times that go back.
     """
     index, place = read_index(path), printable(path)
-    shown = len(index.times)
-    if warn and index.trimmed > shown:
+    count = len(index.times)
+    if warn and index.trimmed > count:
         _LOG.warning(
             "%s: its edit list shows %d of %d pictures; if that is wrong, %s",
-            *(place, shown, index.trimmed + shown, _CONVERT),
+            *(place, count, index.trimmed + count, _CONVERT),
         )
     if warn and index.late > MAX_LATE:
         _LOG.warning(
@@ -163,11 +163,11 @@ def read_index(path: Path) -> Index:
                 f"{declared:.1f} s; copy it again from where it comes from, or {_CONVERT}"
             )
         late = start * unit - container.start_time / 1e6 if container.start_time is not None else 0
-        shown = np.sort(np.array(times, np.float64))
-        places = np.searchsorted(shown, np.array(keys, np.float64))
+        times_shown = np.sort(np.array(times, np.float64))
+        places = np.searchsorted(times_shown, np.array(keys, np.float64))
         order = np.argsort(places, kind="stable")
         seeks = np.array(starts, np.int64)[order]
-        return Index(shown * unit, late, places[order], seeks, trimmed)
+        return Index(times_shown * unit, late, places[order], seeks, trimmed)
 
 
 def _declared_end(container: Any, stream: Any, start: int, count: int) -> float:

@@ -164,22 +164,22 @@ def located(outputs: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
     return found, jax.nn.sigmoid(outputs["objectness"].astype(jnp.float32)).max(-1)
 
 
-def pose_loss(found: jax.Array, poses: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+def pose_loss(predicted: jax.Array, poses: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Mean absolute error of where the product lies, in units of its size in the picture.
 
     Of `found` (R, B, 6) by `Detector`, a mean over R; NaN rows of `poses` (B, 6) do not count, see
     `data.folder.LabelledFrames`. The metrics are "pose" (the same) and "turn" (by how many
     degrees the x axis of the last is wrong, mean); 0 where no row counts.
     """
-    known = jnp.isfinite(poses).all(-1)
-    poses = jnp.where(known[:, None], poses, 1.0)  # keep NaN out of the gradients
-    count = jnp.maximum(known.sum(), 1)
+    finite = jnp.isfinite(poses).all(-1)
+    poses = jnp.where(finite[:, None], poses, 1.0)  # keep NaN out of the gradients
+    count = jnp.maximum(finite.sum(), 1)
     size = jnp.linalg.norm(poses[:, 2:], axis=-1)
-    error = jnp.abs(found - poses).mean((0, -1)) / (size + _EPS)
-    loss = jnp.where(known, error, 0.0).sum() / count
-    turns = [jnp.arctan2(row[:, 3], row[:, 2]) for row in (found[-1], poses)]
+    error = jnp.abs(predicted - poses).mean((0, -1)) / (size + _EPS)
+    loss = jnp.where(finite, error, 0.0).sum() / count
+    turns = [jnp.arctan2(row[:, 3], row[:, 2]) for row in (predicted[-1], poses)]
     turn = jnp.abs(jnp.degrees(jnp.angle(jnp.exp(1j * (turns[0] - turns[1])))))
-    return loss, {"pose": loss, "turn": jnp.where(known, turn, 0.0).sum() / count}
+    return loss, {"pose": loss, "turn": jnp.where(finite, turn, 0.0).sum() / count}
 
 
 def decode(

@@ -144,11 +144,11 @@ def fields_of(
     """Fields of the EfficientNet that `params` belong to; ValueError if they are of none."""
     width = params["stem"]["bias"].shape[0]
     blocks = sum(name.startswith("block_") for name in params)
-    found = [params[f"block_{i}"]["project"]["bias"].shape[0] for i in range(blocks)]
+    fields = [params[f"block_{i}"]["project"]["bias"].shape[0] for i in range(blocks)]
     wanted = [quarters * width // 4 for quarters, *_ in STAGES]
-    depths = tuple(found.count(channels) for channels in wanted)
-    if [c for c, depth in zip(wanted, depths, strict=True) for _ in range(depth)] != found:
-        raise ValueError(f"blocks of {found} channels are of no EfficientNet-Lite")
+    depths = tuple(fields.count(channels) for channels in wanted)
+    if [c for c, depth in zip(wanted, depths, strict=True) for _ in range(depth)] != fields:
+        raise ValueError(f"blocks of {fields} channels are of no EfficientNet-Lite")
     return {"width": width, "depths": depths}
 
 
@@ -156,7 +156,7 @@ def published(
     state: Mapping[str, np.ndarray], path: str | Path = "state dict"
 ) -> tuple[dict[str, np.ndarray], str]:
     """(state dict in the names of `rows`, "") with folded norms; ValueError if one does not fit."""
-    found = {name: value for name, value in state.items() if not name.startswith("_fc.")}
+    arrays = {name: value for name, value in state.items() if not name.startswith("_fc.")}
     for row in rows(state):
         conv = str(row.torch)
         block, _, part = conv.rpartition(".")
@@ -166,14 +166,14 @@ def published(
         )
         norm = f"{block}{'.' * bool(block)}_bn{at}."
         names = [f"{norm}{end}" for end in ("weight", "bias", "running_mean", "running_var")]
-        kernel = found.get(f"{conv}.weight")
-        if kernel is None or not all(name in found for name in names):
+        kernel = arrays.get(f"{conv}.weight")
+        if kernel is None or not all(name in arrays for name in names):
             continue  # the list of names that do not fit says so
-        gain, bias, mean, var = (np.asarray(found.pop(name), np.float64) for name in names)
+        gain, bias, mean, var = (np.asarray(arrays.pop(name), np.float64) for name in names)
         shapes = {array.shape for array in (gain, bias, mean, var)}
         if kernel.ndim != 4 or shapes != {kernel.shape[:1]} or not (var >= 0).all():
             raise ValueError(f"{path}: {norm}* does not fit {conv}.weight {kernel.shape}")
         gain = gain / np.sqrt(var + EPS)
-        found[f"{conv}.weight"] = kernel * gain[:, None, None, None]
-        found[f"{conv}.bias"] = bias - mean * gain
-    return found, ""
+        arrays[f"{conv}.weight"] = kernel * gain[:, None, None, None]
+        arrays[f"{conv}.bias"] = bias - mean * gain
+    return arrays, ""

@@ -3,6 +3,19 @@
 Dense layers and convolutions have float32 gradients, whatever activations are: these are summed
 over rows, and then over devices, before anything is rounded to `dtype`. With flax's layers, which
 round the parameters first, devices would send each other bfloat16 sums.
+
+What each saves of a training step in float32 on two cores of an Intel Xeon (benchmarks/layers.py;
+without any change the same script measures up to 0.2 %):
+
+| layer | ViT | temporal transformer |
+|---|---|---|
+| `Dense` | 9.5 % | 17.4 % |
+| `gelu` | 4.6 % | 2.3 % |
+| `bernoulli`, of `Dropout` | none used | 38.2 % |
+| attention (`vit._attend`) | 5.9 % | 8.1 % |
+
+`Conv` saves no time; it is here for its float32 sums. `LayerNorm` is flax's in float32; in bfloat16
+it saves memory of a GPU (benchmarks/step_memory.py).
 """
 
 import functools

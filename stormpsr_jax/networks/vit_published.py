@@ -54,22 +54,25 @@ def to_timm(
     library = TIMM
     if any(name.endswith("embeddings.cls_token") for name in state):
         library = TRANSFORMERS
-    found: dict[str, np.ndarray] = {}
+    arrays: dict[str, np.ndarray] = {}
     for name, value in state.items():
         new = name
         for pattern, replacement in _KEYS[library]:
             new = re.sub(pattern, replacement, new)
         if _IGNORED.fullmatch(new):
             continue
-        if new in found:
+        if new in arrays:
             raise ValueError(f"{path}: {name!r} and another name both mean {new}")
-        found[new] = np.asarray(value)
-    for name in [name for name in found if re.fullmatch(r"blocks\.\d+\.norm1\.weight", name)]:
-        _fuse(found, name.removesuffix("norm1.weight"), path)
-    if "norm_pre.weight" in found and (weight := found.get("patch_embed.proj.weight")) is not None:
-        found.setdefault("patch_embed.proj.bias", np.zeros(weight.shape[:1], np.float32))
-    _place_class(found)
-    return found, library
+        arrays[new] = np.asarray(value)
+    for name in [name for name in arrays if re.fullmatch(r"blocks\.\d+\.norm1\.weight", name)]:
+        _fuse(arrays, name.removesuffix("norm1.weight"), path)
+    if (
+        "norm_pre.weight" in arrays
+        and (weight := arrays.get("patch_embed.proj.weight")) is not None
+    ):
+        arrays.setdefault("patch_embed.proj.bias", np.zeros(weight.shape[:1], np.float32))
+    _place_class(arrays)
+    return arrays, library
 
 
 def _fuse(state: dict[str, np.ndarray], block: str, path: str | Path) -> None:
@@ -133,16 +136,16 @@ def from_timm(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         state["pos_embed"] = state["pos_embed"][:, 1:]
     if "pos_embed" in state:
         return state
-    found = {}
+    arrays = {}
     for name, value in state.items():
         name = re.sub(r"\.ls(\d)\.gamma$", r".gamma_\1", name)
         down = re.sub(r"fc1\.\w+$", "fc2.weight", name)
         if ".mlp.fc1." in name and len(value) == 2 * state[down].shape[1]:
             for letter, half in zip("gx", np.split(value, 2), strict=True):
-                found[name.replace("fc1.", f"fc1_{letter}.")] = half
+                arrays[name.replace("fc1.", f"fc1_{letter}.")] = half
         else:
-            found[name] = value
-    return found
+            arrays[name] = value
+    return arrays
 
 
 def resize_position_embedding(

@@ -59,12 +59,12 @@ def let_in(answer: Response, access: Access, *, secure: bool = False) -> Respons
 
 async def body(request: Request, most: int) -> bytes:
     """Returns what a request sends; ValueError if that is more than so many bytes."""
-    found = b""
+    content = b""
     async for part in request.stream():
-        found += part
-        if len(found) > most:
+        content += part
+        if len(content) > most:
             raise ValueError(f"a request has at most {most} bytes")
-    return found
+    return content
 
 
 def event(data: str, name: str | None = None, number: str | None = None) -> ServerSentEvent:

@@ -192,11 +192,11 @@ def thresholds(variant: Variant, settings: Settings) -> list[Limits]:
     steps: Collection[int] = range(3 * len(parts))
     if settings.decoder == "expected":
         steps = variant.expected if settings.removal is None else variant.possible
-    found = []
+    limits = []
     for on, off in ((3 * k, 3 * k + 2) for k in parts):
         limit = install if off in variant.expected else removal
-        found.append((install if on in steps else None, limit if off in steps else None))
-    return found
+        limits.append((install if on in steps else None, limit if off in steps else None))
+    return limits
 
 
 def gate(settings: Settings) -> float:
@@ -336,7 +336,9 @@ def _shares(name: str, values: Any, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _evidence(
-    shown: tuple[np.ndarray, np.ndarray], changes: tuple[np.ndarray, np.ndarray], seen: np.ndarray
+    detected: tuple[np.ndarray, np.ndarray],
+    changes: tuple[np.ndarray, np.ndarray],
+    seen: np.ndarray,
 ) -> list[tuple]:
     """The evidence for a flip, as `Sum.add` takes it.
 
@@ -344,9 +346,9 @@ def _evidence(
         shown, changes: frames, ascending, and the evidence of detections and windows there.
         seen: frames that show something.
     """
-    every = np.union1d(shown[0], changes[0])
+    every = np.union1d(detected[0], changes[0])
     y_s, y_t = np.zeros((2, len(every)))
-    y_s[np.searchsorted(every, shown[0])] = shown[1]
+    y_s[np.searchsorted(every, detected[0])] = detected[1]
     y_t[np.searchsorted(every, changes[0])] = changes[1]
     before, after = (np.searchsorted(seen, every, side) for side in ("left", "right"))
     columns = (every, y_s, y_t, before, after)

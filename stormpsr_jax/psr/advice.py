@@ -27,12 +27,12 @@ def nothing_right(
     if right or not seen:
         return ""
     bar = settings.get("sure")
-    its = "the bar" if bar is None else f"the bar of {bar:g}"
+    its = "the threshold" if bar is None else f"the threshold of {bar:g}"
     return (
         f"{where} steps were seen (F1 {seen:.3f}) and none was right: no part's own evidence "
         f"passed {its}. So a station cannot tick a step. Record more takes with incorrect "
-        "installations, some of which stay, as these choose the bar; or give recognise a higher "
-        "--risk (1 takes what is seen for right)."
+        "installations, some of which stay, as these choose the threshold; or give recognise a "
+        "higher --risk (1 takes what is seen for right)."
     )
 
 
@@ -48,18 +48,18 @@ def recognises_by(default: str | None, figures: Mapping[str, Any], val: int | No
     of = {stream: its["validation"] for stream, its in figures.items()}
     right, seen = ({s: its.get(key) for s, its in of.items()} for key in ("f1", "seen_f1"))
     f1 = {s: (right[s] if seen[s] is None else seen[s]) or 0.0 for s in of}  # of what was seen
-    said = name = default or list(of)[-1]
+    text = name = default or list(of)[-1]
     if name == streams.METHOD.name and streams.LEARNED.name in of:
-        said += ", as its networks were not trained to tell right from incorrect"
+        text += ", as its networks were not trained to tell right from incorrect"
     best = max(f1, key=f1.__getitem__)
     if f1[best] - f1[name] > CLEARLY:
         number = "the" if val is None else str(val)
         where = f"{number} validation recording{'' if val == 1 else 's'}"
         of_both = f"{best} has F1 {f1[best]:.2f}, {name} {f1[name]:.2f}"
-        said += f"; on {where} {of_both}: --stream={best}"
+        text += f"; on {where} {of_both}: --stream={best}"
     settings = figures[name].get("settings", {})
     why = nothing_right("In validation", right[name], seen[name], settings)
-    return f"{said}. {why}".removesuffix(". ").removesuffix(".")
+    return f"{text}. {why}".removesuffix(". ").removesuffix(".")
 
 
 def score_recording(
@@ -104,13 +104,13 @@ def record_next(result: Mapping[str, Any]) -> list[str]:
         for row in sorted(steps, key=lambda row: -errors[row["name"]])
         if errors[row["name"]]
     ]
-    shown, accepted = collections.Counter[str](), collections.Counter[str]()
+    counts, accepted = collections.Counter[str](), collections.Counter[str]()
     for row in wrong_parts.installations_table(of_stream):
-        shown[row["part"]] += 1
+        counts[row["part"]] += 1
         accepted[row["part"]] += row["accepted_s"] is not None
-    of_parts = [f"{part} {n} of {shown[part]}" for part, n in accepted.most_common() if n]
+    of_parts = [f"{part} {n} of {counts[part]}" for part, n in accepted.most_common() if n]
     known = any(row["wrong"] is not None for row in recordings.values())  # labelled states
-    never = [part for part in result["components"] if known and not shown[part]]
+    never = [part for part in result["components"] if known and not counts[part]]
     listed = {
         f"Steps of validation that {stream} finds worst": of_steps,
         f"Incorrect installations of validation that {stream} accepted": of_parts,

@@ -104,20 +104,20 @@ def matching(recording: Mapping[str, Any]) -> metrics.Matching:
 def notes(result: Mapping[str, Any]) -> list[str]:
     """Returns the sentences that belong below the table of a result: warnings, and comparisons."""
     sentences = [f"Warning: {warning}" for warning in result.get("warnings", ())]
-    if said := result.get("recognises_by"):
-        sentences.append(f"The model recognises by {said}.")
+    if text := result.get("recognises_by"):
+        sentences.append(f"The model recognises by {text}.")
     sentences += result.get("risk_notes", ())
     if fixed := result.get("paper_settings"):
         of_streams = []
         for stream, s in fixed.items():
             pos, f1 = ("–" if s[key] is None else f"{s[key]:.3f}" for key in ("pos", "f1"))
             delay = "–" if s["delay_s"] is None else f"{s['delay_s']:.1f} s"
-            said = f"{stream} POS {pos}, F1 {f1}, delay {delay}"
+            text = f"{stream} POS {pos}, F1 {f1}, delay {delay}"
             if wrong := s.get("wrong"):
-                said += (
+                text += (
                     f", {wrong['accepted']} of {wrong['shown']} incorrect installations accepted"
                 )
-            of_streams.append(said)
+            of_streams.append(text)
         sentences.append(f"With the settings of the papers: {'; '.join(of_streams)}.")
     return sentences
 
@@ -143,14 +143,16 @@ def overview(result: Mapping[str, Any]) -> str:
         "incorrect installations": "\n".join(filter(None, incorrect)),
         "correct installations": table(wrong, headline.OF_CORRECT),
     }
-    shown = [table(summary_table(result), headline.figures_of(()))]
-    shown += [f"{title}\n{text}" for title, text in parts.items() if text]
+    sections = [table(summary_table(result), headline.figures_of(()))]
+    sections += [f"{title}\n{text}" for title, text in parts.items() if text]
     how = []
     for name, entry in result["streams"].items():
         if "settings" in entry:
             stream = streams.find(name)
-            how.append(f"{name}: {stream.look.describe(stream.settings(**entry['settings']))}")
-    return "\n\n".join(filter(None, [*shown, "\n".join(how)]))
+            how.append(
+                f"{name}: {stream.appearance.describe(stream.settings(**entry['settings']))}"
+            )
+    return "\n\n".join(filter(None, [*sections, "\n".join(how)]))
 
 
 def recordings_table(result: Mapping[str, Any]) -> Rows:
@@ -169,25 +171,25 @@ def recordings_table(result: Mapping[str, Any]) -> Rows:
 
 def _outcomes(recording: Mapping[str, Any], fps: float) -> Iterator[tuple[str, int, int, float]]:
     """What became of each step: "tp", "early", "wrong" or "fn", id, frame and delay in seconds."""
-    found = matching(recording)
-    yield from (("tp", step, t, (p - t) / fps) for step, t, p in found.correct)
-    yield from (("early", step, t, 0.0) for step, t, _ in found.early)
-    yield from (("wrong", step, p, 0.0) for p, step in found.wrong)
-    yield from (("fn", step, t, 0.0) for t, step in found.missed)
+    matched = matching(recording)
+    yield from (("tp", step, t, (p - t) / fps) for step, t, p in matched.correct)
+    yield from (("early", step, t, 0.0) for step, t, _ in matched.early)
+    yield from (("wrong", step, p, 0.0) for p, step in matched.wrong)
+    yield from (("fn", step, t, 0.0) for t, step in matched.missed)
 
 
 def steps_table(result: Mapping[str, Any]) -> Rows:
     """A row per stream and step that occurs: its outcomes over all recordings pooled."""
     rows = []
     for stream, s in headline.streams(result).items():
-        found: dict[int, tuple[list[float], collections.Counter]] = {}
+        by_step: dict[int, tuple[list[float], collections.Counter]] = {}
         for r in s["recordings"].values():
             for kind, step, _, delay in _outcomes(r, result["fps"]):
-                delays, counts = found.setdefault(step, ([], collections.Counter()))
+                delays, counts = by_step.setdefault(step, ([], collections.Counter()))
                 counts[kind] += 1
                 if kind == "tp":
                     delays.append(delay)
-        for step, (delays, n) in sorted(found.items()):
+        for step, (delays, n) in sorted(by_step.items()):
             tp, fp, fn = n["tp"], n["early"] + n["wrong"], n["fn"]
             truths = tp + fn + n["early"]
             rows.append(
@@ -220,13 +222,13 @@ def delays_table(result: Mapping[str, Any]) -> Rows:
     """A row per stream: the distribution of its delays, all recordings pooled."""
     rows = []
     for stream in headline.streams(result):
-        found = delays(result, stream)
+        seconds = delays(result, stream)
         figures = dict.fromkeys(("mean_s", "median_s", "p90_s", "max_s"))
-        if len(found):
-            quantiles = np.quantile(found, [0.5, 0.9, 1.0]).tolist()
-            values = [float(found.mean()), *quantiles]
+        if len(seconds):
+            quantiles = np.quantile(seconds, [0.5, 0.9, 1.0]).tolist()
+            values = [float(seconds.mean()), *quantiles]
             figures = dict(zip(figures, values, strict=True))
-        rows.append({"stream": stream, "tp": len(found), **figures})
+        rows.append({"stream": stream, "tp": len(seconds), **figures})
     return rows
 
 
@@ -239,16 +241,16 @@ def occlusion_table(result: Mapping[str, Any]) -> Rows:
     """
     rows = []
     for stream, s in headline.streams(result).items():
-        found: list[tuple[float, str, float]] = []
+        judged: list[tuple[float, str, float]] = []
         for r in s["recordings"].values():
             visible = r.get("visible") or [None] * len(r["truth"])
             pairs = zip(r["truth"], visible, strict=True)
             known = {tuple(step): v for step, v in pairs if v is not None}
             for kind, step, t, delay in _outcomes(r, result["fps"]):
                 if kind != "wrong" and (t, step) in known:
-                    found.append((known[t, step], kind, delay))
+                    judged.append((known[t, step], kind, delay))
         for low, high in itertools.pairwise(OCCLUSION_EDGES):
-            part = [f for f in found if low <= f[0] < high or f[0] == high == 1]
+            part = [f for f in judged if low <= f[0] < high or f[0] == high == 1]
             tp = [delay for _, kind, delay in part if kind == "tp"]
             rows.append(
                 {
@@ -328,11 +330,11 @@ def values(
         if a[key] != b[key]:
             raise ValueError(f"{key} differs: {a[key]} and {b[key]}; compare like with like")
     entries = []
-    for stream, known in zip(streams, map(headline.streams, (a, b)), strict=True):
-        if stream not in known:
-            have = ", ".join(known)
+    for stream, by_stream in zip(streams, map(headline.streams, (a, b)), strict=True):
+        if stream not in by_stream:
+            have = ", ".join(by_stream)
             raise ValueError(f"stream {stream!r} is not in the results, which have {have}")
-        entries.append(known[stream]["recordings"])
+        entries.append(by_stream[stream]["recordings"])
     fps, (a, b) = a["fps"], entries
     if set(a) != set(b):
         lone = ", ".join(sorted(set(a) ^ set(b)))
@@ -341,10 +343,10 @@ def values(
     for name in names:
         if a[name]["truth"] != b[name]["truth"]:
             raise ValueError(f"the labels of recording {name} differ between the results")
-    found = {}
+    pairs = {}
     for figure in headline.means([*a.values(), *b.values()]):
         x, y = (np.array([r[name][figure.key] for name in names], np.float64) for r in (a, b))
-        found[figure.key] = x, y
+        pairs[figure.key] = x, y
     common = np.full((len(names), 2), np.nan)
     for row, name in zip(common, names, strict=True):
         of_a, of_b = (
@@ -352,13 +354,13 @@ def values(
         )
         if both := sorted(of_a.keys() & of_b):
             row[:] = np.mean([(of_a[key], of_b[key]) for key in both], axis=0)
-    found["common_delay_s"] = common[:, 0], common[:, 1]
+    pairs["common_delay_s"] = common[:, 0], common[:, 1]
     for figure in headline.WRONG:
         if figure.better:
             wrong = ([r[name].get("wrong") or {} for name in names] for r in (a, b))
             x, y = (np.array([one.get(figure.key) for one in r], np.float64) for r in wrong)
-            found[f"wrong.{figure.key}"] = x, y
-    return found
+            pairs[f"wrong.{figure.key}"] = x, y
+    return pairs
 
 
 def _row(a: np.ndarray, b: np.ndarray) -> dict[str, float | int | None]:

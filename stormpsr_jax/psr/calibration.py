@@ -121,11 +121,11 @@ def fit(judged: Iterable[Judgement]) -> Calibration:
 
 def _fit(judged: Sequence[Judgement]) -> Calibration:
     """`fit` of events that are taken alike, by confidence."""
-    right = np.array([one.right for one in judged], bool)
+    right = np.array([event.right for event in judged], bool)
     num, num_right = len(right), int(right.sum())
     low, high = 1 / (num - num_right + 2), (num_right + 1) / (num_right + 2)
     constant = Calibration(0.0, _logit((num_right + 1) / (num + 2)), low, high)
-    x = np.array([_logit(min(max(one.confidence, EDGE), 1 - EDGE)) for one in judged])
+    x = np.array([_logit(min(max(event.confidence, EDGE), 1 - EDGE)) for event in judged])
     if num < MIN_EVENTS or num_right in (0, num) or x.std() < 1e-6:
         return constant
     mean, scale = float(x.mean()), float(x.std())
@@ -137,11 +137,13 @@ def _fit(judged: Sequence[Judgement]) -> Calibration:
 
 def cross_fit(recordings: Sequence[Sequence[Judgement]]) -> list[Judgement]:
     """Returns the judged events of two or more recordings, calibrated by what the others taught."""
-    found = []
+    taught_events = []
     for i, own in enumerate(recordings):
         taught = fit(one for j, other in enumerate(recordings) if j != i for one in other)
-        found += [one._replace(confidence=taught(one.confidence, one.step_id)) for one in own]
-    return found
+        taught_events += [
+            one._replace(confidence=taught(one.confidence, one.step_id)) for one in own
+        ]
+    return taught_events
 
 
 def reliability(judged: Iterable[Judgement]) -> dict[str, Any]:
@@ -159,9 +161,9 @@ def reliability(judged: Iterable[Judgement]) -> dict[str, Any]:
     num_bins = max(1, min(MAX_BINS, len(judged) // EVENTS_PER_BIN))
     groups: dict[int, list[Judgement]] = {}
     first: dict[float, int] = {}  # place of each confidence
-    for i, one in enumerate(judged):
-        place = first.setdefault(one.confidence, i)
-        groups.setdefault(place * num_bins // len(judged), []).append(one)
+    for i, event in enumerate(judged):
+        place = first.setdefault(event.confidence, i)
+        groups.setdefault(place * num_bins // len(judged), []).append(event)
     large: list[list[Judgement]] = []
     for group in groups.values():
         if large and len(group) < EVENTS_PER_BIN:
@@ -173,8 +175,8 @@ def reliability(judged: Iterable[Judgement]) -> dict[str, Any]:
             "low": group[0].confidence,
             "high": group[-1].confidence,
             "events": len(group),
-            "confidence": math.fsum(one.confidence for one in group) / len(group),
-            "right": sum(one.right for one in group) / len(group),
+            "confidence": math.fsum(event.confidence for event in group) / len(group),
+            "right": sum(event.right for event in group) / len(group),
         }
         for group in large
     ]
@@ -186,8 +188,8 @@ def table(result: Mapping[str, Any]) -> Rows:
     """A row per stream and bin of metrics.json, and one per stream of all bins with its ECE."""
     rows = []
     for stream, s in result["streams"].items():
-        known = s.get("reliability") or {"bins": ()}
-        bins = [(f"{b['low']:.3f}–{b['high']:.3f}", b) for b in known["bins"]]
+        reliability = s.get("reliability") or {"bins": ()}
+        bins = [(f"{b['low']:.3f}–{b['high']:.3f}", b) for b in reliability["bins"]]
         num = sum(b["events"] for _, b in bins)
         if num:
             whole = {
@@ -196,7 +198,7 @@ def table(result: Mapping[str, Any]) -> Rows:
             }
             bins.append(("all", {**whole, "events": num}))
         for name, b in bins:
-            gap = known["ece"] if name == "all" else abs(b["confidence"] - b["right"])
+            gap = reliability["ece"] if name == "all" else abs(b["confidence"] - b["right"])
             figures = {key: b[key] for key in ("events", "confidence", "right")}
             rows.append({"stream": stream, "confidences": name, **figures, "error": gap})
     return rows
@@ -253,12 +255,12 @@ def looks(scores: Scores) -> list[list[float]]:
     present, right = np.split(np.asarray(scores.parts, float), 2, axis=1)
     view = sigmoid(np.clip(np.asarray(scores.objectness, float), -60, 60))
     number = np.cumsum(view < HIDDEN)  # looks are parted by what hides the object
-    found = []
+    means = []
     for there, logits in zip(present.T > THERE, right.T, strict=True):
         shown = there & (view > IN_VIEW)
         each = [logits[shown & (number == n)] for n in np.unique(number[shown])]
-        found.append([float(one.mean()) for one in each])
-    return found
+        means.append([float(one.mean()) for one in each])
+    return means
 
 
 def level(recordings: Iterable[Scores]) -> list[float | None] | None:
@@ -273,11 +275,11 @@ def level(recordings: Iterable[Scores]) -> list[float | None] | None:
     ]
 
 
-def shift(of_model: Level, of_films: Level) -> list[float]:
+def shift(of_model: Level, of_videos: Level) -> list[float]:
     """Returns what is to be added to each part's logit; 0 where a level is not known."""
     return [
         0.0 if own is None or other is None else round(SHARE * (own - other), 3)
-        for own, other in zip(of_model, of_films, strict=True)
+        for own, other in zip(of_model, of_videos, strict=True)
     ]
 
 
@@ -289,10 +291,10 @@ def trust(of_model: Level | None, taught: Sequence[bool]) -> tuple[float, ...]:
             others.
         taught: (K,) whether a recording to learn from shows the part incorrect.
     """
-    known = [one for one in of_model or () if one is not None]
+    known = [level for level in of_model or () if level is not None]
     middle = float(np.median(known)) if known else CLEAR
     levels = of_model or [None] * len(taught)
     return tuple(
-        round(CLEAR / max(middle if one is None else one, CLEAR), 3) if is_taught else 0.0
-        for one, is_taught in zip(levels, taught, strict=True)
+        round(CLEAR / max(middle if level is None else level, CLEAR), 3) if is_taught else 0.0
+        for level, is_taught in zip(levels, taught, strict=True)
     )

@@ -105,25 +105,25 @@ def share(text: str) -> float:
 def add_decoding_flags(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of how streams are decoded, which `decoding_settings` reads."""
     default, add = Settings(), parser.add_argument
-    meanings = {s.name: s.look.threshold for s in streams.STREAMS if s.look.threshold}
+    meanings = {s.name: s.appearance.threshold for s in streams.STREAMS if s.appearance.threshold}
     logits = "".join(f"; {name}=2 is {meaning}" for name, meaning in meanings.items())
     by_stream = "given as --threshold"
-    what = f"T: a number, or asd=6,temporal=4,storm=4 ({default.threshold}){logits}"
-    add("--threshold", type=per_stream, help=what)
-    what = f"T of removals that are not expected, {by_stream}; decoder 'expected' then "
-    what += "completes allowed steps too (otherwise --threshold, and expected steps alone)"
-    add("--removal", type=per_stream, help=what)
-    what = "per frame without evidence (%(default)s)"
-    add("--decay", type=float, default=default.decay, help=what)
-    what = "per frame without a detection above the floor, or of stream temporal without a row; "
-    what += "1 keeps sums there (otherwise as --decay)"
-    add("--unseen_decay", type=float, metavar="DECAY", help=what)
+    text = f"T: a number, or asd=6,temporal=4,storm=4 ({default.threshold}){logits}"
+    add("--threshold", type=per_stream, help=text)
+    text = f"T of removals that are not expected, {by_stream}; decoder 'expected' then "
+    text += "completes allowed steps too (otherwise --threshold, and expected steps alone)"
+    add("--removal", type=per_stream, help=text)
+    text = "per frame without evidence (%(default)s)"
+    add("--decay", type=float, default=default.decay, help=text)
+    text = "per frame without a detection above the floor, or of stream temporal without a row; "
+    text += "1 keeps sums there (otherwise as --decay)"
+    add("--unseen_decay", type=float, metavar="DECAY", help=text)
     add("--weight", type=float, default=default.weight, help="of the temporal stream (%(default)s)")
     add("--window", type=int, default=default.window, help="frames of a clip (%(default)s)")
-    what = f"floor of the detector's confidence, {by_stream} ({default.confidence})"
-    add("--confidence", type=per_stream, help=what)
-    what = f"a clip's component counts as changed above this probability, {by_stream} "
-    add("--gate", type=per_stream, help=what + f"({default.gate})")
+    text = f"floor of the detector's confidence, {by_stream} ({default.confidence})"
+    add("--confidence", type=per_stream, help=text)
+    text = f"a clip's component counts as changed above this probability, {by_stream} "
+    add("--gate", type=per_stream, help=text + f"({default.gate})")
 
 
 def decoding_settings(args: argparse.Namespace, weights: Weights | None = None) -> dict[str, Any]:
@@ -154,11 +154,11 @@ def apply_flags(stream: Stream, settings: Any, values: Mapping[str, Any]) -> Any
     try:
         return dataclasses.replace(settings, **values)
     except ValueError as error:
-        field, *said = str(error).split("=", 1)
+        field, *rest = str(error).split("=", 1)
         if field not in values:
             raise
         flag = "threshold" if field == stream.threshold else field
-        raise ValueError("=".join([f"--{flag}", *said])) from error
+        raise ValueError("=".join([f"--{flag}", *rest])) from error
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -194,11 +194,11 @@ class OneLineParser(argparse.ArgumentParser):
         An unknown flag is named before those that are missing: it may be one of them, misspelt.
         """
         flags = [word.partition("=")[0] for word in self._words]
-        known = self._option_string_actions
-        unknown = [flag for flag in flags if flag[:2] == "--" and flag[2:] and flag not in known]
+        options = self._option_string_actions
+        unknown = [flag for flag in flags if flag[:2] == "--" and flag[2:] and flag not in options]
         unknown = [flag for flag in unknown if not flag.startswith("--config.")]
         if unknown and ("required: " in message or "unrecognized" in message):
-            near = difflib.get_close_matches(unknown[0], [flag for flag in known if flag[2:]], 1)
+            near = difflib.get_close_matches(unknown[0], [flag for flag in options if flag[2:]], 1)
             if "required: " in message:
                 message = f"unrecognized arguments: {' '.join(unknown)}"
             message += f"; did you mean {near[0]}?" if near else ""

@@ -160,37 +160,37 @@ def _main_frames(args: argparse.Namespace) -> None:
 def _main_labels(args: argparse.Namespace) -> None:
     procedure = load_procedure(args.procedure).at(args.fps)
     terms = words.terms(args.words, args.labels_fps, procedure)
-    found = find.find(args.labels)
+    places = find.find(args.labels)
 
     def read(name: str, place: LabelPlace) -> Labels:
         variant = procedure.variant_for(name, args.variant)
-        known = place.read(procedure, variant, terms=terms, recording=name)
+        content = place.read(procedure, variant, terms=terms, recording=name)
         try:
-            return known.with_states(variant.initial_state, 0)
+            return content.with_states(variant.initial_state, 0)
         except ValueError as error:
             raise ValueError(
                 f"{place}: {error}, which shows the variant's initial state"
             ) from error
 
-    for name, known in zip(found, for_each(found.items(), read), strict=True):
+    for name, content in zip(places, for_each(places.items(), read), strict=True):
         folder = pathlib.Path(args.out) / name
         folder.mkdir(parents=True, exist_ok=True)
-        labels.write_steps(folder / STEPS, known.steps, procedure)
-        labels.write_steps(folder / WITH_ERRORS, known.with_errors, procedure)
-        labels.write_states(folder / STATES, known.frames, known.states)
-        print(f"{folder}: {len(known.steps)} steps")
+        labels.write_steps(folder / STEPS, content.steps, procedure)
+        labels.write_steps(folder / WITH_ERRORS, content.with_errors, procedure)
+        labels.write_states(folder / STATES, content.frames, content.states)
+        print(f"{folder}: {len(content.steps)} steps")
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = OneLineParser(prog="python -m stormpsr_jax.psr.convert", description=__doc__)
     formats = parser.add_subparsers(dest="format", required=True)
 
-    def sub(name: str, what: str, run: Callable[..., None], out: str) -> argparse.ArgumentParser:
-        made = formats.add_parser(name, help=what)
+    def sub(name: str, text: str, run: Callable[..., None], out: str) -> argparse.ArgumentParser:
+        made = formats.add_parser(name, help=text)
         made.set_defaults(run=run)
         made.add_argument("--out", required=True, help=f"folder for {out}")
-        what = "a packaged procedure's name, or a procedure file"
-        made.add_argument("--procedure", required=True, help=what)
+        text = "a packaged procedure's name, or a procedure file"
+        made.add_argument("--procedure", required=True, help=text)
         return made
 
     name = "<rec>_results_pred.csv"
@@ -201,27 +201,27 @@ def _parser() -> argparse.ArgumentParser:
     yolo = sub("yolo", "a folder of YOLO text files, or of such folders", _main_detections, name)
     add = yolo.add_argument
     add("--folder", required=True, help="such as runs/detect/predict/labels")
-    what = "number of a recording's first frame in the files' names, which becomes 0; "
-    what += "Ultralytics counts the frames of a video from 1"
-    add("--first_frame", type=int, default=0, metavar="N", help=what)
-    what = "prediction files whose frames count otherwise"
-    frames = sub("frames", what, _main_frames, name)
-    what = "folder of <rec>_results_pred.csv, of either stream"
-    frames.add_argument("--predictions", required=True, help=what)
-    what = "labels of every kind, as folders of PSR files"
-    add = sub("labels", what, _main_labels, "a folder per recording").add_argument
+    text = "number of a recording's first frame in the files' names, which becomes 0; "
+    text += "Ultralytics counts the frames of a video from 1"
+    add("--first_frame", type=int, default=0, metavar="N", help=text)
+    text = "prediction files whose frames count otherwise"
+    frames = sub("frames", text, _main_frames, name)
+    text = "folder of <rec>_results_pred.csv, of either stream"
+    frames.add_argument("--predictions", required=True, help=text)
+    text = "labels of every kind, as folders of PSR files"
+    add = sub("labels", text, _main_labels, "a folder per recording").add_argument
     add("--labels", required=True, help="folder or file of labels")
     add_label_flags(add)
     add("--variant", help="of all recordings; otherwise found by their names")
     add("--fps", type=float, help="frames per second of labels by the clock; or the procedure's")
-    what = "frames counted at FROM a second become frames at TO, or at the procedure's rate"
+    text = "frames counted at FROM a second become frames at TO, or at the procedure's rate"
     for command in (coco_results, yolo, frames):
-        command.add_argument("--fps", required=command is frames, metavar="FROM[:TO]", help=what)
+        command.add_argument("--fps", required=command is frames, metavar="FROM[:TO]", help=text)
     for command in (coco_results, yolo):
-        what = "name of the recording; otherwise that of the folder, or of the file or image "
-        command.add_argument("--recording", help=what + "before the frame's number")
-        what = "JSON file {detector's class: class of the procedure, state, background or error}"
-        command.add_argument("--classes", required=True, help=what)
+        text = "name of the recording; otherwise that of the folder, or of the file or image "
+        command.add_argument("--recording", help=text + "before the frame's number")
+        text = "JSON file {detector's class: class of the procedure, state, background or error}"
+        command.add_argument("--classes", required=True, help=text)
     return parser
 
 
@@ -243,7 +243,7 @@ def _rates(text: str, procedure: Procedure) -> tuple[float, float]:
     return rates
 
 
-def renumber(found: predictions.P, source: float, target: float) -> predictions.P:
+def renumber(rows: predictions.P, source: float, target: float) -> predictions.P:
     """Renumbers the frames of predictions of either stream.
 
     A frame at `source` frames a second becomes the first frame at `target` frames a second at or
@@ -254,19 +254,19 @@ def renumber(found: predictions.P, source: float, target: float) -> predictions.
     rows. ValueError: a number that no file may have.
     """
     # A millionth: 11 / 25 · 50 is a little more than 22.
-    exact = np.ceil(found.frames * (target / source) - 1e-6)
+    exact = np.ceil(rows.frames * (target / source) - 1e-6)
     if len(exact) and exact.max() > MAX_FRAME:
         raise ValueError(f"--fps={source:g}:{target:g} leads to frames after {MAX_FRAME}")
-    changed = dataclasses.replace(found, frames=exact.astype(np.int64))
-    if isinstance(found, TemporalPredictions):
+    changed = dataclasses.replace(rows, frames=exact.astype(np.int64))
+    if isinstance(rows, TemporalPredictions):
         return predictions.take_rows(changed, np.diff(changed.frames, append=MAX_FRAME + 1) > 0)
     highest: dict[int, tuple[float, int]] = {}  # by new frame: confidence, the old frame of it
-    columns = changed.frames.tolist(), found.confidences.tolist(), found.frames.tolist()
+    columns = changed.frames.tolist(), rows.confidences.tolist(), rows.frames.tolist()
     for new, confidence, old in zip(*columns, strict=True):
         if new not in highest or confidence > highest[new][0]:
             highest[new] = confidence, old
     chosen = {old for _, old in highest.values()}
-    return predictions.take_rows(changed, np.isin(found.frames, list(chosen)))
+    return predictions.take_rows(changed, np.isin(rows.frames, list(chosen)))
 
 
 if __name__ == "__main__":

@@ -56,7 +56,7 @@ def overlaps(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
     return np.divide(inner, union, out=np.zeros_like(inner), where=union > 0)
 
 
-def average_precisions(found: Detections, true: TrueBoxes) -> dict[int, float]:
+def average_precisions(detections: Detections, true: TrueBoxes) -> dict[int, float]:
     """Returns the average precision, in 0…1, of each class that occurs among the true boxes.
 
     Both are of all recordings, whose frames have numbers of their own; class 0 is none. `left_out`
@@ -64,10 +64,10 @@ def average_precisions(found: Detections, true: TrueBoxes) -> dict[int, float]:
     """
     result = {}
     for label in np.unique(true.classes).tolist():
-        own = np.flatnonzero(found.classes == label)
-        own = own[np.argsort(-found.confidences[own], kind="stable")]
+        own = np.flatnonzero(detections.classes == label)
+        own = own[np.argsort(-detections.confidences[own], kind="stable")]
         boxes = np.flatnonzero(true.classes == label)
-        hits = np.array([box is not None for box in _match(found, true, own, boxes)], bool)
+        hits = np.array([box is not None for box in _match(detections, true, own, boxes)], bool)
         right = hits.cumsum()
         recall = right / len(boxes)
         precision = right / np.arange(1, len(right) + 1)
@@ -79,7 +79,7 @@ def average_precisions(found: Detections, true: TrueBoxes) -> dict[int, float]:
 
 
 def _match(
-    found: Detections, true: TrueBoxes, detections: np.ndarray, boxes: np.ndarray
+    detected: Detections, true: TrueBoxes, detections: np.ndarray, boxes: np.ndarray
 ) -> list[int | None]:
     """The box that each detection finds, in their order; a box is found once. All are rows."""
     left: dict[int, list[int]] = {}
@@ -87,9 +87,9 @@ def _match(
         left.setdefault(int(true.frames[box]), []).append(box)
     result = []
     for detection in detections.tolist():
-        free, best = left.get(int(found.frames[detection]), []), None
+        free, best = left.get(int(detected.frames[detection]), []), None
         if free:
-            shares = overlaps(found.boxes[detection][None], true.boxes[free])[0]
+            shares = overlaps(detected.boxes[detection][None], true.boxes[free])[0]
             last = len(free) - 1 - int(shares[::-1].argmax())  # of equals, as in pycocotools
             if shares[last] >= IOU:
                 best = free.pop(last)
@@ -98,7 +98,7 @@ def _match(
 
 
 def confusion(
-    found: Detections, true: TrueBoxes, num_classes: int, confidence: float = 0.5
+    detected: Detections, true: TrueBoxes, num_classes: int, confidence: float = 0.5
 ) -> np.ndarray:
     """Counts what was said of each true box: the surest detection on it, of whatever class.
 
@@ -110,11 +110,11 @@ def confusion(
         0 boxes that were missed.
     """
     counts = np.zeros((num_classes + 1, num_classes + 1), np.int64)
-    sure = np.flatnonzero((found.confidences > confidence) & (found.classes > 0))
-    sure = sure[np.argsort(-found.confidences[sure], kind="stable")]
-    matched = _match(found, true, sure, np.arange(len(true.frames)))
+    sure = np.flatnonzero((detected.confidences > confidence) & (detected.classes > 0))
+    sure = sure[np.argsort(-detected.confidences[sure], kind="stable")]
+    matched = _match(detected, true, sure, np.arange(len(true.frames)))
     for detection, box in zip(sure.tolist(), matched, strict=True):
-        counts[0 if box is None else true.classes[box], found.classes[detection]] += 1
+        counts[0 if box is None else true.classes[box], detected.classes[detection]] += 1
     missed = np.setdiff1d(np.arange(len(true.frames)), [box for box in matched if box is not None])
     np.add.at(counts[:, 0], true.classes[missed], 1)
     return counts
@@ -144,11 +144,11 @@ def score(
     """
     if not 0 <= confidence <= 1:
         raise ValueError(f"confidence={confidence} is not in 0…1")
-    found, true = _joined(recordings)
-    boxed = np.isin(found.frames, true.frames)
-    near = average_precisions(predictions.take_rows(found, boxed), true)
-    everywhere = average_precisions(found, true)
-    counts = confusion(found, true, procedure.error_class, confidence)
+    detected, true = _joined(recordings)
+    boxed = np.isin(detected.frames, true.frames)
+    near = average_precisions(predictions.take_rows(detected, boxed), true)
+    everywhere = average_precisions(detected, true)
+    counts = confusion(detected, true, procedure.error_class, confidence)
     names = ["none", *procedure.to_json()["states"], "error state"]
     classes = []
     for label in range(1, procedure.error_class + 1):
@@ -198,16 +198,16 @@ def _joined(
     """All recordings as one, frames counted on; without the frames that are left out."""
     start = 0
     empty = np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0), np.zeros((0, 4))
-    found, true = [empty], [(empty[0], empty[1], empty[3])]
+    detected, true = [empty], [(empty[0], empty[1], empty[3])]
     for _, (detections, of_one) in sorted(recordings.items()):
         kept = predictions.take_rows(detections, ~np.isin(detections.frames, of_one.left_out))
         rows = ~np.isin(of_one.frames, of_one.left_out)
-        found.append((kept.frames + start, kept.classes, kept.confidences, kept.boxes))
+        detected.append((kept.frames + start, kept.classes, kept.confidences, kept.boxes))
         true.append((of_one.frames[rows] + start, of_one.classes[rows], of_one.boxes[rows]))
         start += 1 + max(int(its.frames.max(initial=-1)) for its in (kept, of_one))
     frames, classes, boxes = map(np.concatenate, zip(*true, strict=True))
     return (
-        Detections(*map(np.concatenate, zip(*found, strict=True))),
+        Detections(*map(np.concatenate, zip(*detected, strict=True))),
         TrueBoxes(frames, classes, boxes),
     )
 
@@ -236,50 +236,56 @@ def load(
             reverse; detections in shares of pictures of unknown size.
     """
     where = os.fspath(asd if true is None else true)
-    found = predictions.find(asd, "--asd")
-    known = _find(where, split)
-    if not known:
+    detection_files = predictions.find(asd, "--asd")
+    box_files = _find(where, split)
+    if not box_files:
         raise ValueError(f"{where}: has neither <rec>{SUFFIX} nor <rec>/{OD_LABELS}; see --boxes")
     raise_all(
-        [f"{where}: no true boxes of {name}, which {asd} has" for name in found.keys() - known]
-        + [f"{asd}: no detections of {n}, which {where} has" for n in known.keys() - found]
+        [
+            f"{where}: no true boxes of {name}, which {asd} has"
+            for name in detection_files.keys() - box_files
+        ]
+        + [
+            f"{asd}: no detections of {n}, which {where} has"
+            for n in box_files.keys() - detection_files
+        ]
     )
 
     def pair(name: str) -> tuple[Detections, TrueBoxes]:
-        place, others = found[name], found.keys() - {name}
+        place, others = detection_files[name], detection_files.keys() - {name}
         try:
             detected = predictions.read_detections(place, procedure, others)
-            its = read(known[name], procedure)
+            boxes_of = read(box_files[name], procedure)
             shares = len(detected.boxes) and detected.boxes[:, 2:].max() <= _MAX_SHARE
-            if shares and len(its.boxes):
-                if (size := its.size or picture) is None:
+            if shares and len(boxes_of.boxes):
+                if (size := boxes_of.size or picture) is None:
                     raise ValueError(
                         f"{place}: has boxes in shares of the picture, and the true ones are in "
                         "pixels; give the size of the pictures with --picture, such as "
                         "--picture=1280x720"
                     )
-                its = dataclasses.replace(its, boxes=its.boxes / np.tile(size, 2))
-            return detected, its
+                boxes_of = dataclasses.replace(boxes_of, boxes=boxes_of.boxes / np.tile(size, 2))
+            return detected, boxes_of
         except ValueError as error:
-            raise Errors(first_of(error, known[name])) from error
+            raise Errors(first_of(error, box_files[name])) from error
 
-    names = sorted(known)
+    names = sorted(box_files)
     return dict(zip(names, for_each([(name,) for name in names], pair), strict=True))
 
 
 def _find(path: str, split: str | None) -> dict[str, pathlib.Path]:
     """The files of true boxes, by recording; of a recording with both kinds the CSV file."""
-    top, found = folders.require(path, "--boxes"), dict[str, pathlib.Path]()
+    top, paths = folders.require(path, "--boxes"), dict[str, pathlib.Path]()
     for place in (folder / name for folder, _, names in folders.walk(top) for name in names):
         if place.name.endswith(SUFFIX):
-            before = found.get(name := place.name.removesuffix(SUFFIX))
+            before = paths.get(name := place.name.removesuffix(SUFFIX))
             if before is not None and before.name.endswith(SUFFIX):
                 raise ValueError(f"{place}: is in {before} too; keep one")
-            found[name] = place
+            paths[name] = place
         elif place.name == OD_LABELS and place.parent != top:
             if find.is_of(split, place.parent, top):
-                found.setdefault(place.parent.name, place)
-    return found
+                paths.setdefault(place.parent.name, place)
+    return paths
 
 
 def read(path: pathlib.Path, procedure: Procedure) -> TrueBoxes:

@@ -153,34 +153,36 @@ def evaluate_recordings(
     notes: list[str] = []
     for stream in scored:
         calibrated = (calibrations or {}).get(stream.name)
-        own = settings[stream.name]
+        of_stream = settings[stream.name]
         rows: dict[str, dict[str, Any]] = {}
         asked = (risks or {}).get(stream.name) if protocol == "paper" else None
         decisions: dict[str, risk.Decision] = {}
         if asked is not None:
-            decisions = risk.decide_each(procedure, recordings, stream, own, asked, weights)
+            decisions = risk.decide_each(procedure, recordings, stream, of_stream, asked, weights)
         decision = decisions.get("")
         judged: list[calibration.Judgement] = []
         for name, recording in recordings.items():
             try:
                 if protocol == "released":
-                    assert isinstance(own, Settings)  # as those of all its streams are
-                    found = released.evaluate_recording(procedure, recording, stream.name, own, fps)
+                    assert isinstance(of_stream, Settings)  # as those of all its streams are
+                    entry_of = released.evaluate_recording(
+                        procedure, recording, stream.name, of_stream, fps
+                    )
                 else:
-                    with_bar = decisions[name].settings if decisions else own
+                    with_bar = decisions[name].settings if decisions else of_stream
                     events = stream.decode(
                         procedure, recording, with_bar, weights, calibration=calibrated
                     )
-                    found = _score_paper(recording, events, fps, stream.fitted, in_sets)
+                    entry_of = _score_paper(recording, events, fps, stream.fitted, in_sets)
                     judged += calibration.judge(reports(events), recording)
             except ValueError as error:
                 raise ValueError(f"recording {name!r}: {error}") from error
             truth = [list(step) for step in sorted(recording.truth)]
-            steps = [event[:2] for event in found["events"]]
-            unsure = [event[:2] for event in found.get("unsure", ())]
+            steps = [event[:2] for event in entry_of["events"]]
+            unsure = [event[:2] for event in entry_of.get("unsure", ())]
             of = recording.frames, recording.states, steps, fps, unsure
             rows[name] = {
-                **found,
+                **entry_of,
                 "variant": recording.variant.name,
                 "truth": truth,
                 "with_errors": recording.with_errors,
@@ -196,7 +198,7 @@ def evaluate_recordings(
             entry["seen"]["wrong"] = wrong_parts.summarise(row["wrong"] for row in seen)
         if protocol == "paper":
             entry["reliability"] = calibration.reliability(judged)
-        entry["settings"] = dataclasses.asdict(own if decision is None else decision.settings)
+        entry["settings"] = dataclasses.asdict(of_stream if decision is None else decision.settings)
         entry["recordings"] = rows
         if decision is not None:
             if entry["wrong"] is not None:
@@ -232,14 +234,14 @@ def _scores(r: LabelledPredictions, steps: Sequence[Step], fps: float, in_sets: 
 
 
 def _score_paper(
-    r: LabelledPredictions, found: Sequence[Event], fps: float, fitted: bool, in_sets: bool
+    r: LabelledPredictions, events: Sequence[Event], fps: float, fitted: bool, in_sets: bool
 ) -> Scores:
-    right = reports(found)
+    right = reports(events)
     steps = metrics.scored_steps(right, r.with_errors)
     result: Scores = {}
     if fitted:  # what was seen: without a bar for installations that is what was reported
-        with_bar = any(event.kind != "report" for event in found)
-        seen = [event for event in found if event.kind == "seen"] if with_bar else right
+        with_bar = any(event.kind != "report" for event in events)
+        seen = [event for event in events if event.kind == "seen"] if with_bar else right
         of_seen = _scores(r, metrics.scored_steps(seen, r.with_errors), fps, in_sets)
         wrong = wrong_parts.score_recording(r.frames, r.states, [e[:2] for e in seen], fps)
         result["seen"] = {**of_seen, "events": [list(e[:3]) for e in seen], "wrong": wrong}
@@ -250,7 +252,7 @@ def _score_paper(
         "perception_fn": None,
         "contains_errors": released.contains_errors(r.truth, r.states, r.variant),
         "events": [list(e[:3]) for e in right],
-        "unsure": [[*e[:3], e.evidence["since"]] for e in found if e.kind == "unsure"],
+        "unsure": [[*e[:3], e.evidence["since"]] for e in events if e.kind == "unsure"],
         "outcomes": dataclasses.asdict(metrics.match_steps(r.truth, steps)),
     }
 

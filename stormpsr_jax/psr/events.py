@@ -49,14 +49,14 @@ def top_detection(
             if not 0 <= confidence <= 1:
                 raise ValueError(f"frame {frame}: confidence {confidence} is not in 0…1")
             if not 0 <= c <= last_class:
-                what = f"class {c} is not in 0…{last_class}, the procedure's classes"
-                raise ValueError(f"frame {frame}: {what}")
+                problem = f"class {c} is not in 0…{last_class}, the procedure's classes"
+                raise ValueError(f"frame {frame}: {problem}")
             if confidence > highest:
                 top, highest = c, confidence
         return operator.index(top), max(highest, 0.0)
     except TypeError as error:
-        what = "a detection is (class, confidence), a whole number and one in 0…1"
-        raise ValueError(f"frame {frame}: {what} ({error})") from error
+        problem = "a detection is (class, confidence), a whole number and one in 0…1"
+        raise ValueError(f"frame {frame}: {problem} ({error})") from error
 
 
 class Event(NamedTuple):
@@ -153,8 +153,10 @@ class OnlineDecoder(Protocol):
         """Goes back to a saved state; ValueError if it is another decoder's, or damaged."""
 
 
-def check_same(saved: Mapping[str, Any], own: Mapping[str, Any], *keys: str) -> None:
+def check_same(saved: Mapping[str, Any], here: Mapping[str, Any], *keys: str) -> None:
     """Raises ValueError if a saved state is of other things than what is to go on from it."""
     for key in keys:
-        if saved[key] != own[key]:
-            raise ValueError(f"the saved state is of {key} {saved[key]!r}, here it is {own[key]!r}")
+        if saved[key] != here[key]:
+            raise ValueError(
+                f"the saved state is of {key} {saved[key]!r}, here it is {here[key]!r}"
+            )

@@ -89,8 +89,8 @@ class Evidence:
             time: seconds since the recording began.
             seconds: that the picture stands for.
         """
-        there, known = present >= 0, time >= FIRST
-        if known:  # before the first picture, no part of it was there
+        there, begun = present >= 0, time >= FIRST
+        if begun:  # before the first picture, no part of it was there
             self._begun |= ~there | (self._view is None)
         sums = right
         if scores.parts is None:
@@ -101,9 +101,9 @@ class Evidence:
             trusted = np.r_[np.ones(len(there)), self._trust] * scores.parts
             says = self.weight(scores, there, seconds)
             says *= part_evidence(scores._replace(parts=trusted))
-            sums = self.sums + np.where(self._begun & known, says, 0.0)
+            sums = self.sums + np.where(self._begun & begun, says, 0.0)
         sums = np.clip(sums, -CAP, self._most)
-        doubted = ~(self._begun & known & there) | (wrong > 0)
+        doubted = ~(self._begun & begun & there) | (wrong > 0)
         self.sums = np.where(doubted, np.minimum(sums, 0.0), sums)
         off = present < self._removal
         self.sums[off], self.said[off] = 0.0, 0

@@ -147,13 +147,13 @@ def streams(result: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     A stream with a bar for installations has two: what was seen, "learned (seen)", which is
     comparable with other methods, and what is right, which is reported as done.
     """
-    found: dict[str, Mapping[str, Any]] = {}
+    entries: dict[str, Mapping[str, Any]] = {}
     for stream, entry in result["streams"].items():
         if "seen" in entry:
             rows = {name: row | row["seen"] for name, row in entry["recordings"].items()}
-            found[f"{stream} (seen)"] = entry["seen"] | {"recordings": rows}
-        found[stream] = entry
-    return found
+            entries[f"{stream} (seen)"] = entry["seen"] | {"recordings": rows}
+        entries[stream] = entry
+    return entries
 
 
 def values(entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -106,11 +106,11 @@ class Weights:
     def to_json(self) -> dict[str, Any]:
         """Returns the content of the file that `from_json` reads back."""
         arrays = {name: np.asarray(a, float).tolist() for name, a in self.arrays.items()}
-        known: dict[str, Any] = {} if self.rate is None else {"rate": self.rate}
-        known |= {} if self.world == WORLDS[0] else {"world": self.world}
-        known |= {"trust": list(self.trust)} if self.trust else {}
+        fields: dict[str, Any] = {} if self.rate is None else {"rate": self.rate}
+        fields |= {} if self.world == WORLDS[0] else {"world": self.world}
+        fields |= {"trust": list(self.trust)} if self.trust else {}
         content = {"format": FORMAT, "kind": self.kind, "average": self.average}
-        return content | known | {"arrays": arrays}
+        return content | fields | {"arrays": arrays}
 
     @classmethod
     def from_json(cls, data: Any, place: str = "weights") -> Weights:
@@ -122,16 +122,16 @@ class Weights:
             )
         kind = files.field(data, "kind", str, place)
         if kind not in KINDS:
-            known = ", ".join(KINDS)
-            raise ValueError(f"{place}: kind: {files.shorten(kind)} is not one of {known}")
+            choices = ", ".join(KINDS)
+            raise ValueError(f"{place}: kind: {files.shorten(kind)} is not one of {choices}")
         average = files.number(data.get("average"), f"{place}: average", 0, MAX_AVERAGE)
         rate = data.get("rate")
         if rate is not None:
             rate = files.number(rate, f"{place}: rate", MIN_RATE, MAX_RATE)
         world = data.get("world", WORLDS[0])
         if world not in WORLDS:
-            known = ", ".join(WORLDS)
-            raise ValueError(f"{place}: world: {files.shorten(world)} is not one of {known}")
+            choices = ", ".join(WORLDS)
+            raise ValueError(f"{place}: world: {files.shorten(world)} is not one of {choices}")
         trust = files.field({"trust": [], **data}, "trust", list, place)
         trust = [files.number(one, f"{place}: trust", 0, 1) for one in trust]
         given = files.field(data, "arrays", dict, place)
@@ -233,12 +233,12 @@ def inputs(scores: FrameScores, catalogue: np.ndarray) -> np.ndarray:
     if scores.objectness is not None and scores.states is not None:
         g = sigmoid(np.clip(scores.objectness.astype(float), -60, 60))[:, None]
         p = np.exp(np.minimum(scores.states.astype(float), 0.0))
-        known = p[:, :-1]
-        share = known @ catalogue / np.maximum(known.sum(axis=1), 1e-30)[:, None]
+        catalogued = p[:, :-1]
+        share = catalogued @ catalogue / np.maximum(catalogued.sum(axis=1), 1e-30)[:, None]
         share = np.clip(share, _EDGE, 1 - _EDGE)
         marginal = (np.log(share) - np.log1p(-share)) * g / 3
         x[..., 0] = marginal
-        x[..., 1] = marginal * known.max(axis=1)[:, None]
+        x[..., 1] = marginal * catalogued.max(axis=1)[:, None]
         x[..., 2] = g
         x[..., 5] = p[:, -1:] * g
         if scores.parts is not None:
@@ -339,11 +339,11 @@ class Filter:
         wrong = _logit_of_log(log_present - np.logaddexp(0, right))
         self.begin = frame if self.begin is None else self.begin
         time = (frame - self.begin) / self._fps
-        own = self.evidence.update(scores, present, is_right, wrong, time, seconds)
+        sure = self.evidence.update(scores, present, is_right, wrong, time, seconds)
         projected = is_right if self._project is None else self._project(is_right)
         said = LIMIT * self.evidence.said  # a person's word is believed as long as it stands
         right, wrong = np.where(said, said, projected), np.where(said, -said, wrong)
-        return Belief(present, right, wrong, own)
+        return Belief(present, right, wrong, sure)
 
 
 def step(
@@ -396,11 +396,11 @@ class Projection:
         near = self._weight * np.exp(near - highest)
         weight = own + near.sum(axis=1)  # of each state and its neighbours
         flipped = near * self._signs  # what its neighbours add to, or take from, component k
-        one = weight @ self._states + flipped.sum(axis=0)
+        present = weight @ self._states + flipped.sum(axis=0)
         zero = weight @ (1 - self._states) - flipped.sum(axis=0)
         # Where next to nothing is left, it is what was lost in the difference of two sums.
         floor = 1e-12 * weight.sum()
-        return np.log(np.maximum(one, floor)) - np.log(np.maximum(zero, floor))
+        return np.log(np.maximum(present, floor)) - np.log(np.maximum(zero, floor))
 
 
 def _logit_of_log(log_p: np.ndarray) -> np.ndarray:

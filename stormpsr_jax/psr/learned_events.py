@@ -148,7 +148,7 @@ class Reporter:
             rest = slice(n, None)
             stirs = over[rest] & (states[rest] != self.reported)
             if self._settings.sure is not None:
-                own = Belief(*(its[rest] for its in belief))
+                own = Belief(*(part[rest] for part in belief))
                 stirs |= self._unsure(own, over[rest]) != (self.unsure >= 0)
                 stirs |= self._gone(own)
                 waits = (self.unsure >= 0) & ~self.asked
@@ -157,7 +157,7 @@ class Reporter:
             if not len(some):
                 break
             n += int(some[0])
-            events += self.update(int(frames[n]), Belief(*(its[n] for its in belief)))
+            events += self.update(int(frames[n]), Belief(*(part[n] for part in belief)))
             n += 1
         return events
 

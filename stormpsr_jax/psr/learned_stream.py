@@ -25,7 +25,7 @@ from stormpsr_jax.psr.learned_events import (
     Reporter,
     removal_logits,
 )
-from stormpsr_jax.psr.stream import Look, Stream
+from stormpsr_jax.psr.stream import Appearance, Stream
 from stormpsr_jax.recordings.evaluation_set import LabelledPredictions
 from stormpsr_jax.recordings.procedure import Procedure, Variant
 
@@ -191,7 +191,7 @@ class LearnedStream(Stream):
         calibration: Calibration | None = None,
     ) -> list[list[Event]]:
         """Decodes with each of several settings."""
-        found: list[list[Event]] = []
+        all_events: list[list[Event]] = []
         decoded: dict[LearnedSettings, list[Event]] = {}
         for settings in candidates:
             belief = self.beliefs(procedure, recording, settings, weights)
@@ -202,8 +202,8 @@ class LearnedStream(Stream):
                 events = reporter.whole(recording.scores.frames, belief)
                 decoded[one] = _in_groups(events, (one.hold or 0.0) * procedure.fps)
             seen = [] if without is right else decoded[without]
-            found.append(_with_seen(seen, decoded[right]))
-        return found
+            all_events.append(_with_seen(seen, decoded[right]))
+        return all_events
 
     def beliefs(
         self,
@@ -310,7 +310,7 @@ LEARNED = LearnedStream(
     # As the few settings are all sound, the faster one is given up only for one that is better by
     # nearly a whole standard error.
     within=0.9,
-    look=Look(
+    appearance=Appearance(
         title="Learned fusion",
         short="Learned",
         colour="purple",

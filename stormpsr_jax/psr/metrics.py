@@ -35,12 +35,12 @@ def steps(name: str, values: Iterable[Sequence[Any]] | np.ndarray) -> list[Step]
             that is not whole, or below 0.
     """
     rows = values.tolist() if isinstance(values, np.ndarray) else list(values)
-    found = numbers([row[:2] if isinstance(row, Sequence) else row for row in rows])
-    if rows and (found.ndim != 2 or found.shape[1] < 2):
+    array = numbers([row[:2] if isinstance(row, Sequence) else row for row in rows])
+    if rows and (array.ndim != 2 or array.shape[1] < 2):
         raise ValueError(f"{name}: rows are not (frame, step id)")
-    found = found[:, :2] if rows else np.zeros((0, 2))
-    _check_whole(name, found, ("frame ", "step id "))
-    return [(int(frame), int(step_id)) for frame, step_id in found.tolist()]
+    array = array[:, :2] if rows else np.zeros((0, 2))
+    _check_whole(name, array, ("frame ", "step id "))
+    return [(int(frame), int(step_id)) for frame, step_id in array.tolist()]
 
 
 def truth_and_predicted(
@@ -51,20 +51,20 @@ def truth_and_predicted(
     Raises:
         ValueError: as `steps`; a step that is given twice; columns that are exchanged.
     """
-    true, found = steps("truth", truth), steps("predicted", predicted)
-    for name, its in (("truth", true), ("predicted", found)):
+    true, reported = steps("truth", truth), steps("predicted", predicted)
+    for name, its in (("truth", true), ("predicted", reported)):
         if len(set(its)) < len(its):
             (frame, step_id), _ = collections.Counter(its).most_common(1)[0]
             raise ValueError(f"{name}: step {step_id} is given twice at frame {frame}")
-    first = {frame for frame, _ in found}
+    first = {frame for frame, _ in reported}
     if len(first) >= SWAPPED and true:
         ids = {step_id for _, step_id in true}
-        if min(step_id for _, step_id in found) > max(ids) and ids.issuperset(first):
+        if min(step_id for _, step_id in reported) > max(ids) and ids.issuperset(first):
             raise ValueError(
                 "predicted: rows are (frame, step id), and its columns look exchanged: what stands "
                 "as frame are step ids of truth"
             )
-    return true, found
+    return true, reported
 
 
 def rate(fps: float) -> float:
@@ -76,14 +76,14 @@ def rate(fps: float) -> float:
 
 def frames(name: str, values: Sequence[int] | np.ndarray) -> np.ndarray:
     """Returns frame numbers (N,), int64; ValueError if they are not whole, or do not ascend."""
-    found = numbers(values)
-    if found.shape != (len(values),):
+    array = numbers(values)
+    if array.shape != (len(values),):
         raise ValueError(f"{name} are not N frame numbers")
-    _check_whole(name, found[:, None], ("",))
-    if (down := np.flatnonzero(np.diff(found) <= 0)).size:
-        at, before = down[0] + 1, found[down[0]]
-        raise ValueError(f"{name} do not ascend: row {at} has {found[at]:g} after {before:g}")
-    return found.astype(np.int64)
+    _check_whole(name, array[:, None], ("",))
+    if (down := np.flatnonzero(np.diff(array) <= 0)).size:
+        at, before = down[0] + 1, array[down[0]]
+        raise ValueError(f"{name} do not ascend: row {at} has {array[at]:g} after {before:g}")
+    return array.astype(np.int64)
 
 
 def states(
@@ -96,18 +96,18 @@ def states(
     `shape` is what they have to have, K None for any. ValueError names the row otherwise.
     """
     rows = [list(row) if isinstance(row, str) else row for row in values]
-    found = numbers(rows) if rows else np.zeros((0, shape[1] or 0))
-    num = shape[1] if shape[1] is not None or found.ndim < 2 else found.shape[1]
-    if found.shape != (shape[0], num):
+    array = numbers(rows) if rows else np.zeros((0, shape[1] or 0))
+    num = shape[1] if shape[1] is not None or array.ndim < 2 else array.shape[1]
+    if array.shape != (shape[0], num):
         wanted = f"({shape[0]}, {'K' if num is None else num})"
         raise ValueError(f"{name} are not states of shape {wanted}")
-    if (odd := np.argwhere(~np.isin(found, (-1, 0, 1)))).size:
+    if (odd := np.argwhere(~np.isin(array, (-1, 0, 1)))).size:
         row, column = odd[0]
         raise ValueError(
-            f"{name}, row {row}: {found[row, column]:g} is not 1 (there), 0 (not there) or -1 "
+            f"{name}, row {row}: {array[row, column]:g} is not 1 (there), 0 (not there) or -1 "
             "(incorrect); probabilities are no states"
         )
-    return found.astype(np.int8)
+    return array.astype(np.int8)
 
 
 def numbers(values: Any) -> np.ndarray:

@@ -126,32 +126,32 @@ class Decision:
         if self.risk >= 1:
             return f"{stream}: --risk=1 sets no limit, so no part is reported as not sure."
         if self.bound is not None:
-            said = (
+            text = (
                 f"{stream}: approximately {self.bound:.0%} of the incorrect installations of a "
                 f"recording are accepted at most, on average: {self.recordings} recordings with "
                 "one show it. It holds for further ones that are like these."
             )
         elif not self.reached:
-            said = f"{stream}: no bar is known to keep a risk of {self.risk:g}: "
-            said += "nothing is called right." if self.mixed else "the bar is not raised."
+            text = f"{stream}: no threshold is known to keep a risk of {self.risk:g}: "
+            text += "nothing is called right." if self.mixed else "the threshold is not raised."
         else:
-            said = (
-                f"{stream}: mixed: the bar goes by what models of other products accepted, and by "
-                f"the recordings with an incorrect installation ({self.recordings}), so a risk of "
+            text = (
+                f"{stream}: mixed: the threshold goes by what models of other products accepted, and "
+                f"by the recordings with an incorrect installation ({self.recordings}), so a risk of "
                 f"{self.risk:g} is not guaranteed for this product."
             )
         if self.corrected:
-            said += (
+            text += (
                 " All incorrect installations were corrected before the next step, which says "
                 "little of those that stay."
             )
         if self.silent is not None and self.silent > 0.5:
             less = "no risk up to 0.5" if self.possible is None else f"a risk of {self.possible:g}"
-            said += (
+            text += (
                 f" {self.silent:.0%} of the correct installations get no verdict at it: a station "
                 f"cannot tick them; {less} leaves at most half without."
             )
-        return said
+        return text
 
 
 def decide(
@@ -175,11 +175,11 @@ def decide(
     bars = stream.bars(settings)
     if control is None or tuple(control.bars) != bars:  # or of an earlier version
         control = Control(bars, (0.0,) * len(bars), 0)
-    known = None
+    prior_risks = None
     if prior is not None and stream.fitted:
-        known = priors().get(prior, priors()[prior.partition(",")[0]])
-    n, bar = control.recordings, control.bar(risk, known)
-    if known is None and bar is None:  # too few recordings, and no other product to go by
+        prior_risks = priors().get(prior, priors()[prior.partition(",")[0]])
+    n, bar = control.recordings, control.bar(risk, prior_risks)
+    if prior_risks is None and bar is None:  # too few recordings, and no other product to go by
         return Decision(settings, risk, recordings=n, reached=False)
 
     def silent(bar: float | None) -> float | None:
@@ -189,7 +189,7 @@ def decide(
 
     share, possible = silent(bar), None
     if share is not None and share > 0.5:
-        shares = ((one, silent(control.bar(one, known))) for one in RISKS if one > risk)
+        shares = ((one, silent(control.bar(one, prior_risks))) for one in RISKS if one > risk)
         possible = next((one for one, s in shares if s is not None and s <= 0.5), None)
     holds = bar is not None and control.bound(bar) <= risk + 1e-12
     return Decision(
@@ -197,7 +197,7 @@ def decide(
         risk,
         risk if holds else None,
         n,
-        mixed=known is not None,
+        mixed=prior_risks is not None,
         reached=bar is not None,
         silent=share,
         possible=possible,
@@ -234,14 +234,14 @@ def decode_bars(
     found = stream.decode_each(procedure, recording, candidates, weights)
     steps = [[event[:2] for event in reports(events)] for events in found]
     frames, states = recording.frames, recording.states
-    scored = [wrong_parts.score_recording(frames, states, one, procedure.fps) for one in steps]
-    rows = [one for one in scored if one is not None]
+    scored = [wrong_parts.score_recording(frames, states, row, procedure.fps) for row in steps]
+    rows = [row for row in scored if row is not None]
     if not rows:
         return BarResults()
-    silent, right = np.array([one["no_verdict"] for one in rows]), rows[0]["right_installations"]
+    silent, right = np.array([row["no_verdict"] for row in rows]), rows[0]["right_installations"]
     if not rows[0]["shown"]:
         return BarResults(None, right, silent)
-    losses = np.array([one["accepted"] / one["shown"] for one in rows])
+    losses = np.array([row["accepted"] / row["shown"] for row in rows])
     changes = frames[1:][(np.diff(np.abs(states), axis=0) != 0).any(axis=1)]
     lasting = any(
         ((changes > start) & (changes < end)).any()
@@ -254,14 +254,16 @@ def decode_bars(
 def control_of(bars: Sequence[float], recordings: Iterable[BarResults]) -> Control:
     """Returns what recordings say together."""
     recordings = list(recordings)
-    known = [one.losses for one in recordings if one.losses is not None]
-    losses = np.mean(known, axis=0) if known else np.zeros(len(bars))
+    losses_of = [recording.losses for recording in recordings if recording.losses is not None]
+    losses = np.mean(losses_of, axis=0) if losses_of else np.zeros(len(bars))
     silent: tuple[float, ...] = ()
-    if right := sum(one.right for one in recordings):
+    if right := sum(recording.right for recording in recordings):
         none = np.zeros(len(bars))
-        silent = tuple((np.sum([none + one.silent for one in recordings], axis=0) / right).tolist())
-    lasting = sum(one.lasting for one in recordings)
-    return Control(tuple(bars), tuple(losses.tolist()), len(known), silent, lasting)
+        silent = tuple(
+            (np.sum([none + recording.silent for recording in recordings], axis=0) / right).tolist()
+        )
+    lasting = sum(recording.lasting for recording in recordings)
+    return Control(tuple(bars), tuple(losses.tolist()), len(losses_of), silent, lasting)
 
 
 def decide_each(

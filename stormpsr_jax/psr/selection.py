@@ -122,11 +122,11 @@ def select(
             best = next((c for c in choices if c.delay_s is not None), choices[0])
             best = dataclasses.replace(best, fixed=True)
         if stream.fitted:
-            said = [
+            text = [
                 risk.decode_bars(procedure, r, stream, best.settings, held_out[name])
                 for name, r in recordings.items()
             ]
-            control = risk.control_of(stream.bars(best.settings), said)
+            control = risk.control_of(stream.bars(best.settings), text)
             prior = None if default is None else default.prior
             decision = risk.decide(stream, best.settings, asked, control, prior)
             (with_bar,) = rated([decision.settings])
@@ -148,18 +148,18 @@ def rate(
     """Rates settings of a stream; `window` in frames is what delays are measured by."""
     scores: list[dict[str, dict]] = [{} for _ in candidates]
     for name, r in recordings.items():
-        known: dict[tuple, dict] = {}  # many settings find the same
+        rated: dict[tuple, dict] = {}  # many settings find the same
         found = stream.decode_each(procedure, r, candidates, (weights or {}).get(name))
         for events, by_name in zip(found, scores, strict=True):
             right = reports(events)
             key = tuple((event.frame, event.step_id) for event in right)
-            if key not in known:
+            if key not in rated:
                 wrong = wrong_parts.score_recording(r.frames, r.states, key, procedure.fps)
                 accepted = 0 if wrong is None else wrong["accepted"]
                 steps = metrics.scored_steps(right, r.with_errors)
                 of_steps = metrics.score_recording(r.truth, steps, procedure.fps)
-                known[key] = of_steps | {"accepted": accepted}
-            by_name[name] = known[key]
+                rated[key] = of_steps | {"accepted": accepted}
+            by_name[name] = rated[key]
     window_s = max(window, 1) / procedure.fps
     choices = []
     for settings, by_name in zip(candidates, scores, strict=True):

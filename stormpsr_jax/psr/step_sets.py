@@ -40,12 +40,12 @@ def order_similarity(truth: Iterable[Step], predicted: Iterable[Step]) -> float 
         ValueError: what is no step, is there twice or has its columns exchanged; more steps than
             `metrics.check_pairs` allows.
     """
-    steps, found = map(sets, truth_and_predicted(truth, predicted))
-    plain = [tuple(itertools.chain(*of)) for of in (steps, found)]
+    steps, best = map(sets, truth_and_predicted(truth, predicted))
+    plain = [tuple(itertools.chain(*of)) for of in (steps, best)]
     if not steps:
         return None
     longest = len(plain[0]) + len(plain[1])
-    saved = _most_saved(steps, found, longest - edit_distance(plain[0], plain[1]))
+    saved = _most_saved(steps, best, longest - edit_distance(plain[0], plain[1]))
     return None if saved is None else 1 - min((longest - saved) / len(plain[0]), 1)
 
 
@@ -111,19 +111,19 @@ def _most_saved(steps: Sequence[Set], found: Sequence[Set], least: int) -> int |
 
 def _next_places(of: Sequence[Set]) -> list[dict[int, int]]:
     """For each place the next one after it that has a step, by its id."""
-    found: list[dict[int, int]] = []
+    places: list[dict[int, int]] = []
     later: dict[int, int] = {}
     for place in reversed(range(len(of))):
-        found.append(later)
+        places.append(later)
         later = later | dict.fromkeys(of[place], place)
-    return found[::-1]
+    return places[::-1]
 
 
-def _hope(steps: Sequence[Set], found: Sequence[Set]) -> np.ndarray:
+def _hope(steps: Sequence[Set], best: Sequence[Set]) -> np.ndarray:
     """(G + 1, H + 1) how many steps from place g on have the ids of recognised ones from h on."""
-    total = np.zeros((len(steps) + 1, len(found) + 1), np.int64)
+    total = np.zeros((len(steps) + 1, len(best) + 1), np.int64)
     for step_id in set(itertools.chain(*steps)):
-        counts = ([one.count(step_id) for one in reversed(of)] for of in (steps, found))
+        counts = ([one.count(step_id) for one in reversed(of)] for of in (steps, best))
         a, b = (np.cumsum([0, *of])[::-1] for of in counts)
         total += np.minimum(a[:, None], b)
     return total

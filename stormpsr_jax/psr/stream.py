@@ -20,7 +20,7 @@ from stormpsr_jax.recordings.procedure import Procedure, Variant
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Look:
+class Appearance:
     """How a stream is shown to people.
 
     Attributes:
@@ -53,7 +53,7 @@ class Stream(abc.ABC):
         decoders: of `accumulation.DECODERS` those that it has.
         fitted: whether it goes by `Weights`, which are fitted on labelled recordings; then its
             confidences are probabilities.
-        look: how it is shown.
+        appearance: how it is shown.
         within: how many standard errors of the best the chosen settings may be (`selection.py`).
     """
 
@@ -63,7 +63,7 @@ class Stream(abc.ABC):
     threshold: str = "threshold"
     decoders: tuple[str, ...] = DECODERS
     fitted: bool = False
-    look: Look
+    appearance: Appearance
     within: float = 0.25
 
     def defaults(self, weights: Weights | None) -> Any:
@@ -116,13 +116,15 @@ class Stream(abc.ABC):
 
         By itself it runs the online decoder; a stream that knows a faster way says so here.
         """
-        found = []
+        all_events = []
         for settings in candidates:
             decoder = self.decoder(
                 procedure, recording.variant, settings, calibration=calibration, weights=weights
             )
-            found.append([e for at, seen in pictures(recording) for e in decoder.observe(at, seen)])
-        return found
+            all_events.append(
+                [e for at, seen in pictures(recording) for e in decoder.observe(at, seen)]
+            )
+        return all_events
 
     @abc.abstractmethod
     def grid(self, base: Settings, chosen: Mapping[str, Any]) -> list[Any]:
@@ -165,21 +167,21 @@ class Stream(abc.ABC):
         if bar is None:
             return settings
         if settings.decoder == "naive":
-            raise ValueError("decoder 'naive' has no thresholds, and so no bar for a risk")
+            raise ValueError("decoder 'naive' has no thresholds, and so none for a risk")
         return dataclasses.replace(settings, threshold=bar)
 
 
 def pictures(recording: LabelledPredictions) -> Iterator[tuple[int, Observation]]:
     """Iterates over the frames of a recording that have predictions, and what these say."""
-    found: dict[int, dict[str, Any]] = {}
+    seen: dict[int, dict[str, Any]] = {}
     if recording.detections is not None:
         for frame, rows in recording.detections.per_frame():
-            found.setdefault(frame, {})["detections"] = rows
+            seen.setdefault(frame, {})["detections"] = rows
     if (windows := recording.temporal) is not None:
         for frame, row in zip(windows.frames.tolist(), windows.confidences, strict=True):
-            found.setdefault(frame, {})["windows"] = row
+            seen.setdefault(frame, {})["windows"] = row
     if recording.scores is not None:
         for frame, scores in recording.scores.per_frame():
-            found.setdefault(frame, {})["scores"] = scores
-    for frame in sorted(found):
-        yield frame, Observation(**found[frame])
+            seen.setdefault(frame, {})["scores"] = scores
+    for frame in sorted(seen):
+        yield frame, Observation(**seen[frame])

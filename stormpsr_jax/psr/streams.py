@@ -17,7 +17,7 @@ from stormpsr_jax.psr.calibration import Calibration
 from stormpsr_jax.psr.events import Event, Observation, check_same, top_detection
 from stormpsr_jax.psr.learned_beliefs import Weights
 from stormpsr_jax.psr.learned_stream import LEARNED
-from stormpsr_jax.psr.stream import Look, Stream
+from stormpsr_jax.psr.stream import Appearance, Stream
 from stormpsr_jax.recordings.evaluation_set import LabelledPredictions
 from stormpsr_jax.recordings.predictions import Detections, TemporalPredictions
 from stormpsr_jax.recordings.procedure import Procedure, Variant
@@ -187,13 +187,13 @@ class Decoder:
         """
         if frame <= self._frame:
             raise ValueError(f"frame {frame} does not come after frame {self._frame}")
-        shows, shown, sure = temporal is not None, self._state, 0.0
+        shows, expected, sure = temporal is not None, self._state, 0.0
         if self._weight < 1:
             top, confidence = top_detection(frame, detections, self.procedure.error_class)
             shows = confidence > self.settings.confidence and top > 0
             # The error state says nothing about a component.
             if shows and top <= len(self._catalogue):
-                shown, sure = self._catalogue[top - 1], (1 - self._weight) * confidence
+                expected, sure = self._catalogue[top - 1], (1 - self._weight) * confidence
         changes: dict[int, float] = {}
         if temporal is not None and self._weight > 0:
             changes = self._changes(frame, temporal)
@@ -206,7 +206,7 @@ class Decoder:
             threshold = self._thresholds[k][bit]
             if threshold is None:
                 continue
-            y_s = sure if shown[k] != bit else 0.0
+            y_s = sure if expected[k] != bit else 0.0
             y_t = self._weight * changes.get(k, 0.0)
             total = self._sums[k].add(self.settings, frame, y_s, y_t, before, self._num_seen)
             if total.total > threshold:
@@ -379,7 +379,7 @@ ASD = SumStream(
     needs=("detections",),
     varied={"confidence": CONFIDENCES},
     keeps=True,
-    look=Look(
+    appearance=Appearance(
         title="ASD only",
         short="ASD",
         colour="blue",
@@ -393,7 +393,7 @@ TEMPORAL = SumStream(
     name="temporal",
     needs=("windows",),
     varied={"gate": (0.5, 0.8)},
-    look=Look(
+    appearance=Appearance(
         title="Temporal only",
         short="Temporal",
         colour="orange",
@@ -409,7 +409,7 @@ STORM = SumStream(
     decoders=("confidence", "expected"),
     varied={"weight": (0.15, 0.3, 0.5, 0.7)},
     taken={"confidence": ASD.name, "gate": TEMPORAL.name},
-    look=Look(
+    appearance=Appearance(
         title="STORM-PSR",
         short="STORM",
         colour="green",

@@ -61,11 +61,11 @@ def spans(frames: np.ndarray, states: np.ndarray, value: int) -> list[tuple[int,
     end), by component, then frame; inf is the end of the last state.
     """
     ends = [*np.asarray(frames).tolist(), math.inf]
-    found = []
+    runs = []
     for k, there in enumerate((np.asarray(states) == value).T):
         changes = np.flatnonzero(np.diff(there, prepend=False, append=False))
-        found += [(k, ends[start], ends[end]) for start, end in changes.reshape(-1, 2)]
-    return found
+        runs += [(k, ends[start], ends[end]) for start, end in changes.reshape(-1, 2)]
+    return runs
 
 
 def wrong_installations(
@@ -93,7 +93,7 @@ def wrong_installations(
     frames, states, (events,) = _checked(frames, states, events=events)
     reports = _standing(events)
     right = spans(frames, states, 1)
-    found = []
+    installations = []
     for k, start, end in spans(frames, states, -1):
         of_k = reports.get(k, [])
         since = max((e for of, _, e in right if of == k and e <= start), default=-math.inf)
@@ -104,12 +104,12 @@ def wrong_installations(
         ]
         called = [f for f, step_id, _ in of_k if step_id == 3 * k + 1 and start <= f < end]
         last = None if end == math.inf else int(end)
-        found.append(
+        installations.append(
             WrongInstallation(
                 k, start, last, min(accepted, default=None), min(called, default=None)
             )
         )
-    return found
+    return installations
 
 
 def _checked(
@@ -117,13 +117,13 @@ def _checked(
 ) -> tuple[np.ndarray, np.ndarray, list[list[Step]]]:
     """Frames, states and each argument that is steps; ValueError as of `wrong_installations`."""
     at = metrics.frames("frames", frames)
-    of_parts, found = metrics.states("states", states, (len(at), None)), []
+    of_parts, checked = metrics.states("states", states, (len(at), None)), []
     num = of_parts.shape[1]
     for name, values in steps.items():
-        found.append(metrics.steps(name, values))
-        if odd := [step_id for _, step_id in found[-1] if step_id >= 3 * num]:
+        checked.append(metrics.steps(name, values))
+        if odd := [step_id for _, step_id in checked[-1] if step_id >= 3 * num]:
             raise ValueError(f"{name}: step id {odd[0]} is of no component: states have {num}")
-    return at, of_parts, found
+    return at, of_parts, checked
 
 
 def _early(
@@ -131,7 +131,7 @@ def _early(
 ) -> list[Step]:
     """The reports as installed that are early, by component, then frame."""
     there = [*spans(frames, states, 1), *spans(frames, states, -1)]
-    found = []
+    early = []
     for k, of_k in sorted(_standing(events).items()):
         before = -math.inf
         for frame, step_id, until in of_k:
@@ -140,20 +140,20 @@ def _early(
                 for other, start, end in there
             )
             if step_id == 3 * k and frame < until and not any(near):
-                found.append((frame, step_id))
+                early.append((frame, step_id))
             before = frame
-    return found
+    return early
 
 
 def _standing(events: Iterable[Step]) -> dict[int, list[tuple[int, int, float]]]:
     """By component its reports: frame, step id, and the frame of the next one (inf without)."""
-    found: dict[int, list[tuple[int, int, float]]] = {}
+    standing: dict[int, list[tuple[int, int, float]]] = {}
     for frame, step_id in sorted(events, key=lambda event: event[0]):
-        of_k = found.setdefault(step_id // 3, [])
+        of_k = standing.setdefault(step_id // 3, [])
         if of_k:
             of_k[-1] = (*of_k[-1][:2], frame)
         of_k.append((frame, step_id, math.inf))
-    return found
+    return standing
 
 
 def score_recording(
@@ -197,13 +197,13 @@ def score_recording(
     reports = _standing(events)
     called = [(f, step_id // 3) for f, step_id in events if step_id % 3 == 1]
     delays = [w.found - w.start for w in wrong if w.found is not None]
-    said: dict[int, list[tuple[int, bool]]] = {}
+    reports_of: dict[int, list[tuple[int, bool]]] = {}
     for sure, steps in ((True, events), (False, unsure)):
         for frame, step_id in steps:
-            said.setdefault(step_id // 3, []).append((frame, sure))
+            reports_of.setdefault(step_id // 3, []).append((frame, sure))
 
     def left(k: int, start: float, end: float | None) -> bool:
-        last = [one for one in said.get(k, ()) if one[0] < (math.inf if end is None else end)]
+        last = [one for one in reports_of.get(k, ()) if one[0] < (math.inf if end is None else end)]
         return bool(last) and not max(last)[1]
 
     def has_verdict(k: int, _: int, end: float) -> bool:
@@ -246,25 +246,25 @@ def summarise(recordings: Iterable[Mapping[str, Any] | None]) -> dict[str, Any] 
 
     `recordings` are what `score_recording` returns; None if nothing is known of any.
     """
-    known = [row for row in recordings if row is not None]
-    if not known:
+    counted = [row for row in recordings if row is not None]
+    if not counted:
         return None
     result = {
-        figure.key: sum(row[figure.key] for row in known)
+        figure.key: sum(row[figure.key] for row in counted)
         for figure in headline.WRONG
         if not figure.mean
     }
-    delays = [row["found"] * row["delay_s"] for row in known if row["found"]]
+    delays = [row["found"] * row["delay_s"] for row in counted if row["found"]]
     result["delay_s"] = math.fsum(delays) / result["found"] if delays else None
     return {figure.key: result[figure.key] for figure in headline.WRONG}
 
 
-def interval(accepted: int, shown: int) -> tuple[float, float]:
+def interval(accepted: int, trials: int) -> tuple[float, float]:
     """Returns the 95 % interval of the share accepted (Wilson, 1927); `shown` is 1 or more."""
-    share, z = accepted / shown, 1.96
-    middle = (share + z * z / (2 * shown)) / (1 + z * z / shown)
-    spread = math.sqrt(share * (1 - share) / shown + z * z / (4 * shown * shown))
-    half = z / (1 + z * z / shown) * spread
+    share, z = accepted / trials, 1.96
+    middle = (share + z * z / (2 * trials)) / (1 + z * z / trials)
+    spread = math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
+    half = z / (1 + z * z / trials) * spread
     return max(middle - half, 0.0), min(middle + half, 1.0)
 
 

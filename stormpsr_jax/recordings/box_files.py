@@ -56,20 +56,20 @@ def coco_results(
     """
     if not isinstance(results, list):
         raise ValueError(f"{path}: COCO results are a list of detections")
-    found = {} if pictures is None else pictures
+    rows = {} if pictures is None else pictures
 
     def add(i: int, entry: Any) -> None:
         place = f"{path}: entry {i}"
         if pictures is None:
             key = files.field(entry, "image_id", (int, str), place)
-            found.setdefault(key, Picture(f"{place}: image_id", str(key), None, []))
-        picture = _picture_of(entry, place, found, "the annotation file")
+            rows.setdefault(key, Picture(f"{place}: image_id", str(key), None, []))
+        picture = _picture_of(entry, place, rows, "the annotation file")
         score = files.field(entry, "score", (int, float), place)
         files.number(score, f"{place}: score", 0, 1)
         picture.boxes.append(_coco_box(entry, place, translate)._replace(score=score))
 
     for_each(enumerate(results, start=1), add)
-    return list(found.values())
+    return list(rows.values())
 
 
 def coco_images(data: Any, path: Path) -> dict[Id, Picture]:
@@ -132,19 +132,19 @@ def _by_id(
     """Returns what is made of the entries of a list by their ids; `has_id`: each must have one."""
     if not isinstance(data, Mapping) or not isinstance(data.get(key), list):
         raise ValueError(f"{path}: not COCO, which is an object with a list {key!r}")
-    found: dict[Id, _T] = {}
+    by_id: dict[Id, _T] = {}
 
     def add(i: int, entry: Any) -> None:
         place = f"{path}: {key}[{i}]"
         number: Id = place
         if has_id or not isinstance(entry, Mapping) or "id" in entry:
             number = files.field(entry, "id", (int, str), place)
-        if number in found:
+        if number in by_id:
             raise ValueError(f"{place}: id: {files.shorten(number)} is given twice")
-        found[number] = parse(place, entry)
+        by_id[number] = parse(place, entry)
 
     for_each(enumerate(data[key]), add)
-    return found
+    return by_id
 
 
 # --- YOLO -----------------------------------------------------------------------------------------
@@ -174,19 +174,19 @@ def yolo(text: str, path: str, translate: Translate | None = None) -> Picture:
     def box(line: csvfile.Line, fields: list[str]) -> Box:
         texts, place = [text for text in fields if text], f"{path}: line {line}"
         if len(texts) > len(_YOLO):  # corners, of which the first two are no centre and size
-            what = (
+            problem = (
                 f"the row has {len(texts)} fields, as polygons and rotated boxes have; export "
                 f"upright boxes: {', '.join(_YOLO[:5])} and maybe a confidence"
             )
-            raise line.error("field 7", what)
+            raise line.error("field 7", problem)
         line.check_width(texts[:5], _YOLO[:5])
         values = [line.number(*pair) for pair in zip(texts[1:5], _YOLO[1:5], strict=True)]
         if translate is None:
             picture.shares(found := Box(place, values))
             return found
         if len(texts) == 5:
-            what = "is missing (the row has 5 fields); Ultralytics adds it with save_conf=True"
-            raise line.error("confidence", what)
+            problem = "is missing (the row has 5 fields); Ultralytics adds it with save_conf=True"
+            raise line.error("confidence", problem)
         category = line.integer(texts[0], 0, 10**6, "class")
         score = line.share(texts[5], "confidence")
         return Box(place, values, translate(category, f"{place}: class"), score)

@@ -153,14 +153,14 @@ class Boxes:
 
     def looked_at(self, first_frame: int, num_frames: int) -> np.ndarray:
         """Returns (N,) bool: the frames from `first_frame` on of which is known what they show."""
-        known = np.zeros(num_frames, bool)
+        seen = np.zeros(num_frames, bool)
         if self.every_frame and not self.sparse:
-            known[:] = True
+            seen[:] = True
             for start, end in np.clip(self.unsure - first_frame, 0, num_frames):
-                known[start:end] = False
+                seen[start:end] = False
         rows = np.concatenate([self.frames, self.empty]) - first_frame
-        known[rows[(rows >= 0) & (rows < num_frames)]] = True
-        return known
+        seen[rows[(rows >= 0) & (rows < num_frames)]] = True
+        return seen
 
     def of_frames(self, first_frame: int, num_frames: int) -> np.ndarray:
         """Which box each frame has, (N,) places in `boxes`, -1: none; the first of the largest.
@@ -196,14 +196,14 @@ def by_frame(
         ValueError: all names without a number, or with one before the first; two of one frame; what
             `recording` raises, which says of which one a picture is.
     """
-    found: dict[tuple[str, int], Picture] = {}
+    by_place: dict[tuple[str, int], Picture] = {}
 
     def add(picture: Picture) -> None:
         name, number = recording(picture), picture.frame_number()[1]
         if number < first_frame:
             what = f"is before the first frame, --first_frame={first_frame}"
             raise ValueError(f"{picture.place}: {what}")
-        if (other := found.setdefault((name, number - first_frame), picture)) is not picture:
+        if (other := by_place.setdefault((name, number - first_frame), picture)) is not picture:
             raise ValueError(
                 f"{picture.place}: {files.shorten(picture.name)} is frame {number} of the same "
                 f"recording as {other.place}: {files.shorten(other.name)}; keep one, or give each "
@@ -211,7 +211,7 @@ def by_frame(
             )
 
     for_each(((picture,) for picture in pictures), add)
-    return found
+    return by_place
 
 
 def with_frame_numbers(pictures: Iterable[Picture]) -> list[tuple[int, Picture]]:
@@ -219,17 +219,17 @@ def with_frame_numbers(pictures: Iterable[Picture]) -> list[tuple[int, Picture]]
 
     Those without a box need no number, and are left out then. Raises ValueError for all others.
     """
-    found: list[tuple[int, Picture]] = []
+    numbered: list[tuple[int, Picture]] = []
 
     def add(picture: Picture) -> None:
         try:
-            found.append((picture.frame_number()[1], picture))
+            numbered.append((picture.frame_number()[1], picture))
         except ValueError:
             if picture.boxes:
                 raise
 
     for_each(((picture,) for picture in pictures), add)
-    return found
+    return numbered
 
 
 def by_recording(pictures: Iterable[Picture], names: Collection[str]) -> dict[str, Boxes]:
@@ -238,12 +238,12 @@ def by_recording(pictures: Iterable[Picture], names: Collection[str]) -> dict[st
     `names` are those of the recordings, such as `bench_01` of `frames/bench_01/000010.jpg`.
     ValueError names all pictures with boxes that are in no such folder; see `join_pictures` too.
     """
-    found: dict[str, list[Picture]] = {}
+    by_name: dict[str, list[Picture]] = {}
 
     def add(picture: Picture) -> None:
         name = next((folder for folder in reversed(picture.folders) if folder in names), None)
         if name is not None:
-            found.setdefault(name, []).append(picture)
+            by_name.setdefault(name, []).append(picture)
         elif picture.boxes:
             raise ValueError(
                 f"{picture.place}: {files.shorten(picture.name)} is in no folder named after a "
@@ -251,8 +251,8 @@ def by_recording(pictures: Iterable[Picture], names: Collection[str]) -> dict[st
             )
 
     for_each(((picture,) for picture in pictures), add)
-    of_each = for_each([(its,) for its in found.values()], join_pictures)
-    return dict(zip(found, of_each, strict=True))
+    of_each = for_each([(its,) for its in by_name.values()], join_pictures)
+    return dict(zip(by_name, of_each, strict=True))
 
 
 def of_one(pictures: Sequence[Picture], name: str) -> Boxes:
@@ -272,8 +272,8 @@ def join_pictures(pictures: Iterable[Picture]) -> Boxes:
         ValueError: all pictures with boxes whose names have no frame number, or all boxes that are
             not in the picture.
     """
-    found = with_frame_numbers(pictures)
-    rows = [(frame, picture, box) for frame, picture in found for box in picture.boxes]
+    numbered = with_frame_numbers(pictures)
+    rows = [(frame, picture, box) for frame, picture in numbered for box in picture.boxes]
     rows.sort(key=lambda row: row[0])  # COCO has no order
     shares = for_each(rows, lambda _, picture, box: picture.shares(box))
     boxes = np.array(shares, np.float64).reshape(-1, 4)
@@ -284,7 +284,7 @@ def join_pictures(pictures: Iterable[Picture]) -> Boxes:
         tuple(box.place for _, _, box in rows),
         int((cut != boxes).any(axis=1).sum()),
         tuple(box.category for _, _, box in rows),
-        np.unique(np.array([frame for frame, its in found if not its.boxes], np.int64)),
+        np.unique(np.array([frame for frame, its in numbered if not its.boxes], np.int64)),
     )
 
 

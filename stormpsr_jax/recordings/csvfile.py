@@ -32,11 +32,11 @@ class Line(NamedTuple):
     def check_width(self, row: Sequence[str], names: Sequence[str]) -> None:
         """Raises ValueError if the row of the line does not have one field per name."""
         if len(row) < len(names):
-            what = f"is missing (the row has {len(row)} fields)"
-            raise self.error(names[len(row)], what)
+            problem = f"is missing (the row has {len(row)} fields)"
+            raise self.error(names[len(row)], problem)
         if len(row) > len(names):
-            what = f"a row has {len(names)} fields, not {len(row)}"
-            raise self.error(f"field {len(names) + 1}", what)
+            problem = f"a row has {len(names)} fields, not {len(row)}"
+            raise self.error(f"field {len(names) + 1}", problem)
 
     def integer(self, text: str, low: int, high: int, field: str, meaning: str = "") -> int:
         """Returns a whole number in low…high ("7" and "7.0" alike).

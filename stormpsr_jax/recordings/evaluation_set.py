@@ -120,13 +120,13 @@ def load_recordings(
 
     both = {"--asd": asd_dir, "--temporal": temporal_dir}
     given = {flag: path for flag, path in both.items() if path is not None}
-    found: Mapping[str, LabelPlace | None]
+    places: Mapping[str, LabelPlace | None]
     streams = {flag: predictions.find(path, flag) for flag, path in given.items()}
     if labels_dir is None:
-        found = _of_predictions(given, streams)
+        places = _of_predictions(given, streams)
     else:
-        known = {name for predicted in streams.values() for name in predicted}
-        found = labelled = find.find(labels_dir, split, known)
+        content = {name for predicted in streams.values() for name in predicted}
+        places = labelled = find.find(labels_dir, split, content)
         if wrong := [name for name in labelled if f"{name}.csv".endswith(predictions.SUFFIX)]:
             raise ValueError(
                 f"--labels={labels_dir}: {wrong[0]}.csv has the name of a prediction file; "
@@ -147,26 +147,28 @@ def load_recordings(
         errors += [
             f"{scores_dir}: no {name}{score_files.SUFFIX} for the recording {name} of "
             f"--labels={labels_dir}; stage predict writes it"
-            for name in sorted(found.keys() - streams["--scores"].keys())
+            for name in sorted(places.keys() - streams["--scores"].keys())
         ]
     raise_all(errors)
     recordings = {}
     needed = WITH_ERRORS if with_errors else STEPS
-    for name, place in sorted(found.items()):
-        own = attempt(name, procedure.variant_for, name, variant)
-        r = LabelledPredictions(name, own, [], np.zeros((0, procedure.num_components), np.int8))
+    for name, place in sorted(places.items()):
+        of_recording = attempt(name, procedure.variant_for, name, variant)
+        r = LabelledPredictions(
+            name, of_recording, [], np.zeros((0, procedure.num_components), np.int8)
+        )
         r.with_errors = with_errors
         if place is not None:
             options = {"needed": needed, "terms": terms, "recording": name}
-            known = attempt(place, place.read, procedure, own, **options)
-            if known is not None:
-                r.truth = known.with_errors if with_errors else known.steps
-                r.frames, r.states = known.frames, known.states
+            content = attempt(place, place.read, procedure, of_recording, **options)
+            if content is not None:
+                r.truth = content.with_errors if with_errors else content.steps
+                r.frames, r.states = content.frames, content.states
             shown = place.path / predictions.VISIBLE_FROM
             if os.path.lexists(shown):
                 r.visible_from = attempt(shown, predictions.read_visible_from, shown, procedure)
         own_files = {flag: paths[name] for flag, paths in streams.items() if name in paths}
-        others = found.keys() - {name}
+        others = places.keys() - {name}
         if path := own_files.get("--asd"):
             r.detections = attempt(path, predictions.read_detections, path, procedure, others)
         if path := own_files.get("--temporal"):
@@ -186,18 +188,18 @@ def _of_predictions(
     given: Mapping[str, str | os.PathLike], streams: Mapping[str, Mapping[str, pathlib.Path]]
 ) -> dict[str, None]:
     """The recordings of predictions without labels; ValueError where a folder lacks some."""
-    for flag, its in streams.items():
-        if not its:
-            what = f"has no <recording>{predictions.SUFFIX}; {flag} needs some"
-            raise ValueError(f"{given[flag]}: {what}")
+    for flag, files_of in streams.items():
+        if not files_of:
+            problem = f"has no <recording>{predictions.SUFFIX}; {flag} needs some"
+            raise ValueError(f"{given[flag]}: {problem}")
     names = sorted(set().union(*streams.values()))
-    what = f"which is in the other folder; {_ADVICE}"
+    problem = f"which is in the other folder; {_ADVICE}"
     raise_all(
         [
-            f"{given[flag]}: no {name}{predictions.SUFFIX}, {what}"
-            for flag, its in streams.items()
+            f"{given[flag]}: no {name}{predictions.SUFFIX}, {problem}"
+            for flag, files_of in streams.items()
             for name in names
-            if name not in its
+            if name not in files_of
         ]
     )
     return dict.fromkeys(names)

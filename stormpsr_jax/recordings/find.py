@@ -55,7 +55,7 @@ class SearchResult(NamedTuple):
 
 
 def find(
-    path: str | os.PathLike, split: str | None = None, known: Collection[str] = ()
+    path: str | os.PathLike, split: str | None = None, pictured: Collection[str] = ()
 ) -> dict[str, LabelPlace]:
     """Finds the labels of each recording, by recording, sorted.
 
@@ -68,19 +68,19 @@ def find(
         ValueError: every folder and file that is not what it should be, or no labels at all.
     """
     top = folders.require(path, "--labels", "or a label file")
-    found = search(top, split, known)
+    by_recording = search(top, split, pictured)
     what = f"neither {STEPS} nor another CSV, nor a labelling tool's file"
-    empty = [f"{at}: holds no labels of recording {at.name}: {what}" for at in found.empty]
-    raise_all([*found.lines, *empty])
-    if not found.labels:
+    empty = [f"{at}: holds no labels of recording {at.name}: {what}" for at in by_recording.empty]
+    raise_all([*by_recording.lines, *empty])
+    if not by_recording.labels:
         raise_all(unread(top))
         raise ValueError(
             f"{path}: no labels{f' of split {split}' if split else ''}; --labels holds a folder "
             f"with {STEPS} or a file NAME.csv per recording, or a file of {', '.join(FORMATS)}"
         )
-    for line in found.warnings:
+    for line in by_recording.warnings:
         tell("warning", line)
-    return found.labels
+    return by_recording.labels
 
 
 def split_of(path: Path, top: Path, above: bool = False) -> str:
@@ -101,7 +101,7 @@ def is_of(split: str | None, path: Path, top: Path) -> bool:
 def search(
     top: Path,
     split: str | None = None,
-    known: Collection[str] = (),
+    pictured: Collection[str] = (),
     leave_out: str = "",
 ) -> SearchResult:
     """Looks for labels in a folder, or in one file, as `find` does; errors are part of the result.
@@ -132,20 +132,20 @@ def search(
             any_labels = False
             for path in paths:
                 stem = path.name.rpartition(".")[0]
-                own = stem if name.lower() in ("", *SPLITS) else name
+                name_of_place = stem if name.lower() in ("", *SPLITS) else name
                 place = LabelPlace(path)
                 try:
-                    recordings = _recordings_in(place, own, known, result.unread)
+                    recordings = _recordings_in(place, name_of_place, pictured, result.unread)
                     for recording in recordings:
                         files.check_name(recording, str(place))
                 except ValueError as error:
-                    result.errors.setdefault(own, []).extend(lines_of(error))
+                    result.errors.setdefault(name_of_place, []).extend(lines_of(error))
                     any_labels = True
                     continue
                 any_labels |= bool(recordings)
                 for recording in recordings:
                     if len(recordings) > 1:
-                        projects[recording].append((own, place))
+                        projects[recording].append((name_of_place, place))
                     else:
                         places[recording].append(place)
             of_recording = name not in ("", *SPLITS) and (
@@ -179,7 +179,7 @@ def _candidates(
 
 
 def _recordings_in(
-    place: LabelPlace, own: str, known: Collection[str], unread: list[Path]
+    place: LabelPlace, own_name: str, pictured: Collection[str], unread: list[Path]
 ) -> list[str]:
     """The recordings whose labels are in a file; none if it has no labels.
 
@@ -198,20 +198,20 @@ def _recordings_in(
     except UnknownFormatError:
         if not file.is_certain and not file.is_prose:
             unread.append(file.path)
-        return [own] * file.is_certain
+        return [own_name] * file.is_certain
     if file.errors:
-        if known and own not in known and not file.is_certain:
+        if pictured and own_name not in pictured and not file.is_certain:
             raise_all(file.errors)
-        return [own]  # what is wrong is said when its steps are read
+        return [own_name]  # what is wrong is said when its steps are read
     if len(groups) < 2:
-        names = [own, *(name for group in groups for name in group)]
-        return [next((name for name in names if name in known), own)]
+        names = [own_name, *(name for group in groups for name in group)]
+        return [next((name for name in names if name in pictured), own_name)]
     if () in groups:
         raise ValueError(
             f"{place}: has labels of several recordings, and labels that name none of them; give "
             "each task its video in the labelling tool, or export the recordings one by one"
         )
-    chosen = [next((n for n in group if n in known), group[-1]) for group in groups]
+    chosen = [next((n for n in group if n in pictured), group[-1]) for group in groups]
     for name in {name for name in chosen if chosen.count(name) > 1}:
         raise ValueError(
             f"{place}: has two recordings that are called {files.shorten(name)}; rename one in the "
@@ -227,9 +227,9 @@ def unread(top: Path, names: Collection[str] | None = None) -> list[str]:
         a line for each file of their names that no format recognises, such as one of boxes or an
         archive, but for what the labelling page keeps there.
     """
-    found: list[str] = []
+    lines: list[str] = []
     for path in sorted(top.rglob("*")) if top.is_dir() else [top]:
-        if len(found) == MAX_PER_FILE:
+        if len(lines) == MAX_PER_FILE:
             break
         inner = path.relative_to(top).parts[:-1]
         if BOXES in inner or any(name.startswith(".") for name in inner):
@@ -239,5 +239,5 @@ def unread(top: Path, names: Collection[str] | None = None) -> list[str]:
             try:
                 raise_all(LabelFile(path).errors)
             except ValueError as error:
-                found.append(str(error))
-    return found
+                lines.append(str(error))
+    return lines

@@ -370,24 +370,24 @@ def to_frames(
         k, value = step.step_id // 3, VALUES[step.step_id % 3]
         when, at = since[k]
         name = f"{step.step_id} ({procedure.step_name(step.step_id)})"
-        field, what = "step", ""
+        field, problem = "step", ""
         if frame > csvfile.MAX_FRAME:
             field = "time"
-            what = f"{step.when} is after frame {csvfile.MAX_FRAME:,}, the last there may be"
+            problem = f"{step.when} is after frame {csvfile.MAX_FRAME:,}, the last there may be"
         elif num is not None and frame > last + 1:
             field = "time"
-            what = f"{step.when} is after the end of the recording, {num / fps:.1f} s"
+            problem = f"{step.when} is after the end of the recording, {num / fps:.1f} s"
             if step.unit is Unit.FRAMES:
-                what += "; do they count at another rate, give it as --labels_fps"
+                problem += "; do they count at another rate, give it as --labels_fps"
         elif frame < first:
             field = "time"
-            what = f"{step.when} is before the first picture, {first}"
+            problem = f"{step.when} is before the first picture, {first}"
         elif value == state[k]:
-            what = f"{name} changes nothing: it is {_ALREADY[value]} {when}"
+            problem = f"{name} changes nothing: it is {_ALREADY[value]} {when}"
         elif min(frame, last) == at:
-            what = f"{name} falls into the same frame as the one of the same component {when}"
-        if what:
-            note(errors, ValueError(f"{path}: {step.place}: {field}: {what}"))
+            problem = f"{name} falls into the same frame as the one of the same component {when}"
+        if problem:
+            note(errors, ValueError(f"{path}: {step.place}: {field}: {problem}"))
             continue
         frame = int(min(frame, last))
         state[k], since[k] = value, (f"since {step.place}", frame)

@@ -370,8 +370,8 @@ def _read_elan(root: Element, path: Path) -> Entries:
     if header is not None:
         unit = header.get("TIME_UNITS", "milliseconds")
         if unit != "milliseconds":
-            what = f"{files.shorten(unit)} is not milliseconds"
-            raise ValueError(f"{path}: {_place(header)}: TIME_UNITS: {what}")
+            problem = f"{files.shorten(unit)} is not milliseconds"
+            raise ValueError(f"{path}: {_place(header)}: TIME_UNITS: {problem}")
         # The first medium is the one that is annotated; its origin is what ELAN calls time 0.
         medium = header.find("MEDIA_DESCRIPTOR")
         origin = 0 if medium is None else milliseconds(medium, "TIME_ORIGIN")
@@ -395,17 +395,17 @@ def _read_elan(root: Element, path: Path) -> Entries:
                 break
             reference = aligned.get("ANNOTATION_REF", "")
             if aligned.get("ANNOTATION_ID") in shares:
-                what = "shares the time of another annotation, and has none of its own"
-                raise ValueError(f"{path}: {place}: {what}; align it in ELAN")
+                problem = "shares the time of another annotation, and has none of its own"
+                raise ValueError(f"{path}: {place}: {problem}; align it in ELAN")
             if reference not in by_id:
-                what = f"ANNOTATION_REF: there is no annotation {files.shorten(reference)}"
-                raise ValueError(f"{path}: {place}: {what}")
+                problem = f"ANNOTATION_REF: there is no annotation {files.shorten(reference)}"
+                raise ValueError(f"{path}: {place}: {problem}")
             aligned = by_id[reference]
         keys = "TIME_SLOT_REF1", "TIME_SLOT_REF2"
         for key in keys:
             if (slot := aligned.get(key, "")) not in slots:
-                what = f"{key}: time slot {files.shorten(slot)} has no time; align it in ELAN"
-                raise ValueError(f"{path}: {place}: {what}")
+                problem = f"{key}: time slot {files.shorten(slot)} has no time; align it in ELAN"
+                raise ValueError(f"{path}: {place}: {problem}")
         begun, ended = (slots[aligned.attrib[key]] + origin for key in keys)
         end = _end(begun, ended, f"{path}: {place}") / 1000
         text = "".join(value.text or "" for value in node.iterfind("ANNOTATION_VALUE")).strip()

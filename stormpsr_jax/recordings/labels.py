@@ -100,7 +100,7 @@ def read_folder(
     there = [name for name in PSR_FILES if name in names]
     if needed is not None:  # without states, no other file says what is asked for
         there = [n for n in there if n in (needed, STATES)] if STATES in there else [needed]
-    known, content, errors = dict[str, Any](), dict[str, bytes](), list[str]()
+    by_file, content, errors = dict[str, Any](), dict[str, bytes](), list[str]()
     for name in there:
         path = folder / name
         try:
@@ -110,7 +110,7 @@ def read_folder(
             numbers = rows[0].tolist() if name == STATES else [frame for frame, _ in rows]
             if frames is not None:
                 _check_frames(content[name], path, numbers, frames, early_start)
-            known[name] = rows
+            by_file[name] = rows
         except ValueError as error:
             errors += first_of(error, path)
     raise_all(errors)
@@ -118,15 +118,15 @@ def read_folder(
     for name, data in content.items():
         digest = zlib.crc32(data, zlib.crc32(name.encode(), digest))
     nothing = np.zeros(0, np.int64), np.zeros((0, procedure.num_components), np.int8)
-    at, states = known.pop(STATES, nothing)
+    at, states = by_file.pop(STATES, nothing)
 
     def of(name: str) -> list[Step]:
         changes = states_to_steps(at, states, name == WITH_ERRORS) if len(at) else []
-        if name in known:
-            _check_same(folder / name, known[name], changes)
-            return known[name]
+        if name in by_file:
+            _check_same(folder / name, by_file[name], changes)
+            return by_file[name]
         of_other = [
-            s for s in next(iter(known.values()), []) if name == WITH_ERRORS or s[1] % 3 != 1
+            s for s in next(iter(by_file.values()), []) if name == WITH_ERRORS or s[1] % 3 != 1
         ]
         return changes if len(at) else of_other
 
@@ -187,11 +187,11 @@ def _parse_steps(text: str, path: str | os.PathLike, procedure: Procedure) -> li
         step = (frame, line.integer(row[1], 0, last, "step id", steps_are))
         if step[1] % 3 == 1 and os.path.basename(path) == STEPS:
             name = procedure.step_name(step[1])
-            what = f"{step[1]} ({name}) belongs into {WITH_ERRORS}, which has such steps besides"
-            raise line.error("step id", what)
+            problem = f"{step[1]} ({name}) belongs into {WITH_ERRORS}, which has such steps besides"
+            raise line.error("step id", problem)
         if step in seen:
-            what = f"step {step[1]} is given twice at frame {frame}"
-            raise line.error("step id", what)
+            problem = f"step {step[1]} is given twice at frame {frame}"
+            raise line.error("step id", problem)
         seen.add(step)
         return step
 

@@ -129,13 +129,13 @@ def find(path: str | os.PathLike, flag: str, suffix: str = SUFFIX) -> dict[str, 
     Raises:
         ValueError: `path`, which was given with `flag`, is no folder.
     """
-    found: dict[str, pathlib.Path] = {}
+    by_recording: dict[str, pathlib.Path] = {}
     for folder, inner, names in folders.walk(folders.require(path, flag)):
         for place in (folder / name for name in names if name.endswith(suffix)):
-            found[files.check_name(place.name.removesuffix(suffix), str(place))] = place
-        if found or len(inner) != 1:
+            by_recording[files.check_name(place.name.removesuffix(suffix), str(place))] = place
+        if by_recording or len(inner) != 1:
             break
-    return found
+    return by_recording
 
 
 def read_detections(
@@ -252,20 +252,20 @@ def read_visible_from(path: str | os.PathLike, procedure: Procedure) -> dict[Ste
         {(frame, step id): the first frame from there on that shows whether it is right}; None where
         the field is empty, as none does until the component changes again.
     """
-    found: dict[Step, int | None] = {}
+    first_seen: dict[Step, int | None] = {}
 
     def parse(line: csvfile.Line, row: list[str]) -> None:
         line.check_width(row, _VISIBLE_FROM_HEADER)
         frame, last = line.frame(row[0]), 3 * procedure.num_components - 1
         step = frame, line.integer(row[1], 0, last, "step_id")
-        if step[1] % 3 == 2 or step in found:
-            what = "is given twice at this frame" if step in found else "is no installation"
+        if step[1] % 3 == 2 or step in first_seen:
+            what = "is given twice at this frame" if step in first_seen else "is no installation"
             raise line.error("step_id", f"{step[1]} {what}")
         text, last = row[2].strip(), csvfile.MAX_FRAME
-        found[step] = line.integer(text, frame, last, "visible_from") if text else None
+        first_seen[step] = line.integer(text, frame, last, "visible_from") if text else None
 
     for_each(_below_header(path, _VISIBLE_FROM_HEADER, "frame"), parse)
-    return found
+    return first_seen
 
 
 def write_visible_from(path: str | os.PathLike, found: Mapping[Step, int | None]) -> None:

@@ -108,20 +108,20 @@ class Procedure:
                     f"--variant takes one of {', '.join(self.variants)}"
                 )
             return self.variants[override]
-        found = [
+        matching = [
             v
             for v in self.variants.values()
             if any(fnmatch.fnmatchcase(recording, glob) for glob in v.recordings)
         ]
-        if len(found) != 1:
-            what = "no variant matches" if not found else "several variants match"
-            names = "" if not found else f" ({', '.join(v.name for v in found)})"
+        if len(matching) != 1:
+            what = "no variant matches" if not matching else "several variants match"
+            names = "" if not matching else f" ({', '.join(v.name for v in matching)})"
             raise ValueError(
                 f"{what} recording {recording!r} in procedure {self.name!r}{names}; "
                 "correct the 'recordings' globs of the procedure file, or pass --variant if the "
                 "command has it"
             )
-        return found[0]
+        return matching[0]
 
     def step_name(self, step_id: int) -> str:
         """Returns the description of a step, worded as in the label files of the data sets."""
@@ -293,11 +293,11 @@ def _key_errors(
     data: Mapping[str, Any], needed: Sequence[str], optional: Sequence[str], prefix: str
 ) -> list[str]:
     errors = [f"{prefix}{key}: is missing" for key in needed if key not in data]
-    known = (*needed, *optional)
+    keys = (*needed, *optional)
     for key in data:
-        if key not in known:
+        if key not in keys:
             place = prefix + one_line(key, 40)
-            errors.append(f"{place}: unknown key; known are {', '.join(known)}")
+            errors.append(f"{place}: unknown key; known are {', '.join(keys)}")
     return errors
 
 
@@ -347,7 +347,7 @@ class _Product(NamedTuple):
         errors = _key_errors(variant, _VARIANT_KEYS, _OPTIONAL_KEYS, f"{place}.")
         if "initial_state" in variant and (wrong := self._state(variant["initial_state"])):
             errors.append(f"{place}.initial_state: {wrong}")
-        for key, what, find in (
+        for key, kind, find in (
             ("expected", "step ids", self._steps),
             ("allowed", "step ids", self._steps),
             ("recordings", "globs such as '*'", lambda g, at: _each(g, at, _name_error)),
@@ -356,7 +356,7 @@ class _Product(NamedTuple):
             if key in variant:
                 at, items = f"{place}.{key}", variant[key]
                 is_list = isinstance(items, list)
-                wrong = f"{at}: {shorten(items)} is not a list of {what}"
+                wrong = f"{at}: {shorten(items)} is not a list of {kind}"
                 errors += find(items, at) if is_list else [wrong]
         return errors
 

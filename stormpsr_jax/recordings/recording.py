@@ -148,7 +148,7 @@ def _read_labels(
         of = WITH_ERRORS if WITH_ERRORS in labels.files else STEPS
         raise ValueError(f"{place.path / of}: {error}") from error
     begins = len(labels.states) == 1 and tuple(labels.states[0]) == variant.initial_state
-    if begins and STATES not in labels.files:  # hardly anybody films that nothing happens
+    if begins and STATES not in labels.files:  # hardly anybody records that nothing happens
         raise ValueError(
             f"{place}: no step of {name} is labelled; label it, or take the labels away, so that "
             f"its video is left out (where nothing is to happen, {name}/{STATES} says so with the "

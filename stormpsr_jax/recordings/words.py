@@ -96,7 +96,7 @@ def read(path: str | os.PathLike, procedure: Procedure) -> dict[str, int | None]
     file and line.
     """
     steps = Steps(procedure)
-    found: dict[str, int | None] = {}
+    steps_of: dict[str, int | None] = {}
     rows = csvfile.read_rows(path)
     names = [name.strip().lower() for name in rows[0][1]] if rows else []
     if not set(HEADER) <= set(names):
@@ -111,10 +111,10 @@ def read(path: str | os.PathLike, procedure: Procedure) -> dict[str, int | None]
         word = word[1:] if csvfile.plain(word[1:]) == word else word
         if not word:
             raise line.error("word", "is empty")
-        if word.casefold() in found:
+        if word.casefold() in steps_of:
             raise line.error("word", f"{files.shorten(word)} is given twice")
         place = f"{path}: line {line}: step"
-        found[word.casefold()] = steps.of_procedure(step, place) if step else None
+        steps_of[word.casefold()] = steps.of_procedure(step, place) if step else None
 
     for_each(rows[1:], parse)
-    return found
+    return steps_of

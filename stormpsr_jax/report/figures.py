@@ -74,11 +74,11 @@ def _streams(result: Result) -> list[str]:
 
 
 def _title(stream: str) -> str:
-    return streams.find(stream).look.title
+    return streams.find(stream).appearance.title
 
 
 def _colour(stream: str) -> str:
-    return PALETTE[streams.find(stream).look.colour]
+    return PALETTE[streams.find(stream).appearance.colour]
 
 
 def _delays(result: Result) -> Drawn:
@@ -198,27 +198,29 @@ def _recordings(result: Result) -> Drawn:
         name: [rows[name, s]["f1"] or 0.0 for s in streams if (name, s) in rows] for name in names
     }
     kept = sorted(sorted(names, key=lambda name: (max(f1[name]), name))[:MAX_ROWS])
-    shown = headline.means(rows.values())
-    figure, panels = _axes(1.1 + 0.2 * len(kept), len(shown), sharey=True)
-    for axes, one in zip(panels, shown, strict=True):
+    columns = headline.means(rows.values())
+    figure, panels = _axes(1.1 + 0.2 * len(kept), len(columns), sharey=True)
+    for axes, figure_of in zip(panels, columns, strict=True):
         for stream in streams:
             points = [
-                (rows[name, stream][one.key], y)
+                (rows[name, stream][figure_of.key], y)
                 for y, name in enumerate(kept)
-                if (name, stream) in rows and rows[name, stream][one.key] is not None
+                if (name, stream) in rows and rows[name, stream][figure_of.key] is not None
             ]
             if points:  # an empty line that is not clipped would spoil the layout
                 look: dict[str, Any] = {"color": _colour(stream), "alpha": 0.8, "clip_on": False}
                 axes.plot(*zip(*points, strict=True), "o", ms=5, label=_title(stream), **look)
-        axes.set_xlabel(textwrap.fill(one.heading, 9), fontsize=7)  # six panels have little room
+        axes.set_xlabel(
+            textwrap.fill(figure_of.heading, 9), fontsize=7
+        )  # six panels have little room
         axes.locator_params(axis="x", nbins=2, min_n_ticks=1)
-        if not one.unit:
+        if not figure_of.unit:
             axes.set(xlim=(0, 1), xticks=[0, 1])
     labels = [name if len(name) <= 22 else f"{name[:10]}…{name[-11:]}" for name in kept]
     panels[0].set_yticks(range(len(kept)), labels, color=INK)
     panels[0].set_ylim(len(kept) - 0.5, -0.5)
     _legend(figure, panels[0], 3)
-    means = ", ".join(one.label for one in shown)
+    means = ", ".join(figure_of.label for figure_of in columns)
     caption = f"{means} of each recording; what is undefined has no dot."
     if len(kept) < len(names):
         caption += f" The {len(kept)} recordings with the lowest F1, of {len(names)}."
@@ -230,12 +232,12 @@ def _differences(result: Result) -> Drawn:
     others = [stream for stream in _streams(result) if stream != method]
     if method not in result["streams"] or not others:
         return None
-    found = {other: compare(result, result, (other, method)) for other in others}
+    compared = {other: compare(result, result, (other, method)) for other in others}
     means = headline.means(result["streams"].values())
     fractions = {one.key: one.label for one in means if not one.unit}
     times = {one.key: one.label for one in means if one.unit}
     times["common_delay_s"] = "Delay where\nboth are correct"
-    shown = [r for rows in found.values() for r in rows if r["metric"] in fractions | times]
+    shown = [r for rows in compared.values() for r in rows if r["metric"] in fractions | times]
     if any(row["recordings"] == 1 for row in shown):
         return None  # a bootstrap over one recording always draws the same one: no interval
     figure, panels = _axes(2.0, 2)
@@ -243,10 +245,10 @@ def _differences(result: Result) -> Drawn:
         panels, (fractions, times), ("Difference", "Difference in seconds"), strict=True
     ):
         places = {metric: y for y, metric in enumerate(labels)}
-        for i, (other, rows) in enumerate(found.items()):
+        for i, (other, rows) in enumerate(compared.items()):
             for row in rows:
                 if row["metric"] in places and row["recordings"]:
-                    y = places[row["metric"]] + 0.25 * (i - (len(found) - 1) / 2)
+                    y = places[row["metric"]] + 0.25 * (i - (len(compared) - 1) / 2)
                     axes.plot([row["low"], row["high"]], [y, y], color=_colour(other))
                     axes.plot([row["difference"]], [y], "o", ms=4.5, color=_colour(other))
         axes.axvline(0, color=INK, linewidth=0.8)

@@ -122,7 +122,7 @@ def write_report(
         main=main,
         nothing_right=advice.nothing_right("In these recordings", *figures_of),
         table=_table(streams),
-        looks={stream: all_streams.find(stream).look for stream in streams},
+        appearances={stream: all_streams.find(stream).appearance for stream in streams},
         baseline=all_streams.BASELINE,
         recordings=recordings,
         stages={
@@ -263,16 +263,18 @@ def installations(
     scores: Mapping[str, Mapping[str, Any]],
 ) -> dict[Interval, dict[str, WrongInstallation]]:
     """Returns by wrong installation, in time order, what each stream made of it."""
-    found: dict[Interval, dict[str, WrongInstallation]] = {}
+    by_interval: dict[Interval, dict[str, WrongInstallation]] = {}
     for stream, row in scores.items():
         for values in (row.get("wrong") or {"installations": ()})["installations"]:
             one = WrongInstallation(*values)
-            found.setdefault((one.start, one.component, one.end), {})[stream] = one
-    return dict(sorted(found.items(), key=lambda item: item[0][:2]))
+            by_interval.setdefault((one.start, one.component, one.end), {})[stream] = one
+    return dict(sorted(by_interval.items(), key=lambda item: item[0][:2]))
 
 
 def wrong_rows(
-    found: Mapping[Interval, Mapping[str, WrongInstallation]], procedure: Procedure, fps: float
+    installations: Mapping[Interval, Mapping[str, WrongInstallation]],
+    procedure: Procedure,
+    fps: float,
 ) -> list[dict[str, Any]]:
     """Returns the rows of the table of wrong installations, with times as text or None."""
 
@@ -286,7 +288,7 @@ def wrong_rows(
             "end": at(end),
             "streams": {s: (at(one.accepted), at(one.found)) for s, one in of_streams.items()},
         }
-        for (start, k, end), of_streams in found.items()
+        for (start, k, end), of_streams in installations.items()
     ]
 
 
@@ -355,7 +357,7 @@ def _drawn(
         axes.text(-0.026, row + 0.5, name, transform=at, ha="right", va="center", linespacing=1.05)
         letter: dict[str, Any] = {"transform": at, "fontsize": 6.5, "ha": "right", "va": "center"}
         for stream, lane in lanes.items():
-            colour = PALETTE[streams.find(stream).look.colour]
+            colour = PALETTE[streams.find(stream).appearance.colour]
             axes.text(-0.008, row + lane, stream[0].upper(), color=colour, weight="bold", **letter)
     look: dict[str, Any] = {"ec": WRONG, "lw": 0.8, "zorder": 1, "alpha": 0.8, "clip_on": False}
     for since, k, until in wrong:
@@ -370,7 +372,7 @@ def _drawn(
         zorder=2,
     )
     for stream, of_stream in marks.items():
-        colour = PALETTE[streams.find(stream).look.colour]
+        colour = PALETTE[streams.find(stream).appearance.colour]
         for mark in of_stream:
             if mark.kind == "unsure" and mark.truth is not None:
                 begin, over = mark.truth / fps, end if mark.event is None else mark.event / fps

@@ -282,13 +282,13 @@ def parse(data: Any, place: str, networks: Networks) -> Content:
 
 def _read(kind: type[_T], data: Mapping[str, Any], place: str) -> _T:
     """A dataclass from an object of all its fields, and no others."""
-    known = [f.name for f in dataclasses.fields(kind)]  # type: ignore[arg-type]
-    for key in known:
+    fields = [f.name for f in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    for key in fields:
         if key not in data:
             raise ValueError(f"{place}: {key}: is missing")
     for key in data:
-        if key not in known:
-            raise ValueError(f"{place}: {shorten(key)}: unknown key; known are {', '.join(known)}")
+        if key not in fields:
+            raise ValueError(f"{place}: {shorten(key)}: unknown key; known are {', '.join(fields)}")
     return fit(data, kind, place)
 
 
@@ -304,11 +304,11 @@ def _contradictions(content: Content) -> Iterator[str]:
         yield "pictures: locator_size: is there exactly if networks has 'locator'"
     if not roles - {"locator"} or ("encoder" in roles) != ("temporal" in roles):
         yield "networks: 'detector' is needed, or 'encoder' and 'temporal', or all three"
-    if (found := widths.get("temporal", components)) != components:
-        yield f"networks.temporal: num_components: {found}, the procedure has {components}"
-    if (found := widths.get("detector", classes)) != classes:
+    if (width := widths.get("temporal", components)) != components:
+        yield f"networks.temporal: num_components: {width}, the procedure has {components}"
+    if (width := widths.get("detector", classes)) != classes:
         what = f"the procedure has {classes - 1} states and the error state"
-        yield f"networks.detector: num_classes: {found}, {what}"
+        yield f"networks.detector: num_classes: {width}, {what}"
     if widths.get("locator", 0):
         yield f"networks.locator: num_classes: {widths['locator']}, it tells no states"
     if content.product_share is not None and "detector" not in roles:

@@ -137,31 +137,31 @@ def _compare(
         x[:, : row.shape[0] // 2, : row.shape[1] // 2] //= 4
     wanted = [np.asarray(array, np.float64) for array in jax.jit(function)(x)]
     ways = [opened.function(batch)(x) for batch in (ROWS, 1)]
-    found = {}
+    differences = {}
     for name, want, *have in zip(names, wanted, *ways, strict=False):
-        found[name] = max(float(np.abs(want - other).max(initial=0)) for other in have)
+        differences[name] = max(float(np.abs(want - other).max(initial=0)) for other in have)
         limit = tolerance * max(1.0, float(np.abs(want).max(initial=0)))
         # Which of two equal boxes is the best may turn out either way.
-        if name not in ("boxes", "classes") and not found[name] <= limit:
+        if name not in ("boxes", "classes") and not differences[name] <= limit:
             raise ValueError(
-                f"{path}: {name} differs by {found[name]:.1e} from the model's: this version of "
-                "the libraries does not export it rightly"
+                f"{path}: {name} differs by {differences[name]:.1e} from the model's: this version "
+                "of the libraries does not export it rightly"
             )
-    return found
+    return differences
 
 
 # --- ONNX -----------------------------------------------------------------------------------------
 
 
 def _check_libraries() -> None:
-    what = "a model in ONNX"
-    check_extra("export", ["onnx", "onnx_ir", "onnxruntime"], what)
+    purpose = "a model in ONNX"
+    check_extra("export", ["onnx", "onnx_ir", "onnxruntime"], purpose)
     try:
-        check_extra("export", ["jax2onnx"], what)
+        check_extra("export", ["jax2onnx"], purpose)
     except ValueError as error:
         # It asks for an older orbax-checkpoint than training does, and uses none of it.
         raise ValueError(
-            f"{what} needs 'jax2onnx': pip install --no-deps 'jax2onnx>=0.17.1,<0.18' "
+            f"{purpose} needs 'jax2onnx': pip install --no-deps 'jax2onnx>=0.17.1,<0.18' "
             "(docs/recognise.md)"
         ) from error
 

@@ -100,11 +100,11 @@ def load_model(folder: str | Path, modules: Collection[str] = ()) -> Model:
 def note_of_product(model: Model, folder: Path) -> None:
     """Says on stderr that a model cannot tell its product from others, and why, if it cannot.
 
-    Nor can one of renders alone tell right from incorrect on film as it does on renders.
+    Nor can one of renders alone tell right from incorrect on video as it does on renders.
     """
     if streams.find(model.default_stream).fitted:
-        for what in advice.untaught(model.fusion, model.procedure.components):
-            tell("note", f"{folder}: {what}")
+        for line in advice.untaught(model.fusion, model.procedure.components):
+            tell("note", f"{folder}: {line}")
     if model.product_share().of_model is not None:
         return
     why = "it has no detector"
@@ -112,10 +112,10 @@ def note_of_product(model: Model, folder: Path) -> None:
         why = "no validation recording of a camera says how often its detector sees it"
     tell("note", f"{folder}: this model cannot tell whether pictures show its product: {why}")
     if "asd" in model.streams and model.right_level and not model.for_camera:
-        what = (
+        line = (
             f"{folder}: not calibrated for this camera, so what is right or incorrect is less sure"
         )
-        tell("note", f"{what}: stormpsr camera --model={folder} VIDEO… --out=DIR")
+        tell("note", f"{line}: stormpsr camera --model={folder} VIDEO… --out=DIR")
 
 
 def settings(
@@ -142,7 +142,7 @@ def settings(
     if threshold is not None:
         if stream not in threshold:
             alone = ", ".join(s.name for s in streams.STREAMS if s.settings is Settings)
-            what = streams.find(stream).look.threshold or "summed evidence"
+            what = streams.find(stream).appearance.threshold or "summed evidence"
             raise ValueError(
                 f"--threshold has none for stream {stream}, which is decoded: give --threshold="
                 f"{stream}=T ({what}), or another --stream; a number alone is for {alone}"

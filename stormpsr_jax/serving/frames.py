@@ -175,27 +175,27 @@ class Frames:
             yield self._chunk(numbers, new, said.get("detect"), views.region)
 
     def _chunk(
-        self, numbers: Sequence[int], new: Any, found: Any, regions: np.ndarray | None
+        self, numbers: Sequence[int], new: Any, detected: Any, regions: np.ndarray | None
     ) -> list[Frame]:
         """The frames of embeddings (B, D) and of what the detector says of B pictures."""
         before = numbers[0] - 1 if self.last is None else self.last
         passed = np.diff([before, *numbers])
-        probabilities = said = None
+        probabilities = written = None
         columns, (objectness, states, parts) = (), (None, None, None)
-        if found is not None:
-            *columns, (objectness, states, parts) = found
+        if detected is not None:
+            *columns, (objectness, states, parts) = detected
         if temporal := self._functions.get("temporal"):
             probabilities, logits = temporal(self._windows(new, passed))
             three = logits is not None and logits.shape[1] > probabilities.shape[1]
-            if found is not None or three:  # it is told of states
-                said = scores.as_written(scores.FrameScores(objectness, states, parts, logits))
+            if detected is not None or three:  # it is told of states
+                written = scores.as_written(scores.FrameScores(objectness, states, parts, logits))
         frames = []
         for i, (number, gap) in enumerate(zip(numbers, passed.tolist(), strict=True)):
             frame = Frame(
                 number,
                 Detected(*(column[i] for column in columns)) if columns else None,
                 None if probabilities is None else probabilities[i],
-                None if said is None else scores.row(said, i),
+                None if written is None else scores.row(written, i),
                 region=None if regions is None else regions[i],
             )
             if self.last is not None:
@@ -320,7 +320,7 @@ class ProductShare:
         )
 
 
-MARGIN = 1.3  # sides of the part that is looked at, in those of the product; by rendered films
+MARGIN = 1.3  # sides of the part that is looked at, in those of the product; by rendered videos
 FLOOR = 0.3  # confidence above which the product is there
 # Share of the way, in place and in size, from where it was to where it is found with confidence 1.
 MOVE, GROW = 0.6, 0.15

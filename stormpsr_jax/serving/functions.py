@@ -321,17 +321,17 @@ def read(model: Path, data: Mapping[str, Any], content: Content) -> FlaxNetworks
             f"{path}: has {len(stored_bytes):,} bytes, but the networks need {needed:,}"
         )
     try:
-        found = dict(safetensors.deserialize(stored_bytes))
-        for name, entry in found.items():
+        stored_arrays = dict(safetensors.deserialize(stored_bytes))
+        for name, entry in stored_arrays.items():
             entry["dtype"] = torch_files.check_dtype(name, entry["dtype"])
     except (safetensors.SafetensorError, ValueError, MemoryError) as error:
         raise ValueError(one_line(f"{path}: cannot be read ({error})")) from error
-    check_arrays(path, {n: (e["dtype"].name, e["shape"]) for n, e in found.items()}, kept)
+    check_arrays(path, {n: (e["dtype"].name, e["shape"]) for n, e in stored_arrays.items()}, kept)
     arrays = {
         name: np.frombuffer(entry["data"], entry["dtype"])
         .reshape(entry["shape"])
         .astype(wanted[name].dtype, copy=False)
-        for name, entry in found.items()
+        for name, entry in stored_arrays.items()
     }
     check_finite(path, arrays)
     trees = traverse_util.unflatten_dict(arrays, sep="/")
@@ -346,13 +346,13 @@ def stored(name: str, dtype: str) -> np.dtype:
 
 def check_arrays(
     path: Path,
-    found: Mapping[str, tuple[str, Any]],
+    arrays: Mapping[str, tuple[str, Any]],
     wanted: Mapping[str, jax.ShapeDtypeStruct],
 ) -> None:
     """Raises ValueError unless the arrays, by name (type, shape), are those wanted."""
-    check_names(path, wanted, found)
+    check_names(path, wanted, arrays)
     for name, array in wanted.items():
-        have = (found[name][0], tuple(found[name][1]))
+        have = (arrays[name][0], tuple(arrays[name][1]))
         if have != (array.dtype.name, array.shape):
             raise ValueError(
                 f"{path}: {name} is {have[0]} {have[1]}, the network needs {array.dtype.name} "

@@ -82,11 +82,11 @@ class Model:
             ValueError: no such stream, or a risk that is not in 0…1.
         """
         name = self._stream(stream)
-        found, record = streams.find(name), self._content.streams[name]
+        of_stream, record = streams.find(name), self._content.streams[name]
         if risk is None:
             risk = 1.0 if record.risk is None else record.risk
         prior = None if self.fusion is None else self.fusion.prior
-        return decide(found, record.settings, risk, record.control, prior)
+        return decide(of_stream, record.settings, risk, record.control, prior)
 
     @property
     def for_camera(self) -> bool:

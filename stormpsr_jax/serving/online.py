@@ -205,7 +205,7 @@ class Live:
     @property
     def progress(self) -> list[Step]:
         """The expected steps, and then the wrong ones."""
-        name, found = self.decoder.procedure.step_name, []
+        name, steps = self.decoder.procedure.step_name, []
         belief = None if self.decoder.belief is None else self.decoder.belief.probabilities()
         for step, status in self._checklist.rows():
             frame = self._checklist.frame(step)
@@ -213,8 +213,8 @@ class Live:
             holds = None
             if frame is not None and belief is not None:
                 holds = round(likely(step, belief), 4)
-            found.append(Step(step, name(step), status, time, holds))
-        return found
+            steps.append(Step(step, name(step), status, time, holds))
+        return steps
 
     @property
     def beliefs(self) -> list[PartBelief] | None:
@@ -375,7 +375,7 @@ class Checklist:
         before: dict[int, list[int]] = {}
         for first, second in self._variant.precedence:
             before.setdefault(second, []).append(first)
-        rows, found = [], False
+        rows, is_next = [], False
         for step in self._variant.expected:
             status = "done" if step in self._done else "missing" if step in missing else "open"
             if step in self._seen and step not in self._done:
@@ -383,8 +383,8 @@ class Checklist:
             if step in self._unsure:
                 status = "unsure"
             ready = all(map(self._in_place, before.get(step, ())))
-            if status == "open" and ready and not found:
-                status, found = "next", True
+            if status == "open" and ready and not is_next:
+                status, is_next = "next", True
             rows.append((step, status))
         rows += [(step, "unsure") for step in self._unsure if step not in self._expected]
         return rows + [(step, "wrong") for step in sorted(self._wrong)]

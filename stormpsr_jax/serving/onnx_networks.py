@@ -89,29 +89,29 @@ def declared(data: Mapping[str, Any], place: str) -> OnnxNetworks:
             f"{place}: exported: program: {shorten(exported.program)} is not read; export the "
             f"model again with --format={PROGRAM}"
         )
-    found = {}
+    programs = {}
     for role, entry in roles_of(data, place).items():
-        found[role] = fit(entry, Declared, f"{place}: networks.{role}")
-        if not 0 < found[role].size <= MAX_BYTES:
+        programs[role] = fit(entry, Declared, f"{place}: networks.{role}")
+        if not 0 < programs[role].size <= MAX_BYTES:
             raise ValueError(f"{place}: networks.{role}: size: is not in 1…{MAX_BYTES}")
-    return OnnxNetworks(found)
+    return OnnxNetworks(programs)
 
 
 def read(path: Path, data: Mapping[str, Any], content: Content) -> OnnxNetworks:
     """The programs; ValueError: a file does not fit model.json, or onnxruntime is missing."""
-    found: dict[str, OnnxProgram] = {}
+    stored_arrays: dict[str, OnnxProgram] = {}
     networks = content.networks
     assert isinstance(networks, OnnxNetworks)
     for role, declared in networks.declared.items():
         file = path.with_name(f"{role}.{PROGRAM}")
         # Its bytes, what is made of them, and for a while once more.
         written = read_file(file, data["networks"][role], 3)
-        found[role] = OnnxProgram(file, written, declared.rows)
-        _check(file, role, found[role], content)
-    return OnnxNetworks(networks.declared, found)
+        stored_arrays[role] = OnnxProgram(file, written, declared.rows)
+        _check(file, role, stored_arrays[role], content)
+    return OnnxNetworks(networks.declared, stored_arrays)
 
 
-def outputs(content: Content, role: str, found: Sequence[Array]) -> tuple[Array, ...]:
+def outputs(content: Content, role: str, arrays: Sequence[Array]) -> tuple[Array, ...]:
     """The outputs that a network has, each without its batch.
 
     Args:
@@ -124,7 +124,7 @@ def outputs(content: Content, role: str, found: Sequence[Array]) -> tuple[Array,
     if role == "encoder":
         return (Array("float32", (content.input_shape("temporal", 1)[2],)),)
     if role == "temporal":
-        three = len(found) > 1 and found[1].shape == (3 * K,)
+        three = len(arrays) > 1 and arrays[1].shape == (3 * K,)
         return Array("float32", (K,)), Array("float32", (3 * K if three else K,))
     wanted = (
         Array("float32", (M, 4)),
@@ -133,7 +133,7 @@ def outputs(content: Content, role: str, found: Sequence[Array]) -> tuple[Array,
         Array("float32", ()),
         Array("float32", (content.networks.widths["detector"],)),
     )
-    return wanted if len(found) == len(wanted) else (*wanted, Array("float32", (2 * K,)))
+    return wanted if len(arrays) == len(wanted) else (*wanted, Array("float32", (2 * K,)))
 
 
 def _check(path: Path, role: str, program: OnnxProgram, content: Content) -> None:

@@ -159,8 +159,8 @@ class DetectorTraining(Training):
                 "warning",
                 f"--config.detector.part_loss={config.part_loss}, but detector.cad_wrong=0: what "
                 "an incorrect part looks like is learnt from the training recordings alone (wrong "
-                f"parts in them: {num_wrong}), and others will hardly be noticed; train on renders too "
-                "(--config=cad with data.extra, docs/own-product.md), or label more",
+                f"parts in them: {num_wrong}), and others will hardly be noticed; train on renders "
+                "too (--config=cad with data.extra, docs/own-product.md), or label more",
             )
 
     def reads(self, run: Run) -> list[Reads]:

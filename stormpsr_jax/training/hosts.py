@@ -143,7 +143,7 @@ def part(total: int) -> slice:
     return slice(total * i // count, total * (i + 1) // count)
 
 
-def together(own: Any, total: int) -> Any:
+def together(local: Any, total: int) -> Any:
     """Returns all rows of arrays of which each process has computed its `part`.
 
     Args:
@@ -152,7 +152,7 @@ def together(own: Any, total: int) -> Any:
     """
     count = jax.process_count()
     if count == 1:
-        return own
+        return local
     bounds = [total * i // count for i in range(count + 1)]
     most = -(-total // count)
 
@@ -163,7 +163,7 @@ def together(own: Any, total: int) -> Any:
         lengths = np.diff(bounds).tolist()
         return np.concatenate([part[:n] for part, n in zip(parts, lengths, strict=True)])
 
-    return jax.tree.map(whole, own)
+    return jax.tree.map(whole, local)
 
 
 @functools.cache

@@ -185,14 +185,16 @@ def fit(
     jitted = jax.jit(functools.partial(_step, optimizer, decay))
     step = jitted.lower(*begin, data, centre, bank, keys[0]).compile()
 
-    def batches(own: np.ndarray) -> Iterator[_Data]:
+    def batches(chosen: np.ndarray) -> Iterator[_Data]:
         if few == R:
-            return itertools.repeat(_side_by_side([rows[i] for i in own], size, K))
-        return (_side_by_side([rows[i] for i in drawn], size, K) for drawn in _draw(own, few, seed))
+            return itertools.repeat(_side_by_side([rows[i] for i in chosen], size, K))
+        return (
+            _side_by_side([rows[i] for i in drawn], size, K) for drawn in _draw(chosen, few, seed)
+        )
 
-    def one(own: np.ndarray) -> Params:
+    def one(chosen: np.ndarray) -> Params:
         params, moments = begin
-        for key, data in zip(keys, batches(own), strict=False):
+        for key, data in zip(keys, batches(chosen), strict=False):
             params, moments = step(params, moments, data, centre, bank, key)
             jax.block_until_ready((params, moments))
             progress(1)
@@ -209,12 +211,12 @@ def fit(
     rate = fps / min(min(np.diff(e.scores.frames), default=1) for e in examples)
     arrays = [{n: np.asarray(a, float) for n, a in params.items()} for params in fits]
     begun = start or Weights(kind, average, arrays[0])
-    weights = [dataclasses.replace(begun, arrays=one, rate=float(rate)) for one in arrays]
+    weights = [dataclasses.replace(begun, arrays=fitted, rate=float(rate)) for fitted in arrays]
     jitted, losses = jax.jit(loss), []
     largest = (T, int(max(np.bincount(fold))))
     for i in range(FOLDS):
-        own = _side_by_side([rows[r] for r in np.flatnonzero(fold == i)], largest, K)
-        losses.append([float(jitted(first, *own)), float(jitted(fits[i], *own))])
+        chosen = _side_by_side([rows[r] for r in np.flatnonzero(fold == i)], largest, K)
+        losses.append([float(jitted(first, *chosen)), float(jitted(fits[i], *chosen))])
     before, after = np.mean(losses, axis=0).tolist()
     whole = weights[-1]
     if start is not None:
@@ -253,12 +255,12 @@ def _side_by_side(rows: Sequence[_Data], size: tuple[int, int], K: int) -> _Data
     return _Data(*map(jnp.asarray, batch))
 
 
-def _draw(own: np.ndarray, batch: int, seed: int) -> Iterator[np.ndarray]:
+def _draw(chosen: np.ndarray, batch: int, seed: int) -> Iterator[np.ndarray]:
     """Some of the recordings at a time, all as often, each time round in another order."""
     rng, left = np.random.default_rng(seed), np.empty(0, int)
     while True:
         while len(left) < batch:
-            left = np.concatenate([left, rng.permutation(own)])
+            left = np.concatenate([left, rng.permutation(chosen)])
         yield left[:batch]
         left = left[batch:]
 

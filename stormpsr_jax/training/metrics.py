@@ -126,11 +126,11 @@ class Pace:
         self._spent: dict[str, float] = collections.defaultdict(float)  # seconds
 
     @contextlib.contextmanager
-    def spent(self, what: str) -> Iterator[None]:
+    def spent(self, part: str) -> Iterator[None]:
         """While the loop is "waiting" for a batch, or does what is no part of a step: "apart"."""
         begun = time.monotonic()
         yield
-        self._spent[what] += time.monotonic() - begun
+        self._spent[part] += time.monotonic() - begun
 
     def lap(self, step: int) -> dict[str, float]:
         """Returns the figures since the last lap, for the log row of `step`.

@@ -235,7 +235,7 @@ def test_a_product_that_is_too_small_is_named_with_the_size_or_crop_that_helps(
 ):
     line, warning = notes.product_size(BOXES, [(200, 400)] * 2, framing)
     size = framing.size[0]
-    assert line == f"the product is {across} pixels across at --size={size} (in the films 40)"
+    assert line == f"the product is {across} pixels across at --size={size} (in the videos 40)"
     assert (advice is None) == (warning == "")
     assert (advice or "") in warning
     assert notes.product_size(BOXES[1:], [(200, 400)], framing) == ("", "")

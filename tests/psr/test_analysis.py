@@ -219,7 +219,7 @@ def test_a_model_that_called_nothing_right_in_validation_says_that_it_ticks_noth
 
     text = said(0.0, 0.86)
     assert text.startswith("learned. In validation steps were seen (F1 0.860) and none was right: ")
-    bar = "the bar" if settings is None else "the bar of 4.5"
+    bar = "the threshold" if settings is None else "the threshold of 4.5"
     assert f"no part's own evidence passed {bar}. So a station cannot tick a step. Record " in text
     assert "give recognise a higher --risk (1 takes what is seen for right)" in text
     assert said(0.5, 0.86) == "learned"

@@ -254,7 +254,9 @@ def test_card_and_model_say_which_stream_recognises_and_what_validation_says_of_
     assert content.recognises_by(data | {"default": None}) == "learned"
     learned["validation"]["f1"], learned["settings"] = 0.0, {"sure": 4.5}
     said = content.recognises_by(data | {"default": None})
-    assert "none was right: no part's own evidence passed the bar of 4.5. So a station" in said
+    assert (
+        "none was right: no part's own evidence passed the threshold of 4.5. So a station" in said
+    )
     assert content.recognises_by(data | {"default": "storm"}).startswith(
         "storm, as its networks were not trained to tell right from incorrect"
     )

@@ -3,7 +3,7 @@
 import dataclasses
 
 from stormpsr_jax.psr.events import Event, top_detection
-from stormpsr_jax.psr.stream import Look, Stream
+from stormpsr_jax.psr.stream import Appearance, Stream
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +73,7 @@ BOTH = AgreementStream(
     settings=Agreement,
     threshold="pictures",
     decoders=("confidence", "expected"),
-    look=Look(
+    appearance=Appearance(
         title="Both agree",
         short="Both",
         colour="amber",

@@ -86,13 +86,13 @@ def writing_video(
                 drawer: list[_Drawer] = []
 
                 def write(
-                    _frame: int, picture: np.ndarray, shown: Shown, _names: Sequence[str]
+                    _frame: int, picture: np.ndarray, state: Shown, _names: Sequence[str]
                 ) -> None:
                     if not drawer:
                         height, width = picture.shape[:2]
                         stream.height, stream.width = height + height % 2, width + width % 2
                         drawer.append(_Drawer(procedure, framing, height, width))
-                    picture = drawer[0].draw(picture, shown)
+                    picture = drawer[0].draw(picture, state)
                     odd = [(0, n % 2) for n in picture.shape[:2]]
                     picture = np.pad(picture, (*odd, (0, 0)), "edge")
                     frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
@@ -116,18 +116,18 @@ class _Drawer:
         self._font, self._line = ImageFont.truetype(str(font), size), round(1.35 * size)
         self._margin = round(0.6 * size)
 
-    def draw(self, picture: np.ndarray, shown: Shown) -> np.ndarray:
+    def draw(self, picture: np.ndarray, state: Shown) -> np.ndarray:
         """Returns the picture uint8 (H, W, 3) with everything on it."""
         image = Image.fromarray(picture)
-        if (top := shown.frame.clear(shown.floor)) is not None:  # below the panels
-            place = shown.frame.framed(self._framing).place(self._height, self._width)
+        if (top := state.frame.clear(state.floor)) is not None:  # below the panels
+            place = state.frame.framed(self._framing).place(self._height, self._width)
             detected, confidence, box = top
             corners = place.source_box(box)
             self._draw_box(ImageDraw.Draw(image), detected, confidence, corners)
-        panel = self._checklist(tuple(shown.rows), clock(shown.seconds))
+        panel = self._checklist(tuple(state.rows), clock(state.seconds))
         image.paste(panel, (self._margin, self._margin), panel)
-        if shown.frame.changed is not None:
-            panel = self._bars(shown.frame.changed, shown.frame.belief)
+        if state.frame.changed is not None:
+            panel = self._bars(state.frame.changed, state.frame.belief)
             x = self._width - panel.width - self._margin
             image.paste(panel, (x, self._margin), panel)
         return np.asarray(image)
@@ -296,13 +296,13 @@ class Clips:
 
     def _write(self, frame: int, name: str) -> None:
         # At the end of a recording, more frames before the event are kept than belong to it.
-        shown = [row for row in self._shown if row[0] >= frame - self._before]
+        rows = [row for row in self._shown if row[0] >= frame - self._before]
         path = self._folder / f"{name}.mp4"
         self._writing = [one for one in self._writing if not one.done()]
         if self._pool is None:
-            self._encode(path, shown)
+            self._encode(path, rows)
         elif len(self._writing) < MAX_WAITING:
-            self._writing.append(self._pool.submit(self._try, path, shown))
+            self._writing.append(self._pool.submit(self._try, path, rows))
         else:
             tell("warning", f"{path}: left out, as {MAX_WAITING} clips before it are not written")
 

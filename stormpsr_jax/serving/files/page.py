@@ -145,7 +145,7 @@ class Report:
             variant=self._variant.name,
             fps=self._fps,
             length=clock(self._num_frames / self._fps),
-            stream=streams.find(stream).look,
+            stream=streams.find(stream).appearance,
             settings=settings,
             changed=self._changed is not None,
             detected=self._seen is not None,
@@ -153,13 +153,13 @@ class Report:
             seen=bool(self._only_seen),
             unsure=[
                 (
-                    self._procedure.step_name(one.step_id),
-                    self._clock(one.since),
-                    None if one.until is None else self._clock(one.until),
+                    self._procedure.step_name(mark.step_id),
+                    self._clock(mark.since),
+                    None if mark.until is None else self._clock(mark.until),
                 )
-                for one in self._unsure
+                for mark in self._unsure
             ],
-            num_unsure=sum(one.until is None for one in self._unsure),
+            num_unsure=sum(mark.until is None for mark in self._unsure),
             num_events=self.num_events,
             num_uncertain=self._num_uncertain,
             certain=self._certain,
@@ -208,7 +208,7 @@ class Report:
         from matplotlib.figure import Figure
 
         marked = sorted([*self._events, *self._only_seen], key=lambda event: event.frame)
-        steps = [one.step_id for one in marked] + [one.step_id for one in self._unsure]
+        steps = [mark.step_id for mark in marked] + [mark.step_id for mark in self._unsure]
         steps = list(dict.fromkeys(steps))
         steps += [step for step in self._variant.expected if step not in steps]
         curves = self._curves()
@@ -225,7 +225,7 @@ class Report:
                 axes.axhspan(row, row + 1, color=STRIPE, lw=0, zorder=0)
             name = self._procedure.step_name(step)
             self._label(axes, row, name, INK if step in announced else WRONG)
-        self._draw(axes, steps, PALETTE[streams.find(stream).look.colour])
+        self._draw(axes, steps, PALETTE[streams.find(stream).appearance.colour])
         axes.set(ylim=(max(len(steps), 1), 0), yticks=[])
         other = figure.add_axes((box[0], below / height, box[1], lower / height), sharex=axes)
         x = (np.arange(self._bins) + 0.5) * self._num_frames / self._bins / self._fps
@@ -237,9 +237,9 @@ class Report:
         other.set(ylim=(len(curves), 0), yticks=[])
         other.set_title("Confidences of the networks, 0 to 1", fontsize=7.5, color=MUTED, pad=4)
         end = self._num_frames / self._fps
-        for one in (axes, other):
-            one.spines["left"].set_visible(False)
-            one.tick_params(length=0)
+        for mark in (axes, other):
+            mark.spines["left"].set_visible(False)
+            mark.tick_params(length=0)
         axes.tick_params(labelbottom=False)
         axes.set_xlim(-0.008 * end, 1.05 * end)
         pages.time_ticks(axes, 0, end)

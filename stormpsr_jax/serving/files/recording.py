@@ -203,11 +203,11 @@ def write(
                 if not videos:
                     continue
                 seconds = (frame.number - first) / fps
-                shown = Shown(seconds, checklist.rows(), frame, decoder.floor)
+                state = Shown(seconds, checklist.rows(), frame, decoder.floor)
                 names = [f"{frame.number:06d}_{e.step_id}" for e in reports(frame.events)]
                 picture = reduced(picture)
                 for video in videos:
-                    video(frame.number, picture, shown, names)
+                    video(frame.number, picture, state, names)
                 progress(1)
             writer.write(chunk, alerts)
             progress(len(chunk))

@@ -51,15 +51,15 @@ def finished(
     if not folder.exists():
         return None
     record = _read_record(folder)
-    known, source = record.results or {}, record.made_from.get("source", {})
+    results_of, source = record.results or {}, record.made_from.get("source", {})
     there = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if not p.is_dir()}
     there -= {RECORD}
-    if record.made_from.get("options") == made_from and there >= set(known):
+    if record.made_from.get("options") == made_from and there >= set(results_of):
         if source.get("stamp") == stamp or source.get("checksum") == checksum():
             return record
     for name in sorted(there):
-        if name not in known or files.checksum(folder / name) != known[name]:
-            what = "changed since it was made" if name in known else "not made by this command"
+        if name not in results_of or files.checksum(folder / name) != results_of[name]:
+            what = "changed since it was made" if name in results_of else "not made by this command"
             raise ValueError(
                 f"{folder / name}: was {what}, and the results beside it have to be made again (of "
                 "another source, model or option, or one is missing); move it elsewhere (corrected "
