@@ -50,8 +50,8 @@ def check_shared(num_bytes: int, purpose: str) -> None:
     if num_bytes > (free := disk.f_bavail * disk.f_frsize):
         raise MemoryError(
             f"{purpose} needs {num_bytes / 2**30:,.2f} GiB of {_SHARED}, {free / 2**30:,.2f} GiB "
-            "are free; start the container with --shm-size=16g (in Kubernetes: an emptyDir of medium "
-            "Memory there), or set --config.data.workers=0"
+            "are free; start the container with --shm-size=16g (in Kubernetes: an emptyDir of "
+            "medium Memory there), or set --config.data.workers=0"
         )
 
 

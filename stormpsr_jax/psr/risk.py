@@ -136,9 +136,9 @@ class Decision:
             text += "nothing is called right." if self.mixed else "the threshold is not raised."
         else:
             text = (
-                f"{stream}: mixed: the threshold goes by what models of other products accepted, and "
-                f"by the recordings with an incorrect installation ({self.recordings}), so a risk of "
-                f"{self.risk:g} is not guaranteed for this product."
+                f"{stream}: mixed: the threshold goes by what models of other products accepted, "
+                f"and by the recordings with an incorrect installation ({self.recordings}), so a "
+                f"risk of {self.risk:g} is not guaranteed for this product."
             )
         if self.corrected:
             text += (

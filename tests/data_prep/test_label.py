@@ -62,7 +62,7 @@ def test_any_frame_is_the_picture_that_own_stores(frozen, system, tmp_path, monk
     place = write_film(tmp_path / name, **FILMS[name])
     stored = [picture.tobytes() for _, picture in video.open_resampled(place, 13.0).read()]
     monkeypatch.setattr(frames, "KEPT_BYTES", 50_000)  # ten pictures
-    film = frames.Film(place, 13.0)
+    film = frames.Video(place, 13.0)
     assert film.num_frames == len(stored)
     every = [*range(len(stored))]
     anywhere = random.Random(0).choices(every, k=60)
@@ -75,7 +75,7 @@ def test_any_frame_is_the_picture_that_own_stores(frozen, system, tmp_path, monk
 
 @pytest.fixture
 def film(tmp_path):
-    return frames.Film(write_film(tmp_path / "bench.mp4"), 5.0)
+    return frames.Video(write_film(tmp_path / "bench.mp4"), 5.0)
 
 
 @pytest.fixture
