@@ -117,7 +117,7 @@ def find_recordings(
 
 
 def _of_projects(labelled: Mapping[str, LabelPlace], pictured: Collection[str]) -> list[str]:
-    """Says how a file of several recordings calls them, where some are not `known` by that."""
+    """Says how a file of several recordings calls them, where some are not `pictured` by that."""
     lines = []
     for place in dict.fromkeys(labelled.values()):
         names = [name for name in labelled if labelled[name] == place]

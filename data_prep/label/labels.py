@@ -98,7 +98,7 @@ class LabelFolder:
     def write(
         self, name: str, video: Video, before: Snapshot, steps: Sequence[Step], state: State
     ) -> Snapshot:
-        """Writes the labels of a recording, of which `found` was read; returns what is there then.
+        """Writes the labels of a recording, of which `before` was read; returns what is there then.
 
         A file stays as it is if it says the same. ValueError: a step or a frame that there is not.
         """

@@ -165,8 +165,8 @@ def plan_recording(
 
     Args:
         places: (K, 2) x, y of the components on the product; hands work there.
-        shown: what the parts do, with the frames of `timeline`, by which all else moves; None is
-            `timeline`.
+        drawn_timeline: what the parts do, with the frames of `timeline`, which all else moves by;
+            None is `timeline`.
         stand_ins: by component, the part that is in its place where it is installed incorrectly.
     """
     count = timeline.num_frames

@@ -121,7 +121,7 @@ def with_visible_poses(
 ) -> Product:
     """The copy with another wrong pose, which `rng` draws, of the parts whose pose nobody can see.
 
-    `found` are the spells of a recording, `states` (N, K) those of its frames in pictures.
+    `spells` are the spells of a recording, `states` (N, K) those of its frames in pictures.
     """
 
     def visible(k: int, product: Product) -> bool:

@@ -48,7 +48,7 @@ def spread(
 ) -> dict[str, Any]:
     """A row of a table: mean and standard deviation over the seeds in which a figure is defined.
 
-    `found` are the figures of each seed, `keys` those of the columns.
+    `of_seeds` are the figures of each seed, `keys` those of the columns.
     """
     defined = {key: [v for f in of_seeds if (v := f[key]) is not None] for key in keys}
     return {

@@ -167,8 +167,8 @@ def located(outputs: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
 def pose_loss(predicted: jax.Array, poses: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Mean absolute error of where the product lies, in units of its size in the picture.
 
-    Of `found` (R, B, 6) by `Detector`, a mean over R; NaN rows of `poses` (B, 6) do not count, see
-    `data.folder.LabelledFrames`. The metrics are "pose" (the same) and "turn" (by how many
+    Of `predicted` (R, B, 6) by `Detector`, a mean over R; NaN rows of `poses` (B, 6) do not count,
+    see `data.folder.LabelledFrames`. The metrics are "pose" (the same) and "turn" (by how many
     degrees the x axis of the last is wrong, mean); 0 where no row counts.
     """
     finite = jnp.isfinite(poses).all(-1)

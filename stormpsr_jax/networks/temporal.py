@@ -44,7 +44,7 @@ class TemporalTransformer(nn.Module):
         drop_positions: whether dropout also follows the position embedding.
         head: "linear" is LayerNorm and Dense (released code); "mlp" has a hidden GELU layer of
             width D between them (paper).
-        attention: of the blocks in training, see `attention.Attention`.
+        attention: of the blocks in training, see `vit.Attention`.
     """
 
     num_components: int = stored(1, MAX_COMPONENTS)

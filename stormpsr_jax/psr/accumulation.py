@@ -343,7 +343,7 @@ def _evidence(
     """The evidence for a flip, as `Sum.add` takes it.
 
     Args:
-        shown, changes: frames, ascending, and the evidence of detections and windows there.
+        detected, changes: frames, ascending, and the evidence of detections and windows there.
         seen: frames that show something.
     """
     every = np.union1d(detected[0], changes[0])

@@ -260,7 +260,7 @@ def summarise(recordings: Iterable[Mapping[str, Any] | None]) -> dict[str, Any] 
 
 
 def interval(accepted: int, trials: int) -> tuple[float, float]:
-    """Returns the 95 % interval of the share accepted (Wilson, 1927); `shown` is 1 or more."""
+    """Returns the 95 % interval of the share accepted (Wilson, 1927); `trials` is 1 or more."""
     share, z = accepted / trials, 1.96
     middle = (share + z * z / (2 * trials)) / (1 + z * z / trials)
     spread = math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))

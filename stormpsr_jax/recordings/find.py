@@ -62,7 +62,7 @@ def find(
     Args:
         path: a folder of labels, or a labelling tool's file.
         split: of folders that are called after splits only this one is looked into.
-        known: names of recordings, of several that a tool has for one the one that counts.
+        pictured: names of recordings, of several that a tool has for one the one that counts.
 
     Raises:
         ValueError: every folder and file that is not what it should be, or no labels at all.
@@ -183,9 +183,9 @@ def _recordings_in(
 ) -> list[str]:
     """The recordings whose labels are in a file; none if it has no labels.
 
-    That of a file of one is `own`, which it is called like, but if `known` has another name that
-    the tool gives it. Of several, the names are those that `known` has, or else the tool's. What
-    may have been meant as labels, and is not read, is added to `unread`.
+    That of a file of one is `own_name`, which it is called like, but if `pictured` has another name
+    that the tool gives it. Of several, the names are those that `pictured` has, or else the tool's.
+    What may have been meant as labels, and is not read, is added to `unread`.
     """
     file = place.file
     assert file is not None

@@ -115,7 +115,7 @@ def outputs(content: Content, role: str, arrays: Sequence[Array]) -> tuple[Array
     """The outputs that a network has, each without its batch.
 
     Args:
-        found: those that it does have, of which two may have one of two forms: a temporal network
+        arrays: those that it does have, of which two may have one of two forms: a temporal network
             has one or three logits a component, and not every detector knows parts.
     """
     K, M = content.procedure.num_components, content.max_detections

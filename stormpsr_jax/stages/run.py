@@ -212,7 +212,7 @@ def run(
         profile_steps: steps (first, last) of every trained stage to record a profile of.
         remake: throws away trained weights that depend on a change, and what other code of the
             package has made; otherwise the former is an error, and the latter stays.
-        shared: folder of results that several runs share; see `sharing`.
+        shared: folder of results that several runs share.
         on_start: called once no mistake was found, before anything is computed.
 
     Raises:

@@ -147,7 +147,7 @@ def together(local: Any, total: int) -> Any:
     """Returns all rows of arrays of which each process has computed its `part`.
 
     Args:
-        own: tree of NumPy arrays (rows of the part, …) of at most 32 bits a number.
+        local: tree of NumPy arrays (rows of the part, …) of at most 32 bits a number.
         total: rows of all.
     """
     count = jax.process_count()

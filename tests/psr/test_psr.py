@@ -120,6 +120,7 @@ def test_what_are_no_steps_is_refused(steps, message):
         (lambda: psr.accumulate("0", [1], [[0.7]], [1.0]), "states, row 0: 0.7 is not 1"),
         (lambda: psr.accumulate("0", [1], ["11"], [1.0]), r"states are not states of shape \(1, 1"),
         (lambda: psr.accumulate([0.2], [1], ["1"], [1.0]), "initial_state, row 0: 0.2 is not 1"),
+        (lambda: psr.accumulate([-1], [1], ["1"], [1.0]), "initial_state: -1 is an incorrect"),
         (lambda: psr.accumulate("0", [1], ["1"], [1.0], floor=2), "^floor=2 is not in 0…1"),
         (lambda: psr.Settings(gate=2), "^gate=2 is not in 0…1"),
         (lambda: psr.Settings("naive", removal=1), "^removal=1: decoder 'naive' has no thresholds"),
