@@ -120,11 +120,8 @@ def initialise_from(
     rows = _flat(loaded_params, loaded_stats)
     inside = "params/encoder/" if backbone_only else ""
     given, fresh = loaded_params.get("encoder", {}), params.get("encoder", {})
-    check_names(
-        f"{path}{backbones.differences(given, fresh)}",
-        [name for name in wanted if name.startswith(inside)],
-        rows,
-    )
+    why = backbones.differences(given, fresh)
+    check_names(f"{path}{why}", [name for name in wanted if name.startswith(inside)], rows)
     if given and backbones.family_of(given) == backbones.family_of(fresh):
         given = vit_published.fitted(given, fresh, size, library, "params/encoder/")
         loaded_params = {**loaded_params, "encoder": given}
