@@ -127,7 +127,7 @@ class Encoder(Section, frozen=True):
     stem: tuple[Number, ...] = ()  # of a ViT: channels of convolutions before it
     hidden: Number = 128  # width of the frame embedding (layer 1 of the head)
     # Activations that the backward pass redoes; auto: as few as the devices' memory allows.
-    remat: Annotated[Literal["auto", "none", "dots", "full"], FREE] = "auto"
+    remat: Annotated[Literal["none", "dots", "full"], FREE] = "none"
 
 
 class TemporalModel(Section, frozen=True):
@@ -264,7 +264,7 @@ class Config(Section, frozen=True):
     init_from: str = ""  # encoder weights to start from (the backbone's as published); '' = scratch
     dtype: Literal["float32", "bfloat16"] = "float32"  # of activations; else float32
     attention: Literal["auto", "xla", "cudnn"] = "auto"  # training; auto: cuDNN's kernel if it fits
-    checkpoint_every: Number = 2_500  # steps of a stage that trains; every ten minutes too
+    checkpoint_every: Number = 2_500  # steps of a stage that trains
     log_every: Number = 50  # steps
     mesh: Mesh = Mesh()
     data: Data = Data()

@@ -33,16 +33,6 @@ def run(config: ConfigDict, workdir: Path, **options: Any) -> None:
     run(config, workdir, **options)
 
 
-def _steps(text: str) -> tuple[int, int]:
-    try:
-        first, last = map(int, text.split(","))
-        if 1 <= first <= last:
-            return first, last
-    except ValueError:
-        pass
-    raise argparse.ArgumentTypeError(f"{text} is not two step numbers, first,last from 1 on")
-
-
 def _parser() -> OneLineParser:
     parser = OneLineParser(
         prog="python -m stormpsr_jax.main",
@@ -61,8 +51,6 @@ def _parser() -> OneLineParser:
     add("--coordinator", metavar="HOST:PORT", help=text)
     add("--num_processes", type=int, metavar="N", help="number of processes")
     add("--process_id", type=int, metavar="N", help="number of this process")
-    text = "record a profile of these steps of every trained stage"
-    add("--profile_steps", type=_steps, metavar="FIRST,LAST", help=text)
     return parser
 
 
@@ -95,7 +83,6 @@ def _run_command(args: argparse.Namespace) -> None:
         run(
             args.config,
             args.workdir,
-            profile_steps=args.profile_steps,
             remake=args.remake,
             shared=args.stages,
             on_start=lambda: computing.append(True),
@@ -107,7 +94,7 @@ def _run_command(args: argparse.Namespace) -> None:
         if computing or not isinstance(error, ValueError | OSError):
             status = 1
         with_traceback = not expected or bool(os.environ.get("STORMPSR_TRACEBACK"))
-        if hosts.several():
+        if jax.distributed.is_initialized() and jax.process_count() > 1:
             hosts.fail(error, with_traceback, status)
         if with_traceback:
             raise

@@ -65,7 +65,7 @@ def test_config_has_fields_of_the_types_that_the_command_line_takes(name):
 def test_own_photos_changes_the_encoder_alone_and_takes_it_as_it_is(more):
     plain = flat(config_flag.load(f"own:{more}".rstrip(":")))
     config = config_flag.load(f"own:{more},photos".replace(":,", ":"))
-    assert backbones.build(config.encoder).clone(remat="none") == EfficientNet()
+    assert backbones.build(config.encoder) == EfficientNet()
     assert (config.init_from, config.pretrain.steps) == ("photos", 0)
     changed = [name for name, value in flat(config).items() if value != plain[name]]
     sections = {"init_from", "encoder", "pretrain", "data", "detector"}

@@ -66,7 +66,6 @@ class Entry:
         errors: of which recordings: with errors in them, without, or all (None).
         published: by procedure.
         only: the procedure whose table has the row; '' is every one.
-        given: by the detections of --asd in place of the run's own.
     """
 
     text: str
@@ -78,12 +77,6 @@ class Entry:
     errors: bool | None = None
     published: Mapping[str, Figures] = dataclasses.field(default_factory=dict)
     only: str = ""
-    given: bool = False
-
-    @property
-    def detects(self) -> bool:
-        """Whether it needs detections."""
-        return "detections" in streams.find(self.stream).needs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -204,29 +197,17 @@ TABLES = {
         ),
     ),
     "detector": Table("Assembly state detection: AP@50 on the test split (P, I)", runs=(BASE,)),
-    "speed": Table("Frames a second on this machine", runs=(BASE,)),
 }
 DETECTOR_PUBLISHED = {"industreal": 0.838, "meccano": 0.120}  # mAP@50, P
-SPEED_PUBLISHED = {ASD.name: 284.8, STORM.name: 75.1}  # P, on an A100
 
 
-def rows_of(table: Table, config: ConfigDict, procedure: str, given: bool) -> list[Entry]:
-    """The rows of a table, with --asd (`given`) those that need detections by these as well."""
-    rows = [row for row in table.rows if row.only in ("", procedure)]
-    own = [row for row in rows if not row.detects or not given or "detector" in config.stages]
-    text = "{}, detections of --asd".format
-    also = [dataclasses.replace(row, text=text(row.text), given=True) for row in rows]
-    return own + [row for row in also if given and row.detects]
-
-
-def missing_stages(table: Table, config: ConfigDict, given: bool = False) -> list[str]:
-    """The stages of the paper that a config lacks and a table needs; see `rows_of`."""
+def missing_stages(table: Table, config: ConfigDict) -> list[str]:
+    """The stages of the paper that a config lacks and a table needs."""
     needed = {"predict", "evaluate"}
     kinds = {kind for row in table.rows for kind in streams.find(row.stream).needs}
-    kinds -= {"detections"} if given else set()
-    if "detections" in kinds or table in (TABLES["detector"], TABLES["speed"]):
+    if "detections" in kinds or table is TABLES["detector"]:
         needed |= {"detector"}
-    if "windows" in kinds or table is TABLES["speed"]:
+    if "windows" in kinds:
         needed |= {"pretrain", "embed", "temporal"}
     return sorted(needed - set(config.stages), key=order.NAMES.index)
 

@@ -3,7 +3,6 @@
 import dataclasses
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -175,17 +174,10 @@ class Prediction(Stage):
         ]
 
 
-def read_split(
-    run: Run, split: str, scored: bool, asd: Path | None = None
-) -> dict[str, LabelledPredictions]:
-    """The labels of a split and what the stage has left for it; the scores too, if `scored`.
-
-    `asd`: prediction files to take in place of those of stream asd.
-    """
+def read_split(run: Run, split: str, scored: bool) -> dict[str, LabelledPredictions]:
+    """The labels of a split and what the stage has left for it; the scores too, if `scored`."""
     folder = run.workdir / "predictions" / split
     there = {n: folder / n for n in ("asd", "temporal", "visibility") if (folder / n).is_dir()}
-    if asd is not None:
-        there["asd"] = asd
     if not there.keys() & {"asd", "temporal"}:
         raise ValueError(f"{folder}: no predictions; run stage 'predict' on split {split!r} first")
     return load_recordings(

@@ -201,7 +201,6 @@ def give(run: Run, stage: Stage, shared: Path) -> None:
 def run(
     config: ConfigDict,
     workdir: Path,
-    profile_steps: tuple[int, int] | None = None,
     remake: bool = False,
     shared: Path | None = None,
     on_start: Callable[[], None] = lambda: None,
@@ -209,7 +208,6 @@ def run(
     """Runs the stages of a config in a working directory.
 
     Args:
-        profile_steps: steps (first, last) of every trained stage to record a profile of.
         remake: throws away trained weights that depend on a change, and what other code of the
             package has made; otherwise the former is an error, and the latter stays.
         shared: folder of results that several runs share.
@@ -223,13 +221,11 @@ def run(
     memory.keep_freed()
     values = config_flag.typed(config)
     fields = config_flag.flat(config)
-    hosts.check_agreement({k: v for k, v in fields.items() if not k.endswith(".workers")})
-    hosts.here()  # together, for the first time: process 0 alone opens data below
     workdir.mkdir(parents=True, exist_ok=True)
     _keep_compiled()
     with hosts.claimed(workdir):
         mesh = make_mesh(fsdp=config.mesh.fsdp)
-        opened = functools.partial(run_of, values, workdir, mesh, profile_steps, fields)
+        opened = functools.partial(run_of, values, workdir, mesh, fields)
         made, every = opened(), order.stages(values)
         stages = chosen(every, values, made)
         hosts.on_process_0(lambda: _check(values, made, stages, remake))
@@ -255,7 +251,6 @@ def run_of(
     config: Config,
     workdir: Path,
     mesh: jax.sharding.Mesh | None,
-    profile_steps: tuple[int, int] | None = None,
     fields: Mapping[str, Any] | None = None,
 ) -> Run:
     """What the stages of a config work in; without a mesh, to look at what is there."""
@@ -266,7 +261,7 @@ def run_of(
         config.procedure,
         config.encoder.image_size,
         config.detector.image_size,
-        readers=1 if mesh is None else max(hosts.share(loaders), 1),
+        readers=1 if mesh is None else max(hosts.loaders(loaders), 1),
     )
     return Run(
         workdir,
@@ -278,7 +273,6 @@ def run_of(
         batch=config.predict.batch,
         log_every=config.log_every,
         checkpoint_every=config.checkpoint_every,
-        profile_steps=profile_steps,
         fields=fields or {},
     )
 

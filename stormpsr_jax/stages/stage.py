@@ -41,9 +41,8 @@ class Run:
     Attributes:
         mesh: None: to look at what is there, which takes no devices.
         dtype: of activations.
-        loaders: processes that load, of this machine.
+        loaders: processes that load for each process; -1 is as many as its devices need.
         batch: frames at once, where nothing is learnt.
-        profile_steps: of every trained stage.
         fields: the whole config, {field: JSON value}, which a model keeps; no stage acts by it.
     """
 
@@ -56,7 +55,6 @@ class Run:
     batch: int = 64
     log_every: int = 50
     checkpoint_every: int = 2_500
-    profile_steps: tuple[int, int] | None = None
     fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
@@ -72,8 +70,8 @@ class Run:
 
     @property
     def workers(self) -> int:
-        """Loader processes of this process: its share of the machine's."""
-        return hosts.share(self.loaders)
+        """Loader processes of this process."""
+        return hosts.loaders(self.loaders)
 
     def key(self, name: str) -> jax.Array:
         """The random stream of this name, fixed by the seed."""
@@ -240,7 +238,6 @@ class Training(Stage):
             rng=run.key(f"{self.name}/steps"),
             log_every=run.log_every,
             checkpoint_every=run.checkpoint_every,
-            profile_steps=run.profile_steps,
         )
 
 

@@ -50,7 +50,6 @@ def train(
     rng: jax.Array,
     log_every: int,
     checkpoint_every: int,
-    profile_steps: tuple[int, int] | None = None,
 ) -> dict[str, Any]:
     """Trains one stage, or continues it where its newest checkpoint is.
 
@@ -59,11 +58,8 @@ def train(
     Args:
         workdir: this stage's own folder, which has its name.
         eval_every, log_every, checkpoint_every: steps from one evaluation, log row or checkpoint
-            to the next; all come after the last step too. A checkpoint is also made at the first
-            log row `checkpoint.SECONDS` after the last.
+            to the next; all come after the last step too.
         rng: key of the stage; step i uses fold_in(rng, i).
-        profile_steps: (a, b) records steps a … b, counted from 1, for TensorBoard's profiler and
-            Perfetto, under WORKDIR/profile.
 
     Returns:
         "steps", "best_step" and "metrics" of the last evaluation.
@@ -92,23 +88,16 @@ def train(
         if evaluate and definition.evaluate_start and step == 0:
             with pace.spent("apart"):
                 best.judge(evaluate, step, state)
-        first, last = profile_steps or (0, 0)
         bar = Bar(total=steps, initial=step, desc=name, unit="step", disable=not shows)
         parts.enter_context(closing(bar))
-        profile = parts.enter_context(ExitStack())
         program: jax.stages.Compiled | None = None
 
         def due(every: int) -> bool:
             return step % every == 0 or step == steps
 
         while step < steps:
-            if step + 1 == first:
-                losses.look()  # waits, so that no earlier step is in the trace
-                profile.callback(print, f"{name}: profile in {workdir / 'profile'}", flush=True)
-                profile.enter_context(jax.profiler.trace(workdir / "profile"))
             # The next step after which something is done: no dispatch goes on beyond it.
-            ends = [steps, *(n for n in (first - 1, last) if n > step)]
-            end = min(*ends, *(step - step % n + n for n in every))
+            end = min(steps, *(step - step % n + n for n in every))
             with pace.spent("waiting"):
                 batches, count = feed.take(end - step, stop_asked)
             if program is None:
@@ -128,9 +117,6 @@ def train(
             bar.update(count)
             if step == end:
                 losses.look()
-            if step in (last, steps):
-                profile.close()
-            overdue = False
             if due(log_every):
                 row = _floats(sums)
                 row = {name: row[name] / row["count"] for name in row if name != "count"}
@@ -138,12 +124,11 @@ def train(
                 row["lr"] = float(definition.schedule(step - 1))
                 writer.write(step, row, pace.lap(step))
                 sums = _put_sums(dict.fromkeys(sums, 0), mesh)
-                overdue = checkpoints.overdue()
             if evaluate and due(eval_every):
                 with pace.spent("apart"):
                     best.judge(evaluate, step, state)
             stop = bool(stop_asked) or interruption.all_stop()
-            if overdue or stop or due(checkpoint_every):
+            if stop or due(checkpoint_every):
                 losses.look()
                 # float32 -> JSON -> float32 is exact, so an open log row continues where it was.
                 checkpoints.save(step, state, best.found | {"sums": _floats(sums)})
@@ -324,6 +309,7 @@ def explained(workdir: Path, batch_field: str) -> Iterator[None]:
         if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text or "MemoryError" in text:
             raise MemoryError(
                 f"stage {stage!r}: not enough memory for a batch; lower "
-                f"--config.{batch_field} ({text.splitlines()[0][:200] if text else ''})"
+                f"--config.{batch_field}, or set --config.encoder.remat=dots where the encoder "
+                f"learns ({text.splitlines()[0][:200] if text else ''})"
             ) from error
         raise

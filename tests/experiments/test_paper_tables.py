@@ -108,7 +108,7 @@ def paper_says(argv):
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as output:
         patch.setattr(sys, "argv", ["paper", *argv])
         with contextlib.suppress(SystemExit):  # of an error
-            paper.run(paper.plan, "paper", paper.__doc__, "TABLE", takes_asd=True)
+            paper.run(paper.plan, "paper", paper.__doc__, "TABLE")
     return output.getvalue()
 
 
@@ -161,33 +161,3 @@ def test_figures_are_those_of_the_run_and_of_evaluate(made, finished, tmp_path):
     rows = {row["text"]: row["mean"] for row in content["rows"]}
     assert rows["frozen, temporal"]["pos"] == frozen["streams"]["temporal"]["pos"]
     assert rows["fine-tuned, temporal"]["pos"] == run["streams"]["temporal"]["pos"]
-
-
-def test_rows_with_detections_from_elsewhere(made, finished, tmp_path, capsys):
-    root = made
-    theirs = tmp_path / "theirs"
-    shutil.copytree(root / "seed_0/base/predictions/test/asd", theirs)
-    asked = words(root, ["main", "--seeds=1", f"--asd={theirs}"], finished)
-    own = {
-        row["text"]: row["mean"]
-        for row in json.loads((root / "tables/main.json").read_text())["rows"]
-    }
-    paper_says(asked)
-    content = json.loads((root / "tables/main.json").read_text())
-    rows = {row["text"]: row["mean"] for row in content["rows"]}
-    assert rows.keys() > own.keys()
-    assert all(rows[text] == mean for text, mean in own.items())
-    # They are the run's own, and too few recordings choose other settings than the papers'.
-    for text in ("STORM-PSR", "ASD, B1 (naive)", "STORM-PSR, with errors"):
-        assert rows[f"{text}, detections of --asd"] == own[text]
-    assert f"{theirs}, by the papers' settings (of other products T is 6" in content["note"]
-    for path in theirs.iterdir():
-        path.write_text(path.read_text().splitlines()[0] + "\n")  # no detections
-    paper_says(asked)
-    content = json.loads((root / "tables/main.json").read_text())
-    rows = {row["text"]: row["mean"] for row in content["rows"]}
-    assert rows["ASD, B1 (naive), detections of --asd"]["f1"] == 0
-    assert rows["ASD, B1 (naive)"] == own["ASD, B1 (naive)"]
-    path.unlink()
-    paper_says(asked)
-    assert f"no {path.name} for the recording" in capsys.readouterr().err

@@ -55,7 +55,6 @@ def test_the_largest_dinov3_has_no_bias_of_queries_and_values():
 
 def test_fields_numbers_of_the_config_replace_the_backbones():
     encoder = default.get_config().encoder
-    encoder.remat = "none"  # what `auto` is depends on the device
     assert backbones.build(encoder) == vit.ViT()  # the paper's ViT-S/16
     encoder.backbone, encoder.width, encoder.depth = "vit_giant_patch14_dinov2", 48, 2
     found = backbones.build(encoder)
