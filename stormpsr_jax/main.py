@@ -26,11 +26,21 @@ from stormpsr_jax.stages import config_flag
 
 
 def run(config: ConfigDict, workdir: Path, **options: Any) -> None:
-    """Runs the stages of a config in a working directory; see `stages.run.run`."""
+    """Runs the stages of a config, as its file gives it, in a folder; see `stages.run.run`."""
     # JAX takes seconds to import: flags are read, and Ctrl-C is handled, before.
     from stormpsr_jax.stages.run import run
 
-    run(config, workdir, **options)
+    run(config_flag.typed(config), workdir, **options)
+
+
+def _steps(text: str) -> tuple[int, int]:
+    try:
+        first, last = map(int, text.split(","))
+        if 1 <= first <= last:
+            return first, last
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"{text} is not two step numbers, first,last from 1 on")
 
 
 def _parser() -> OneLineParser:
@@ -51,6 +61,8 @@ def _parser() -> OneLineParser:
     add("--coordinator", metavar="HOST:PORT", help=text)
     add("--num_processes", type=int, metavar="N", help="number of processes")
     add("--process_id", type=int, metavar="N", help="number of this process")
+    text = "record a profile of these steps of every trained stage"
+    add("--profile_steps", type=_steps, metavar="FIRST,LAST", help=text)
     return parser
 
 
@@ -83,6 +95,7 @@ def _run_command(args: argparse.Namespace) -> None:
         run(
             args.config,
             args.workdir,
+            profile_steps=args.profile_steps,
             remake=args.remake,
             shared=args.stages,
             on_start=lambda: computing.append(True),

@@ -90,6 +90,8 @@ def run(
     args = config_flag.parse(parser, None)
     from stormpsr_jax.experiments.runs import missing  # JAX takes a second to import
 
+    args.config = config_flag.typed(args.config)
+
     args.seeds = range(args.config.seed, args.config.seed + args.seeds)
     args.root = args.root.resolve()
     try:

@@ -28,6 +28,7 @@ MINE = "from stormpsr_jax.configs import own\n\ndef get_config():\n    c = own.g
         ([CONFIG, "--config.data.dir=nowhere", "--config.stages=('temporal',)"], ""),
         ([CONFIG, "--remake=continue"], "argument --remake: ignored explicit argument 'continue'"),
         ([CONFIG, "--workdir=file"], ""),
+        ([CONFIG, "--profile_steps=3,2"], "argument --profile_steps: 3,2 is not two step numbers"),
         (
             [CONFIG, "--config.temporal.lr=1"],
             "temporal.lr; there is --config.temporal.optimizer.lr",

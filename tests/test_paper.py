@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from stormpsr_jax.configs import industreal, meccano
-from stormpsr_jax.stages.config_flag import flat
+from stormpsr_jax.stages.config_flag import flat, typed
 from stormpsr_jax.training.optimizer import MOMENTUM
 from tests.support import downloads
 from tests.support.processes import ROOT, environment, finish, start
@@ -108,7 +108,7 @@ def test_page_its_commands_lead_from_downloads_to_the_report(name, tmp_path, mon
 
 def test_page_values_that_it_names_are_those_of_the_configs():
     """`field=value` on the page and in its table of elements, as Python writes values."""
-    configs = {name: flat(module.get_config()) for name, module in CONFIGS.items()}
+    configs = {name: flat(typed(module.get_config())) for name, module in CONFIGS.items()}
     found = re.findall(r"`((?:\w+\.)+\w+)=([^`]+)`", PAGE + ELEMENTS)
     assert len(found) > 15
     for field, text in found:
@@ -131,4 +131,4 @@ def test_configs_budgets_are_those_of_the_paper(name):
         assert optimizer.clip_norm == 0
     losses = ("pretrain.state_loss", "temporal.state_loss", "detector.part_loss")
     ours = (*losses, "detector.pose_loss", "augment.occluders")
-    assert not any(flat(config)[field] for field in ours)
+    assert not any(flat(typed(config))[field] for field in ours)

@@ -9,8 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ml_collections import ConfigDict
-
+from stormpsr_jax.configs.default import Config
 from stormpsr_jax.experiments.runs import Changes, Runs, changed, planned
 from stormpsr_jax.psr import streams
 from stormpsr_jax.psr.streams import ASD, STORM, TEMPORAL
@@ -24,7 +23,7 @@ WINDOWS = (4, 16, 64, 256)  # frames: temporal-F4 â€¦ F256 and no-temporal-F4 â€
 BACKBONES = ("mlp", "lstm", "tcn", "transformer")
 
 
-def _stages(config: ConfigDict, without: Sequence[str] = (), also: Sequence[str] = ()) -> dict:
+def _stages(config: Config, without: Sequence[str] = (), also: Sequence[str] = ()) -> dict:
     chosen = (set(config.stages) | set(also)) - set(without)
     return {"stages": tuple(sorted(chosen, key=order.NAMES.index))}
 
@@ -201,7 +200,7 @@ TABLES = {
 DETECTOR_PUBLISHED = {"industreal": 0.838, "meccano": 0.120}  # mAP@50, P
 
 
-def missing_stages(table: Table, config: ConfigDict) -> list[str]:
+def missing_stages(table: Table, config: Config) -> list[str]:
     """The stages of the paper that a config lacks and a table needs."""
     needed = {"predict", "evaluate"}
     kinds = {kind for row in table.rows for kind in streams.find(row.stream).needs}
@@ -212,7 +211,7 @@ def missing_stages(table: Table, config: ConfigDict) -> list[str]:
     return sorted(needed - set(config.stages), key=order.NAMES.index)
 
 
-def runs_of(tables: Sequence[str], config: ConfigDict, root: Path, seeds: Sequence[int]) -> Runs:
+def runs_of(tables: Sequence[str], config: Config, root: Path, seeds: Sequence[int]) -> Runs:
     """The runs that tables take, in the order to make them in.
 
     `config` is of the row of the whole method. Where it renders its own data, all runs share them.

@@ -10,9 +10,11 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ml_collections import ConfigDict
+import msgspec
+from flax import traverse_util
 
 from stormpsr_jax.configs import default
+from stormpsr_jax.configs.default import Config
 from stormpsr_jax.stages import config_flag, order, remaking
 from stormpsr_jax.stages import run as stages_run
 from stormpsr_jax.stages.stage import Run as Opened
@@ -21,7 +23,7 @@ from stormpsr_jax.stages.stage import Stage
 DATA = "data"  # the stage that renders
 SHARED = "stages"  # the folder below the root of all runs
 # What differs from a config, as {field: value}, or what says it of the config.
-Changes = Mapping[str, Any] | Callable[[ConfigDict], Mapping[str, Any]]
+Changes = Mapping[str, Any] | Callable[[Config], Mapping[str, Any]]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -34,24 +36,19 @@ class Run:
     """
 
     name: str
-    config: ConfigDict
+    config: Config
     folder: Path
     shared: Path
 
     @functools.cached_property
-    def values(self) -> default.Config:
-        """The config as a frozen value."""
-        return config_flag.typed(self.config)
-
-    @functools.cached_property
     def opened(self) -> Opened:
         """What its stages work in, to look at what is there, which takes no devices."""
-        return stages_run.run_of(self.values, self.folder, mesh=None)
+        return stages_run.run_of(self.config, self.folder, mesh=None)
 
     @functools.cached_property
     def stages(self) -> dict[str, Stage]:
         """All stages by name, those too that it leaves out."""
-        return order.stages(self.values)
+        return order.stages(self.config)
 
     def is_made(self, stage: Stage) -> bool:
         """Whether it has finished a stage, made from what it would be made from now."""
@@ -60,7 +57,7 @@ class Run:
     @property
     def command(self) -> list[str]:
         """The words of the command that makes it, after `python`."""
-        usual = config_flag.flat(default.get_config())
+        usual = config_flag.flat(Config())
         words = ["-m", "stormpsr_jax.main", f"--config={default.__file__}"]
         words += [f"--workdir={self.folder}", f"--stages={self.shared}"]
         return words + [
@@ -75,24 +72,22 @@ class Run:
         for one in needed:
             needed += one.after
         names = {DATA, *(one.name for one in needed)}
-        config = changed(
-            self.config, {"stages": tuple(n for n in self.values.stages if n in names)}
-        )
+        stages = tuple(name for name in self.config.stages if name in names)
+        config = msgspec.structs.replace(self.config, stages=stages)
         return dataclasses.replace(self, name=f"{self.name}, {stage.name}", config=config)
 
 
 Runs = Mapping[tuple[str, int], Run]  # by (variant, seed)
 
 
-def changed(base: ConfigDict, changes: Mapping[str, Any]) -> ConfigDict:
-    """A copy of a config with other values of some fields, {field: value}."""
-    config = base.copy_and_resolve_references()
-    config.update_from_flattened_dict(dict(changes))
-    return config
+def changed(base: Config, changes: Mapping[str, Any]) -> Config:
+    """A config with other values of some fields, {field: value}."""
+    fields = {**config_flag.flat(base), **changes}
+    return msgspec.convert(traverse_util.unflatten_dict(fields, sep="."), Config)
 
 
 def planned(
-    base: ConfigDict, variants: Mapping[str, Changes], root: Path, seeds: Iterable[int]
+    base: Config, variants: Mapping[str, Changes], root: Path, seeds: Iterable[int]
 ) -> Runs:
     """The runs of some variants, {name for people: what differs}.
 
@@ -128,7 +123,7 @@ def missing(runs: Iterable[Run]) -> list[list[Run]]:
     for name in (DATA, *default.LEARNING):
         alike: dict[Hashable, list[Run]] = {}
         for run in left:
-            if name in run.values.stages:
+            if name in run.config.stages:
                 alike.setdefault(_origin(run, run.stages[name]), []).append(run)
         groups = [group for group in alike.values() if len(group) > 1]
         new = [g for g in groups if not any(run.is_made(run.stages[name]) for run in g)]
@@ -137,10 +132,10 @@ def missing(runs: Iterable[Run]) -> list[list[Run]]:
 
 
 def _is_finished(run: Run) -> bool:
-    return all(map(run.is_made, stages_run.chosen(run.stages, run.values, run.opened)))
+    return all(map(run.is_made, stages_run.chosen(run.stages, run.config, run.opened)))
 
 
 def _origin(run: Run, stage: Stage) -> Hashable:
     """What two runs have alike that come to the same results of a stage."""
-    c = run.values
+    c = run.config
     return (stage, c.data) if stage.name == DATA else (stage, c.data, c.procedure, c.seed, c.dtype)

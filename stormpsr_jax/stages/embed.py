@@ -46,7 +46,7 @@ class Embedding(Stage):
         params, batch_stats = checkpoint.load_best(run.workdir / "pretrain")
         first = run.data.source(SPLITS[0])
         encoder = self.pretrain.encode(run, params, batch_stats, first)
-        batch, every = run.batch, self.embed.every
+        batch, every = run.config.predict.batch, self.embed.every
         with loop.explained(run.workdir / "embed", "predict.batch"):
             for source, name, progress in self.recordings(run, SPLITS):
                 path, left = path_of(run, source.split, name), source.recordings[name].num_frames

@@ -31,7 +31,7 @@ from stormpsr_jax.serving import content, writing
 from stormpsr_jax.serving.content import MODEL, Window
 from stormpsr_jax.serving.frames import lowest_share
 from stormpsr_jax.serving.functions import WEIGHTS, FlaxNetworks
-from stormpsr_jax.stages import remaking
+from stormpsr_jax.stages import config_flag, remaking
 from stormpsr_jax.stages.data import FPS, LABEL_FILES, Data, Reads
 from stormpsr_jax.stages.detector import MAX_DETECTIONS, part_pictures
 from stormpsr_jax.stages.fuse import Fusion, FusionFit
@@ -259,7 +259,7 @@ class Evaluation(Stage):
             window=Window(self.window.frames, self.window.stride),
             networks=FlaxNetworks(trained, "float32"),
             max_detections=MAX_DETECTIONS,
-            batch=run.batch,
+            batch=run.config.predict.batch,
             fusion=weights,
             product_share=product_share,
             right_level=right_level,
@@ -278,7 +278,7 @@ class Evaluation(Stage):
                 for stream, choice in chosen.items()
             },
             origin={
-                "config": run.fields,
+                "config": config_flag.flat(run.config),
                 "made_from": made_from,
                 "trained": trainings(run.workdir, stages),
                 "data": self._data(run)

@@ -76,7 +76,7 @@ class Finetuning(Training):
 
         # Clips are drawn by another seed than those of stage `temporal`, or the very same would
         # come first; in 31 bits, as grain takes seeds.
-        seed = (run.seed + zlib.crc32(b"finetune")) % 2**31
+        seed = (run.config.seed + zlib.crc32(b"finetune")) % 2**31
         options = self.temporal.clip_options(run, train, config.batch, seed)
         return Definition(
             init=init,

@@ -88,7 +88,7 @@ class Prediction(Stage):
         """Predicts; finished recordings are kept. MemoryError, OSError: of `explained`."""
         splits, trained = self.predict.splits, self.networks(run)
         pictures = run.data.pictures(run.data.source(splits[0]), "detector" in trained)
-        made = functions(trained, pictures, MAX_DETECTIONS, run.batch)
+        made = functions(trained, pictures, MAX_DETECTIONS, run.config.predict.batch)
         with loop.explained(run.workdir / "predict", "predict.batch"):
             for source, name, progress in self.recordings(run, splits):
                 self._write(run, made, source, name, progress)
@@ -140,7 +140,7 @@ class Prediction(Stage):
         self, run: Run, made: Mapping[str, Batched], source: ClipSource, name: str
     ) -> Iterator[Chunk]:
         """What the networks take of a recording."""
-        numbers, batch = source.numbers(name).tolist(), run.batch
+        numbers, batch = source.numbers(name).tolist(), run.config.predict.batch
         starts = range(0, len(numbers), batch)
         encoded: Iterable[Any] = itertools.repeat(None)
         detected: Iterable[Any] = itertools.repeat(None)

@@ -64,10 +64,10 @@ class Pretraining(Training):
         return model.clone(encoder=backbone.clone(remat=self.encoder.remat))
 
     def encode(self, run: Run, params: Params, batch_stats: Params, source: ClipSource) -> Batched:
-        """Pictures of a source, uint8 (B, H, W, 3) → embeddings (B, D), run.batch at once."""
+        """Pictures of a source, uint8 (B, H, W, 3) → embeddings (B, D), predict.batch at once."""
         network = Network(self.network(run), {"params": params, "batch_stats": batch_stats})
         pictures = run.data.pictures(source)
-        return functions({"encoder": network}, pictures, 1, run.batch)["encode"]
+        return functions({"encoder": network}, pictures, 1, run.config.predict.batch)["encode"]
 
     def starting_point(self, run: Run, image_size: tuple[int, int]) -> tuple[dict, dict]:
         """(params, batch_stats) for pictures of (H, W) pixels: of `init_from`, else fresh ones.
@@ -169,7 +169,7 @@ class Pretraining(Training):
     ) -> pipelines.Batches:
         renders = run.data.source(CAD) if self.takes_renders else None
         return pipelines.key_frame_batches(
-            run.data.source("train"), renders, sampler, seed=run.seed, workers=workers
+            run.data.source("train"), renders, sampler, seed=run.config.seed, workers=workers
         )
 
     def _is_judged(self, run: Run) -> bool:

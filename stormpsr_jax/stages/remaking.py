@@ -14,7 +14,7 @@ import stormpsr_jax
 from stormpsr_jax.base import files, installed, results
 from stormpsr_jax.base.errors import raise_all
 from stormpsr_jax.base.results import Record
-from stormpsr_jax.configs import default
+from stormpsr_jax.configs.default import Config
 from stormpsr_jax.stages import config_flag
 from stormpsr_jax.stages.rendering import Rendering
 from stormpsr_jax.stages.stage import Run, Stage, Training
@@ -39,14 +39,14 @@ def changes(run: Run, stage: Stage, record: Record) -> list[str]:
     # has and its stage takes no more was another stage's, whose result tells.
     on_record = record.made_from.get("config", {})
     # What is no field of the config, and what once was on record of few stages, changed nothing.
-    usual = {**now["config"], **_defaults(), "seed": run.seed, "dtype": run.dtype}
+    usual = {**now["config"], **_defaults(), "seed": run.config.seed, "dtype": run.config.dtype}
     before = {field: on_record.get(field, usual[field]) for field in now["config"]}
     return results.differences({**record.made_from, "config": before}, now)
 
 
 @functools.cache
 def _defaults() -> dict[str, Any]:
-    return config_flag.flat(default.get_config())
+    return config_flag.flat(Config())
 
 
 def is_made(run: Run, stage: Stage) -> bool:

@@ -7,11 +7,9 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 import msgspec
-from ml_collections import ConfigDict
 from msgspec.structs import asdict
 
 from stormpsr_jax.base import files, interruption, memory, results
@@ -19,7 +17,7 @@ from stormpsr_jax.base.errors import gathering, raise_all
 from stormpsr_jax.configs.default import Config
 from stormpsr_jax.data import folder as data_folder
 from stormpsr_jax.networks import backbones
-from stormpsr_jax.stages import config_flag, order, remaking
+from stormpsr_jax.stages import order, remaking
 from stormpsr_jax.stages.data import CAD, LABEL_FILES, Data
 from stormpsr_jax.stages.rendering import Rendering
 from stormpsr_jax.stages.stage import Run, Stage
@@ -199,8 +197,9 @@ def give(run: Run, stage: Stage, shared: Path) -> None:
 
 
 def run(
-    config: ConfigDict,
+    config: Config,
     workdir: Path,
+    profile_steps: tuple[int, int] | None = None,
     remake: bool = False,
     shared: Path | None = None,
     on_start: Callable[[], None] = lambda: None,
@@ -208,6 +207,7 @@ def run(
     """Runs the stages of a config in a working directory.
 
     Args:
+        profile_steps: steps (first, last) of every trained stage to record a profile of.
         remake: throws away trained weights that depend on a change, and what other code of the
             package has made; otherwise the former is an error, and the latter stays.
         shared: folder of results that several runs share.
@@ -219,20 +219,18 @@ def run(
         SystemExit: after SIGTERM or Ctrl-C; see `interruption`.
     """
     memory.keep_freed()
-    values = config_flag.typed(config)
-    fields = config_flag.flat(config)
     workdir.mkdir(parents=True, exist_ok=True)
     _keep_compiled()
     with hosts.claimed(workdir):
         mesh = make_mesh(fsdp=config.mesh.fsdp)
-        opened = functools.partial(run_of, values, workdir, mesh, fields)
-        made, every = opened(), order.stages(values)
-        stages = chosen(every, values, made)
-        hosts.on_process_0(lambda: _check(values, made, stages, remake))
+        opened = functools.partial(run_of, config, workdir, mesh, profile_steps)
+        made, every = opened(), order.stages(config)
+        stages = chosen(every, config, made)
+        hosts.on_process_0(lambda: _check(config, made, stages, remake))
         if mesh.size > 1:
             _say(f"mesh {dict(mesh.shape)} over {jax.process_count()} processes")
-        if "data" in values.stages and every["data"] not in stages:
-            _say(f"data: {values.data.dir} is trained on as it is, data.synthetic is not used")
+        if "data" in config.stages and every["data"] not in stages:
+            _say(f"data: {config.data.dir} is trained on as it is, data.synthetic is not used")
         if made.data.extra is not None:
             _say(str(made.data.extra))
         on_start()
@@ -243,7 +241,7 @@ def run(
                 interruption.end(stopped)
             if _make(made, stage, remake, shared) and isinstance(stage, Rendering):
                 made = opened()  # with what is new
-                hosts.on_process_0(functools.partial(_refuse, values, made, stages))
+                hosts.on_process_0(functools.partial(_refuse, config, made, stages))
         interruption.end_if_asked("all stages are done")
 
 
@@ -251,30 +249,18 @@ def run_of(
     config: Config,
     workdir: Path,
     mesh: jax.sharding.Mesh | None,
-    fields: Mapping[str, Any] | None = None,
+    profile_steps: tuple[int, int] | None = None,
 ) -> Run:
     """What the stages of a config work in; without a mesh, to look at what is there."""
-    loaders = config.data.workers
     data = Data(
         config.data,
         workdir,
         config.procedure,
         config.encoder.image_size,
         config.detector.image_size,
-        readers=1 if mesh is None else max(hosts.loaders(loaders), 1),
+        readers=1 if mesh is None else max(hosts.loaders(config.data.workers), 1),
     )
-    return Run(
-        workdir,
-        data,
-        mesh,
-        seed=config.seed,
-        dtype=config.dtype,
-        loaders=loaders,
-        batch=config.predict.batch,
-        log_every=config.log_every,
-        checkpoint_every=config.checkpoint_every,
-        fields=fields or {},
-    )
+    return Run(workdir, data, mesh, config, profile_steps)
 
 
 def chosen(stages: Mapping[str, Stage], config: Config, run: Run) -> list[Stage]:

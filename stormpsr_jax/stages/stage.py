@@ -23,7 +23,7 @@ import msgspec
 
 from stormpsr_jax.base import installed, results, user_code
 from stormpsr_jax.base.progress import Bar
-from stormpsr_jax.configs.default import FREE, OWN, Section, names
+from stormpsr_jax.configs.default import FREE, OWN, Config, Section, names
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.recordings.procedure import Procedure
 from stormpsr_jax.stages.data import Data, Reads, normalisation
@@ -40,22 +40,16 @@ class Run:
 
     Attributes:
         mesh: None: to look at what is there, which takes no devices.
-        dtype: of activations.
-        loaders: processes that load for each process; -1 is as many as its devices need.
-        batch: frames at once, where nothing is learnt.
-        fields: the whole config, {field: JSON value}, which a model keeps; no stage acts by it.
+        config: of all stages, each of which has the sections that it acts by. What it takes of this
+            one, but for the seed and the dtype, changes nothing of what comes out.
+        profile_steps: of every trained stage.
     """
 
     workdir: Path
     data: Data
     mesh: jax.sharding.Mesh | None
-    seed: int = 0
-    dtype: str = "float32"
-    loaders: int = 0
-    batch: int = 64
-    log_every: int = 50
-    checkpoint_every: int = 2_500
-    fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    config: Config
+    profile_steps: tuple[int, int] | None = None
 
     @property
     def devices(self) -> jax.sharding.Mesh:
@@ -71,17 +65,17 @@ class Run:
     @property
     def workers(self) -> int:
         """Loader processes of this process."""
-        return hosts.loaders(self.loaders)
+        return hosts.loaders(self.config.data.workers)
 
     def key(self, name: str) -> jax.Array:
         """The random stream of this name, fixed by the seed."""
         number = zlib.crc32(name.encode()) % 2**31
-        return jax.random.fold_in(jax.random.key(self.seed), number)
+        return jax.random.fold_in(jax.random.key(self.config.seed), number)
 
     @property
     def activations(self) -> jnp.dtype:
         """The type of activations."""
-        return jnp.dtype(self.dtype)
+        return jnp.dtype(self.config.dtype)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,7 +143,7 @@ class Stage:
         Without "data", "files" and "procedure" where its data are not rendered yet.
         """
         before = {stage.name: results.of_results(run.workdir / stage.name) for stage in self.after}
-        config = {"seed": run.seed, "dtype": run.dtype, **self.config}
+        config = {"seed": run.config.seed, "dtype": run.config.dtype, **self.config}
         origin: dict[str, Any] = {"config": config, "stages": before}
         if not run.data.is_there:
             return origin
@@ -236,8 +230,9 @@ class Training(Stage):
             eval_every=self.learning.eval_every,
             mesh=run.devices,
             rng=run.key(f"{self.name}/steps"),
-            log_every=run.log_every,
-            checkpoint_every=run.checkpoint_every,
+            log_every=run.config.log_every,
+            checkpoint_every=run.config.checkpoint_every,
+            profile_steps=run.profile_steps,
         )
 
 

@@ -50,6 +50,7 @@ def train(
     rng: jax.Array,
     log_every: int,
     checkpoint_every: int,
+    profile_steps: tuple[int, int] | None = None,
 ) -> dict[str, Any]:
     """Trains one stage, or continues it where its newest checkpoint is.
 
@@ -60,6 +61,8 @@ def train(
         eval_every, log_every, checkpoint_every: steps from one evaluation, log row or checkpoint
             to the next; all come after the last step too.
         rng: key of the stage; step i uses fold_in(rng, i).
+        profile_steps: (a, b) records steps a … b, counted from 1, for TensorBoard's profiler and
+            Perfetto, under WORKDIR/profile.
 
     Returns:
         "steps", "best_step" and "metrics" of the last evaluation.
@@ -88,16 +91,23 @@ def train(
         if evaluate and definition.evaluate_start and step == 0:
             with pace.spent("apart"):
                 best.judge(evaluate, step, state)
+        first, last = profile_steps or (0, 0)
         bar = Bar(total=steps, initial=step, desc=name, unit="step", disable=not shows)
         parts.enter_context(closing(bar))
+        profile = parts.enter_context(ExitStack())
         program: jax.stages.Compiled | None = None
 
         def due(every: int) -> bool:
             return step % every == 0 or step == steps
 
         while step < steps:
+            if step + 1 == first:
+                losses.look()  # waits, so that no earlier step is in the trace
+                profile.callback(print, f"{name}: profile in {workdir / 'profile'}", flush=True)
+                profile.enter_context(jax.profiler.trace(workdir / "profile"))
             # The next step after which something is done: no dispatch goes on beyond it.
-            end = min(steps, *(step - step % n + n for n in every))
+            ends = [steps, *(n for n in (first - 1, last) if n > step)]
+            end = min(*ends, *(step - step % n + n for n in every))
             with pace.spent("waiting"):
                 batches, count = feed.take(end - step, stop_asked)
             if program is None:
@@ -117,6 +127,8 @@ def train(
             bar.update(count)
             if step == end:
                 losses.look()
+            if step in (last, steps):
+                profile.close()
             if due(log_every):
                 row = _floats(sums)
                 row = {name: row[name] / row["count"] for name in row if name != "count"}

@@ -15,7 +15,7 @@ from stormpsr_jax.configs import industreal, meccano
 from stormpsr_jax.experiments import paper_plan, runs
 from stormpsr_jax.experiments.paper_results import markdown, spread
 from stormpsr_jax.stages import run as stages_run
-from stormpsr_jax.stages.config_flag import flat
+from stormpsr_jax.stages.config_flag import flat, typed
 from tests.support.processes import finish, start
 from tests.support.tiny import TINY, flags_of, tiny
 
@@ -30,6 +30,7 @@ def planned(config, root, tables=ALL, seeds=(0,)):
 def test_rows_differ_from_the_whole_method_as_they_say(module, tmp_path):
     config = module.get_config()
     config.data.dir = "data"
+    config = typed(config)
     runs = planned(config, tmp_path)
     usual = flat(runs["base", 0].config)
     assert usual == flat(config) | {"stages": [stage for stage in config.stages if stage != "fuse"]}
@@ -60,7 +61,7 @@ def test_rows_differ_from_the_whole_method_as_they_say(module, tmp_path):
     for name in ("transformer", "mlp"):
         assert runs[f"w256_{name}", 0] is runs[f"stride_1_{name}", 0]
     for run in runs.values():
-        assert list(stages_run._fields(run.values, run.opened, ())) == []
+        assert list(stages_run._fields(run.config, run.opened, ())) == []
 
 
 def test_what_runs_share_is_missing_first_and_what_is_finished_is_not(tmp_path, finished, capsys):
@@ -75,7 +76,7 @@ def test_what_runs_share_is_missing_first_and_what_is_finished_is_not(tmp_path, 
     assert "note: the first 5 make what others share" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
     variants = {"base": {}, "last": {"temporal_model.context_frames": 1}}
-    base, last = (both := runs.planned(tiny(), variants, tmp_path, [0])).values()
+    base, last = (both := runs.planned(typed(tiny()), variants, tmp_path, [0])).values()
     # What others than `temporal` have made is there, the recordings too.
     shutil.copytree(finished, base.folder)
     assert runs.missing(both.values()) == [[last]]

@@ -53,7 +53,7 @@ def test_what_is_wrong_with_fields_is_said_of_all_at_once():
 def test_ranges_every_number_of_the_config_has_one():
     without = [
         field
-        for field, value in config_flag.flat(tiny()).items()
+        for field, value in config_flag.flat(config_flag.typed(tiny())).items()
         if isinstance(value, int | float)
         and not isinstance(value, bool)
         and not config_flag.find_errors(tiny(**{field: type(value)(-(10.0**12))}))

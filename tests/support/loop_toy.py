@@ -72,7 +72,7 @@ DEFINITION = Definition(
 )
 
 
-def run(workdir, *, steps=STEPS, **changes):
+def run(workdir, *, steps=STEPS, profile_steps=None, **changes):
     """Trains DEFINITION with changes of its fields; returns the facts."""
     return loop.train(
         Path(workdir),
@@ -83,6 +83,7 @@ def run(workdir, *, steps=STEPS, **changes):
         rng=jax.random.key(7),
         log_every=5,
         checkpoint_every=4,
+        profile_steps=profile_steps,
     )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import jax
 import pytest
 
+from stormpsr_jax.stages.config_flag import typed
 from stormpsr_jax.training import devices
 from tests.support.processes import ROOT, environment, finish, start
 from tests.support.tiny import TRAINED, tiny
@@ -66,7 +67,7 @@ def main(folder, target):
     import step_memory
 
     mesh = devices.make_mesh() if target == "cpu" else step_memory.make_mesh(target, DEVICES, 1)
-    run, stages = stage_loops.opened(tiny(**CHANGES), folder, mesh, recordings=1)
+    run, stages = stage_loops.opened(typed(tiny(**CHANGES)), folder, mesh, recordings=1)
     steps = {}
     for stage, definition in stage_loops.definitions(run, stages).items():
         text = compiled_text(stage_loops.lower(definition, mesh), folder, target)

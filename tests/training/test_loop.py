@@ -1,5 +1,6 @@
 """The training loop on a toy stage; run as a script, it is a process that tests stop or starve."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -88,6 +89,29 @@ def test_train_matches_a_plain_loop_and_compiles_once(tmp_path):
     assert [row["step"] for row in rows] == [5, 6]
     assert rows[0]["loss"] == pytest.approx(np.mean(losses[:5]), abs=1e-6)
     assert rows[1]["loss"] == pytest.approx(losses[5], abs=1e-6)
+
+
+def test_train_profiles_the_steps_asked_for(tmp_path, undisturbed, monkeypatch):
+    seen, trace = [], jax.profiler.trace
+
+    @contextlib.contextmanager
+    def noted(folder):
+        seen.append("begin")
+        with trace(folder):
+            yield
+        seen.append("end")
+
+    def note(step, batch):
+        seen.append(step)
+
+    monkeypatch.setattr(jax.profiler, "trace", noted)
+    run(tmp_path / "toy", profile_steps=(3, 5), data=acting(note))
+    assert seen == [1, 2, "begin", 3, 4, 5, "end", *range(6, STEPS + 1)]
+    assert list((tmp_path / "toy" / "profile").rglob("*.xplane.pb"))
+    assert_same(tmp_path / "toy", undisturbed)
+    seen.clear()
+    run(tmp_path / "late", steps=4, profile_steps=(3, 50), data=acting(note))
+    assert seen == [1, 2, "begin", 3, 4, "end"]
 
 
 @pytest.mark.parametrize("most", [5, 50])
