@@ -173,9 +173,8 @@ class Counter:
             "finetune": (VALIDATION[self._frames], vit),
             "detector": (BOXED_FRAMES + EMPTY_FRAMES, flops / rows / 3),
         }[name]
-        times = getattr(config, name).steps // getattr(config, name).eval_every + (
-            name == "finetune"
-        )
+        section = getattr(config, name)
+        times = section.steps // section.eval_every + (name == "finetune")
         rate, seen = self._rates.get(name, 0.0), judged[0] * times
         again = self._rates["large, in order" if name == "detector" else "in order"]
         evaluations = Stage(f"{name}, judged", 1, seen, seen, seen * judged[1], rate=again)

@@ -101,9 +101,8 @@ def table(config, target: str, args) -> None:
             sizes = {"encoder.width": width, "encoder.num_heads": num_heads, "finetune.batch": 1}
             fields = sizes | {"encoder.remat": remat, "attention": args.attention}
             mesh = make_mesh(target, 1, 1)
-            run, stages = stage_loops.opened(
-                changed(config, fields), Path(folder), mesh, recordings=1
-            )
+            sized = changed(config, fields)
+            run, stages = stage_loops.opened(sized, Path(folder), mesh, recordings=1)
             for stage, definition in stage_loops.definitions(run, stages, args.stages).items():
                 rows = len(next(iter(stage_loops.first_batch(definition).values())))
                 each = (1, 3) if stage == "finetune" else (rows,)

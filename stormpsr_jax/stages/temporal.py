@@ -198,9 +198,7 @@ class TemporalTraining(Training):
             loss_fn=loss_fn,
             data=embedded_clips(
                 {name: r.states for name, r in train.recordings.items()},
-                **self.clip_options(
-                    run, train, config.batch, run.config.seed, self.embed.embed.every
-                ),
+                **self.clip_options(run, train, config.batch, seed, every),
             ),
             **optimisation(config),
             evaluate=evaluate,
