@@ -158,7 +158,7 @@ class Prediction(Stage):
         """Pictures, and what prediction files hold besides."""
         splits = self.predict.splits
         reads = [Reads(("pictures", "states", "visible"), splits)]
-        if run.data.config.detector_dir and self.detector:
+        if run.config.data.detector_dir and self.detector:
             source = Data.detector_source
             reads.append(Reads(("pictures",), splits, source, owner="the detector's "))
         return reads

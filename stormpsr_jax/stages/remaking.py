@@ -114,7 +114,7 @@ def _is_of_other_code(record: Record) -> bool:
 
 def _is_users(run: Run, stage: Stage) -> bool:
     """Whether its results are in a folder that no run removes."""
-    return isinstance(stage, Rendering) and bool(run.data.config.dir)
+    return isinstance(stage, Rendering) and bool(run.config.data.dir)
 
 
 def _ask(run: Run, again: Mapping[Stage, Sequence[str]]) -> None:

@@ -160,7 +160,7 @@ def _passed(run: Run, stage: Stage) -> bool:
 
 def _place(run: Run, stage: Stage, shared: Path) -> Path | None:
     """Where its results are shared; None: they are not in a folder of their own."""
-    outside = isinstance(stage, Rendering) and run.data.config.dir
+    outside = isinstance(stage, Rendering) and run.config.data.dir
     if outside or not all(pattern.startswith(f"{stage.name}/") for pattern in stage.results):
         return None
     return shared / f"{stage.name}-{results.of_json(stage.made_from(run))[:16]}"
@@ -252,15 +252,8 @@ def run_of(
     profile_steps: tuple[int, int] | None = None,
 ) -> Run:
     """What the stages of a config work in; without a mesh, to look at what is there."""
-    data = Data(
-        config.data,
-        workdir,
-        config.procedure,
-        config.encoder.image_size,
-        config.detector.image_size,
-        readers=1 if mesh is None else max(hosts.loaders(config.data.workers), 1),
-    )
-    return Run(workdir, data, mesh, config, profile_steps)
+    readers = 1 if mesh is None else max(hosts.loaders(config.data.workers), 1)
+    return Run(workdir, Data(config, workdir, readers), mesh, config, profile_steps)
 
 
 def chosen(stages: Mapping[str, Stage], config: Config, run: Run) -> list[Stage]:

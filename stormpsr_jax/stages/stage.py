@@ -155,7 +155,7 @@ class Stage:
             if names(hint) and OWN.fullmatch(text := getattr(value, name))
         }
         files, reads = self.files(run) | user_code.checksums(own_code), self.reads(run)
-        config |= normalisation(run.data.config, reads)
+        config |= normalisation(run.config.data, reads)
         procedure: dict[str, Any] = {"number of components": run.procedure.num_components}
         data: dict[str, Any] = {}
         for read in reads:
