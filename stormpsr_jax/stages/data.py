@@ -90,17 +90,15 @@ class Data:
 
     def source(self, split: str) -> ClipSource:
         """The recordings of a split in the encoder's size; ValueError if it cannot be read."""
-        return self._sized(self.directory, split).at(
-            self.config.encoder.image_size, "encoder.image_size"
-        )
+        size = self.config.encoder.image_size
+        return self._sized(self.directory, split).at(size, "encoder.image_size")
 
     def detector_source(self, split: str) -> ClipSource:
         """`source` with pictures of the detector's size; ValueError if its frames are others."""
         own = self.config.data.detector_dir and split != CAD
         folder = Path(self.config.data.detector_dir or self.directory)
-        large = self._sized(folder, split).at(
-            self.config.detector.image_size, "detector.image_size"
-        )
+        size = self.config.detector.image_size
+        large = self._sized(folder, split).at(size, "detector.image_size")
         if own and (what := clips.difference(self.source(split), large)):
             raise ValueError(
                 f"--config.data.detector_dir={folder}: split {split!r} has other {what} than "
