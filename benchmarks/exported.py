@@ -72,18 +72,6 @@ for line in sys.stdin:
 """
 
 
-class Results:
-    """What was measured, in a file that is written after each of it."""
-
-    def __init__(self, path: Path):
-        self._path = path
-        self.of: dict[str, Any] = files.read_json(path) if path.exists() else {}
-
-    def save(self) -> None:
-        """Writes the file."""
-        files.write_json(self._path, self.of)
-
-
 def exports(model: str | Path, place: Path) -> dict[str, Path]:
     """The folders of a model's forms, of which those that are not in `place` yet are made."""
     from stormpsr_jax.serving.exporting import export_model
@@ -287,11 +275,11 @@ def main() -> None:
         sys.exit(f"error: --parts: {unknown.pop()!r} is none of {', '.join(PARTS)}")
     start = time.monotonic()
     args.out.mkdir(parents=True, exist_ok=True)
-    results = Results(args.out / "results.json")
-    results.of.setdefault("machine", machine())
-    print(f"{results.of['machine']}\n")
+    path = args.out / "results.json"
+    results = files.read_json(path) if path.exists() else {"machine": machine()}
+    print(f"{results['machine']}\n")
     if "times" in args.parts:
-        done = results.of.setdefault("times", {})
+        done = results.setdefault("times", {})
         vit = args.out / "vit"
         for name, model, stream in (
             (args.model, args.model, ""),
@@ -305,23 +293,15 @@ def main() -> None:
             if name not in done:
                 place = args.out / f"{Path(model).name}_forms"
                 done[name] = times(exports(model, place), stream, args)
-                results.save()
+                files.write_json(path, results)
             print(*times_table({name: done[name]}), sep="\n", flush=True)
     if "install" in args.parts:
-        results.of["install"] = list(installed())
-        results.save()
-    report(results.of)
-    print(f"\n{time.monotonic() - start:.0f} s")
-
-
-def report(results: Mapping[str, Any]) -> None:
-    """Prints the tables of benchmarks/results/recognise-export.md."""
-    if "times" in results:
-        print(*("", *times_table(results["times"])), sep="\n")
-    if "install" in results:
+        results["install"] = list(installed())
+        files.write_json(path, results)
         print("\n| purpose | packages | MiB |\n|---|---|---|")
         for name, count, size in results["install"]:
             print(f"| {name} | {count} | {size:.0f} |")
+    print(f"\n{time.monotonic() - start:.0f} s")
 
 
 if __name__ == "__main__":
