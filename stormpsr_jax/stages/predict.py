@@ -8,9 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from stormpsr_jax.base import results
 from stormpsr_jax.base.progress import Bar
-from stormpsr_jax.base.results import Record
 from stormpsr_jax.configs import default as sections
 from stormpsr_jax.data import sampling
 from stormpsr_jax.data.clips import ClipSource
@@ -98,8 +96,8 @@ class Prediction(Stage):
         self, run: Run, made: Mapping[str, Batched], source: ClipSource, name: str, progress: Bar
     ) -> None:
         """Writes the predictions of one recording, or keeps them."""
-        workdir, window = run.workdir, Window(self.window.frames, self.window.stride)
-        recording, folder = source.recordings[name], workdir / "predictions" / source.split
+        window = Window(self.window.frames, self.window.stride)
+        recording, folder = source.recordings[name], run.workdir / "predictions" / source.split
         asd = folder / "asd" / f"{name}_results_pred.csv"
         temporal = folder / "temporal" / f"{name}_results_pred.csv"
         scored = folder / "scores" / f"{name}{scores.SUFFIX}"
@@ -112,8 +110,7 @@ class Prediction(Stage):
             visibility: np.isfinite(recording.visible).any(),
         }
         wanted = [path for path, is_asked in asked.items() if is_asked]
-        part_of = workdir / "predict" / "completed" / folder.name / name
-        if results.holds(part_of, workdir, wanted):
+        if all(path.exists() for path in wanted):  # of a run that was stopped
             progress.update(recording.num_frames)
             return
         frames: list[Frame] = []
@@ -134,7 +131,6 @@ class Prediction(Stage):
             scores.write_scores(scored, scores.Scores(numbers, *whole))
         if visibility in wanted:
             predictions.write_visibility(visibility, numbers, recording.visible)
-        results.write(part_of, Record({}, results=results.checksums(workdir, wanted)))
 
     def _chunks(
         self, run: Run, made: Mapping[str, Batched], source: ClipSource, name: str

@@ -186,9 +186,9 @@ def prepare(run: Run, stage: Stage, remake: bool) -> bool:
         if not (why := why + results.damage(run.workdir, before)):
             return before.results is not None
         print(f"{stage.name}: made again ({_first(why)})", flush=True)
-        if not _is_users(run, stage):
-            for name in reversed(stage.folders):
-                files.remove(run.workdir / name)
+    if not (_is_users(run, stage) if before else isinstance(stage, Rendering)):
+        for name in reversed(stage.folders):
+            files.remove(run.workdir / name)
     trained = []
     if isinstance(stage, Training):
         known = run.data.recordings()
