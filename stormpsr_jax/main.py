@@ -53,8 +53,6 @@ def _parser() -> OneLineParser:
     text = "folder of this run: checkpoints, predictions, report, model"
     add("--workdir", required=True, type=Path, metavar="DIR", help=text)
     add_remaking(parser)
-    text = "folder of results that runs share, each under its stage and what it is made from"
-    add("--stages", type=Path, metavar="DIR", help=text)
     text = "several processes, which Slurm, Open MPI, GKE or a TPU pod started"
     add("--distributed", action="store_true", help=text)
     text = "host:port of process 0, for several processes started by hand"
@@ -97,7 +95,6 @@ def _run_command(args: argparse.Namespace) -> None:
             args.workdir,
             profile_steps=args.profile_steps,
             remake=args.remake,
-            shared=args.stages,
             on_start=lambda: computing.append(True),
         )
     except SystemExit:

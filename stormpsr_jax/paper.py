@@ -105,8 +105,9 @@ def run(
             files.write_json(path.with_suffix(".json"), content)
             files.write_text(path, text)
             print(f"\n{text}\n{path}", flush=True, file=sys.stderr if left else sys.stdout)
-        if shared := sum(map(len, waves[:-1])):
-            tell("note", f"the first {shared} make what others share: later ones have it then")
+        if len(waves) > 1:
+            counts = ", then ".join(str(len(wave)) for wave in waves)
+            tell("note", f"give the first {counts}: later ones take what earlier ones have made")
         for made in itertools.chain(*waves):
             print(shlex.join(["python", *made.command]))
     except (ValueError, OSError) as error:

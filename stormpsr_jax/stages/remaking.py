@@ -80,7 +80,13 @@ def stale(run: Run, stages: Sequence[Stage]) -> dict[Stage, list[str]]:
 
 def check(run: Run, stages: Sequence[Stage], remake: bool) -> None:
     """Raises ValueError for results that the stages of a run must not use, or throw away."""
-    again, wrong, kept = stale(run, stages), list[str](), list[str]()
+    again, kept = stale(run, stages), list[str]()
+    wrong = [
+        f"{run.workdir / stage.name}: leads to the folder of another run, which has not made this "
+        "yet; give its command first, or remove the link"
+        for stage in stages
+        if (run.workdir / stage.name).is_symlink() and not is_made(run, stage)
+    ]
     before = [other for stage in stages for other in stage.after if other not in stages]
     needed = [*stages]
     for stage in needed:  # and what they come after, which is added on the way

@@ -1,7 +1,7 @@
-import ast
 import contextlib
 import io
 import json
+import os
 import shlex
 import shutil
 import statistics
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from stormpsr_jax import evaluate, paper
+from stormpsr_jax import evaluate, main, paper
 from stormpsr_jax.configs import industreal, meccano
 from stormpsr_jax.experiments import paper_plan, runs
 from stormpsr_jax.experiments.paper_results import markdown, spread
@@ -64,22 +64,26 @@ def test_rows_differ_from_the_whole_method_as_they_say(module, tmp_path):
         assert list(stages_run._fields(run.config, run.opened, ())) == []
 
 
-def test_what_runs_share_is_missing_first_and_what_is_finished_is_not(tmp_path, finished, capsys):
+def test_what_runs_share_is_made_once_and_what_is_finished_is_not_missing(
+    tmp_path, finished, capsys
+):
     asked = ["finetune", "--seeds=1", "--config=synthetic_full", f"--workdir={tmp_path}"]
     lines = [shlex.split(line) for line in paper_says(asked).splitlines()]
-    flag = "--config.stages="
-    stages = [next(w for w in words if w.startswith(flag)) for words in lines]
-    last = [ast.literal_eval(word.removeprefix(flag))[-1] for word in stages]
-    assert last == ["data", "pretrain", "embed", "temporal", "detector", "evaluate", "evaluate"]
     folders = [Path(word).name for words in lines for word in words if "--workdir=" in word]
-    assert folders == [*["frozen"] * 6, "finetuned"]
-    assert "note: the first 5 make what others share" in capsys.readouterr().err
-    assert not list(tmp_path.iterdir())
+    assert folders == ["frozen", "finetuned"]
+    assert "note: give the first 1, then 1: later ones take" in capsys.readouterr().err
+    shared = tmp_path / "seed_0/finetuned"
+    links = {path.name: os.readlink(path) for path in shared.iterdir()}
+    names = ("data", "pretrain", "embed", "temporal", "detector")
+    assert links == {name: f"../frozen/{name}" for name in names}
+    with pytest.raises(ValueError, match=r"finetuned/data: leads to the folder of another run"):
+        main.run(tiny(), shared)
     variants = {"base": {}, "last": {"temporal_model.context_frames": 1}}
-    base, last = (both := runs.planned(typed(tiny()), variants, tmp_path, [0])).values()
+    base, last = (both := runs.planned(typed(tiny()), variants, tmp_path / "more", [0])).values()
     # What others than `temporal` have made is there, the recordings too.
     shutil.copytree(finished, base.folder)
     assert runs.missing(both.values()) == [[last]]
+    assert all(last.is_made(last.stages[name]) for name in ("data", "pretrain", "detector"))
 
 
 def test_a_row_has_mean_and_standard_deviation_over_seeds():
