@@ -133,6 +133,5 @@ def _shares(run: Run, stage: Stage) -> bool:
 def _origin(run: Run, stage: Stage) -> Hashable:
     """What two runs have alike that come to the same results of a stage."""
     c = run.config
-    return (
-        (stage, c.data) if stage.name == "data" else (stage, c.data, c.procedure, c.seed, c.dtype)
-    )
+    more = () if stage.name == "data" else (c.procedure, c.seed, c.dtype)
+    return stage, c.data, *more
