@@ -39,9 +39,9 @@ from data_prep.worlds.workplace import Workplace
 from data_prep.writing import parallel
 from stormpsr_jax.base import files
 from stormpsr_jax.psr import headline, wrong_parts
+from stormpsr_jax.recordings.label_file import LabelPlace
 from stormpsr_jax.recordings.labels import states_to_steps
 from stormpsr_jax.recordings.procedure import Procedure, load_procedure
-from stormpsr_jax.recordings.recording import LabelPlace
 from stormpsr_jax.serving.files.results import label_time
 
 ROOT = Path(__file__).parents[1]

@@ -32,9 +32,9 @@ from stormpsr_jax.data.folder import LabelledFrames
 from stormpsr_jax.psr import monitor
 from stormpsr_jax.psr.monitor import clock
 from stormpsr_jax.recordings.find import SPLITS
+from stormpsr_jax.recordings.label_file import LabelPlace
 from stormpsr_jax.recordings.labels import Step
 from stormpsr_jax.recordings.procedure import Procedure, load_procedure
-from stormpsr_jax.recordings.recording import LabelPlace
 
 RENDERS = "cad"  # a split of single states, which no procedure leads to
 SAMPLED = 3  # pictures of a recording, evenly spread, the first and the last among them

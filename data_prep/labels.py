@@ -34,8 +34,8 @@ from stormpsr_jax.base.errors import for_each, one_line
 from stormpsr_jax.psr import monitor
 from stormpsr_jax.psr.cli import add_label_flags
 from stormpsr_jax.recordings import csvfile, find, words
+from stormpsr_jax.recordings.label_file import LabelPlace
 from stormpsr_jax.recordings.procedure import Procedure
-from stormpsr_jax.recordings.recording import LabelPlace
 from stormpsr_jax.recordings.words import Terms
 
 WINDOW = 64  # frames of a clip in configs/own.py
@@ -127,8 +127,8 @@ def draft(procedure: Procedure, labels: str | Path, out: str | Path) -> int:
     """
     if os.path.lexists(out):
         raise ValueError(f"--out={out}: exists; give another name, so that no correction is lost")
-    places = {at: None for at in find.find(labels).values() if at.file is not None}
-    entries = for_each([(place.file,) for place in places], lambda file: file.entries)
+    places = {at: None for at in find.find(labels).values() if at.is_file}
+    entries = for_each([(place,) for place in places], lambda place: place.entries)
     texts = {entry.text.casefold(): entry.text for entry in itertools.chain(*entries)}
     if not texts:
         raise ValueError(f"--labels={labels}: holds PSR label files alone, which have no words")

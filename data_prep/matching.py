@@ -26,9 +26,10 @@ from stormpsr_jax.recordings.boxes import (
     of_one,
 )
 from stormpsr_jax.recordings.find import SPLITS, split_of
+from stormpsr_jax.recordings.label_file import LabelPlace
 from stormpsr_jax.recordings.labels import STATES
 from stormpsr_jax.recordings.procedure import Procedure
-from stormpsr_jax.recordings.recording import LabelPlace, Recording, read_recording
+from stormpsr_jax.recordings.recording import Recording, read_recording
 
 P = TypeVar("P", Path, LabelPlace)
 Kind = tuple[bool, str]  # whether a recording has an incorrect installation; its variant

@@ -36,7 +36,7 @@ import argparse
 import sys
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any
 
 import numpy as np
 import simplejpeg
@@ -52,8 +52,9 @@ from stormpsr_jax.media.video import Video
 from stormpsr_jax.psr.cli import add_label_flags
 from stormpsr_jax.recordings import find
 from stormpsr_jax.recordings.find import SPLITS
+from stormpsr_jax.recordings.label_file import LabelPlace
 from stormpsr_jax.recordings.procedure import Procedure
-from stormpsr_jax.recordings.recording import LabelPlace, Recording
+from stormpsr_jax.recordings.recording import Recording
 from stormpsr_jax.recordings.words import Terms, terms
 
 _SAME_RATE = 0.01  # a video at 29.97 has the rate of a tool that counts 30
@@ -83,7 +84,7 @@ def find_recordings(
     if not labelled and not pictured:
         raise ValueError(f"--videos={videos}: no videos and no folders of images are in it")
     without = [name for name in pictured if name not in labelled]
-    why = find.unread(of_labels, without) if without and of_labels.is_dir() else []
+    why = [reason for path, reason in result.unread.items() if path.stem in without]
     if without and (why or not labelled):
         raise_all([f"frames without labels: {', '.join(without)}", *why])
     for line in result.warnings if without else ():
@@ -160,7 +161,7 @@ def make_dataset(
     splits: str = "",
     split_seed: int = 0,
     terms: Terms | None = None,
-    **options: Unpack[from_files.Options],
+    **options: Any,
 ) -> bool:
     """Makes the clip shards; see the module and from_files.build. ValueError has all errors."""
     matched = find_recordings(

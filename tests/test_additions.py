@@ -141,7 +141,7 @@ from pathlib import Path
 import numpy as np
 from stormpsr_jax import __main__, main
 from stormpsr_jax.configs import synthetic
-from stormpsr_jax.recordings.label_file import FORMATS, LabelFile
+from stormpsr_jax.recordings.label_file import FORMATS, LabelPlace
 from stormpsr_jax.recordings.procedure import load_procedure
 from stormpsr_jax.psr import headline, metrics
 from stormpsr_jax.psr import streams
@@ -172,7 +172,7 @@ assert metrics.summarise({"a": metrics.score_recording([(1, 0)], [(2, 0)], 1.0)}
 assert headline.FIGURES[0].key == "steps"
 assert "data museum" in __main__.usage() and "museum's videos" in __main__.usage()
 (work / "labels.txt").write_text("# steps\\nInstall base at 3.5\\n")
-(entry,) = LabelFile(work / "labels.txt").entries
+(entry,) = LabelPlace(work / "labels.txt").entries
 assert "lines" in FORMATS and "Install base" in str(entry)
 print("all work")
 """

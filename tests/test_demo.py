@@ -12,7 +12,7 @@ import pytest
 from stormpsr_jax import demo
 from stormpsr_jax.base import files
 from stormpsr_jax.psr import metrics, wrong_parts
-from stormpsr_jax.recordings.recording import LabelPlace
+from stormpsr_jax.recordings.label_file import LabelPlace
 from stormpsr_jax.serving.folder import read_model
 from tests.support.recognise_data import found, run, write_pictures
 

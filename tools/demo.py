@@ -50,9 +50,9 @@ from stormpsr_jax.base import files
 from stormpsr_jax.base.progress import Bar
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.psr import metrics, wrong_parts
+from stormpsr_jax.recordings.label_file import LabelPlace
 from stormpsr_jax.recordings.labels import states_to_steps
 from stormpsr_jax.recordings.procedure import Procedure
-from stormpsr_jax.recordings.recording import LabelPlace
 from stormpsr_jax.serving.files import recording as recognised
 from stormpsr_jax.serving.files.results import label_time
 from stormpsr_jax.serving.folder import load_model

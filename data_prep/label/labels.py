@@ -73,7 +73,7 @@ class LabelFolder:
 
     def _read(self, name: str, video: Video) -> list[Step]:
         place, last, procedure = self.places[name], video.num_frames - 1, self._procedure
-        if place.file is None:
+        if not place.is_file:
             variant = procedure.variant_for(name)
             read = place.read(procedure, variant)
             steps = [*read.with_errors]
@@ -88,7 +88,7 @@ class LabelFolder:
                 raise ValueError(f"{place}: frame {wrong[0]} is not one of the recording's")
             return sorted(steps)
         steps = []
-        for step in place.file.timed(procedure, self._terms, name, with_pictures=True):
+        for step in place.timed(procedure, self._terms, name, with_pictures=True):
             frame = label_file.frame_of(step, procedure.fps, 0, video.timestamps, place)
             if not 0 <= frame <= last + 1:
                 raise ValueError(f"{place}: {step.place}: {step.when} is outside of the recording")

@@ -22,10 +22,10 @@ from stormpsr_jax.recordings import box_files, find, labels, predictions, words
 from stormpsr_jax.recordings.box_files import ClassMap
 from stormpsr_jax.recordings.boxes import Picture, by_frame
 from stormpsr_jax.recordings.csvfile import MAX_FRAME
+from stormpsr_jax.recordings.label_file import LabelPlace
 from stormpsr_jax.recordings.labels import STATES, STEPS, WITH_ERRORS, Labels
 from stormpsr_jax.recordings.predictions import Detections, TemporalPredictions
 from stormpsr_jax.recordings.procedure import Procedure, load_procedure
-from stormpsr_jax.recordings.recording import LabelPlace
 
 ByFrame = dict[tuple[str, int], Picture]  # by recording and frame
 

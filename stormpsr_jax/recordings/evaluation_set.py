@@ -12,9 +12,9 @@ from stormpsr_jax.base import folders
 from stormpsr_jax.base.errors import first_of, raise_all
 from stormpsr_jax.recordings import find, predictions
 from stormpsr_jax.recordings import scores as score_files
+from stormpsr_jax.recordings.label_file import LabelPlace
 from stormpsr_jax.recordings.labels import STEPS, WITH_ERRORS, Step
 from stormpsr_jax.recordings.procedure import Procedure, Variant
-from stormpsr_jax.recordings.recording import LabelPlace
 from stormpsr_jax.recordings.words import Terms
 
 # By kind of predictions that streams need, the flag that gives it; "windows" is what the temporal
@@ -133,7 +133,7 @@ def load_recordings(
                 "give the folder of labels as --labels, and that of predictions as --asd or "
                 "--temporal"
             )
-        counted = [place for place in labelled.values() if place.file is None]
+        counted = [place for place in labelled.values() if not place.is_file]
         if counted and label_fps not in (None, procedure.fps):
             raise ValueError(
                 f"{counted[0]}: counts {label_fps:g} frames a second, as procedure "
@@ -226,6 +226,4 @@ def _name_errors(
         f"give {flag} a folder that holds the recordings of --labels alone"
         for name in sorted(predicted.keys() - set(labelled))
     ]
-    if top.is_dir():
-        errors += find.unread(top, predicted.keys() - set(labelled))
     return errors

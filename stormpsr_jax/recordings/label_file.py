@@ -1,4 +1,4 @@
-"""A file of labels that say when, by the clock or by pictures: a table, or that of a tool.
+"""The labels of a recording: a folder of PSR files, or a file that says when, by clock or picture.
 
 What a file is, is known by its content, whatever it is called. A table has the header `time,step`,
 `start,end,step` or `frame,step`, as CSV or tab-separated text. Its times are seconds, or m:ss or
@@ -16,17 +16,25 @@ import functools
 import math
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from stormpsr_jax.base import files, folders
-from stormpsr_jax.base.errors import for_each, lines_of, note, raise_all
+from stormpsr_jax.base.errors import for_each, note, raise_all
 from stormpsr_jax.base.folders import printable
 from stormpsr_jax.recordings import csvfile
 from stormpsr_jax.recordings.label_tools import TOOLS, Content, Entries, Entry, Unit, parse_xml
-from stormpsr_jax.recordings.labels import VALUES, Labels, Step, states_to_steps, steps_to_states
+from stormpsr_jax.recordings.labels import (
+    PSR_FILES,
+    VALUES,
+    Labels,
+    Step,
+    read_folder,
+    states_to_steps,
+    steps_to_states,
+)
 from stormpsr_jax.recordings.pictures import Pictures, Timestamps
 from stormpsr_jax.recordings.procedure import Procedure, Variant
 from stormpsr_jax.recordings.words import Steps, Terms
@@ -78,73 +86,77 @@ class TimedStep:
         )
 
 
-class LabelFile:
-    """A file of labels of one recording or of several; it is read once, when it is asked for."""
+@dataclasses.dataclass(frozen=True)
+class LabelPlace:
+    """Where labels are: a folder of PSR files, or a file that says when, which is read once."""
 
-    def __init__(self, path: Path):
-        self.path = path
+    path: Path
 
     def __str__(self) -> str:
         return printable(self.path)
 
     @property
+    def is_file(self) -> bool:
+        """Whether it is a file, of one recording or of several."""
+        return self.path.is_file()
+
+    @property
     def is_certain(self) -> bool:
-        """Whether its ending says that it has labels, in a form that is read or not."""
+        """Whether a file's ending says that it has labels, in a form that is read or not."""
         return self.path.name.lower().endswith(CERTAIN)
 
     @property
     def is_candidate(self) -> bool:
-        """Whether it may have labels, by its ending and its size."""
-        if self.path.name.lower().endswith(MAYBE):
-            return self.path.stat().st_size <= MAX_BYTES
-        return self.is_certain or folders.is_archive(self.path)
-
-    @property
-    def is_prose(self) -> bool:
-        """Whether it is a text but no table, such as a README; ValueError if it cannot be read."""
-        start = files.text_of(self._data, self.path)[:4096].partition("\n")[0]
-        return self.path.suffix.lower() == ".txt" and not set(start) & {*"\t,;"}
+        """Whether a file may have labels, by its ending."""
+        maybe = self.path.name.lower().endswith(MAYBE)
+        return maybe or self.is_certain or folders.is_archive(self.path)
 
     @functools.cached_property
     def _data(self) -> bytes:
         return files.read_bytes(self.path)
 
     @functools.cached_property
-    def _content(self) -> tuple[Entries, list[str]]:
+    def _content(self) -> Entries:
         if folders.is_archive(self.path):
             what = "archives are not read; unpack it, and give what is in it"
             raise UnknownFormatError(f"{self.path}: {what}")
-        try:
-            return _entries(self._data, self.path), []
-        except UnknownFormatError:
-            raise
-        except ValueError as error:
-            return {}, lines_of(error)
-
-    @property
-    def errors(self) -> list[str]:
-        """What is wrong with the file, as far as that is known without a procedure.
-
-        Raises:
-            UnknownFormatError: it is of no format that is read; names those that there are.
-        """
-        return self._content[1]
-
-    @property
-    def names(self) -> list[tuple[str, ...]]:
-        """The names of each recording whose labels it has; () of one without a name."""
-        return list(self._content[0])
+        return _entries(self._data, self.path)
 
     @property
     def entries(self) -> list[Entry]:
-        """What the file says; ValueError has all errors."""
-        raise_all(self.errors)
-        return [entry for entries in self._content[0].values() for entry in entries]
+        """What a file says.
+
+        Raises:
+            UnknownFormatError: it is of no format that is read; names those that there are.
+            ValueError: all errors, as far as they are known without a procedure.
+        """
+        return [entry for entries in self._content.values() for entry in entries]
+
+    def recordings(self, own_name: str, pictured: Collection[str]) -> list[str]:
+        """Returns the recordings whose labels are in a file; errors as of `entries`.
+
+        That of a file of one is `own_name`, which it is called like, but if `pictured` has another
+        name that the tool gives it. Of several, the names are those that `pictured` has, or else
+        the tool's.
+        """
+        if self.path.name in PSR_FILES:
+            raise ValueError(f"{self}: belongs into a folder of the recording's name")
+        groups = [*self._content]
+        if len(groups) < 2:
+            names = [own_name, *(name for group in groups for name in group)]
+            return [next((name for name in names if name in pictured), own_name)]
+        if () in groups:
+            raise ValueError(
+                f"{self}: has labels of several recordings, and labels that name none of them; "
+                "give each task its video in the labelling tool, or export the recordings one by "
+                "one"
+            )
+        return [next((n for n in group if n in pictured), group[-1]) for group in groups]
 
     def timed(
         self, procedure: Procedure, terms: Terms, recording: str, with_pictures: bool = False
     ) -> list[TimedStep]:
-        """Returns the steps of a recording, in order of their times.
+        """Returns the steps of a recording that a file has, in order of their times.
 
         Args:
             terms: words for steps, and the rate of the tool's frames.
@@ -159,7 +171,7 @@ class LabelFile:
 
         def parse(entry: Entry) -> TimedStep | None:
             step_id = steps.find(entry.text, f"{self.path}: {entry.place}: step")
-            at, unit = self._when(entry, terms, with_pictures)
+            at, unit = self._when(entry, terms.fps, with_pictures)
             if step_id is None:
                 return None
             return TimedStep(at, entry.place, step_id, unit, entry.tolerance)
@@ -167,62 +179,73 @@ class LabelFile:
         timed = for_each([(entry,) for entry in self._of_recording(recording)], parse)
         return sorted(filter(None, timed), key=lambda step: step.at)
 
-    def _of_recording(self, name: str) -> Sequence[Entry]:
-        """What is said of a recording, where a tool has put several into a file."""
-        if len(self.names) < 2:
+    def _of_recording(self, name: str) -> list[Entry]:
+        groups = self._content
+        if len(groups) < 2:
             return self.entries
-        groups = self._content[0]
         if any(name in group for group in groups):
             return [e for group, entries in groups.items() if name in group for e in entries]
-        some = ", ".join(files.shorten(g[-1] if g else "(none)") for g in self.names[:10])
+        some = ", ".join(files.shorten(g[-1] if g else "(none)") for g in [*groups][:10])
         raise ValueError(
             f"{self.path}: has labels of several recordings ({some}), none of them "
             f"{files.shorten(name)}; put the file beside the labels of other recordings, in no "
             "folder that is one's"
         )
 
-    def _when(self, entry: Entry, terms: Terms, with_pictures: bool) -> tuple[float, Unit]:
+    def _when(self, entry: Entry, fps: float | None, with_pictures: bool) -> tuple[float, Unit]:
         """When an entry is complete, by what this recording counts."""
-        of_tool = entry.unit in (Unit.TICKS, Unit.COUNTED)
-        if entry.unit is Unit.PICTURES:
-            of_tool = not with_pictures
-        if of_tool and terms.fps is not None:
-            return entry.at / terms.fps, Unit.SECONDS
+        if entry.unit is Unit.SECONDS or (entry.unit is Unit.PICTURES and with_pictures):
+            return entry.at, entry.unit
+        if fps is not None:
+            return entry.at / fps, Unit.SECONDS
         if entry.unit is Unit.TICKS:
             raise ValueError(
                 f"{self.path}: {entry.place}: time: counts frames at the rate set in the tool, "
                 "which the file does not say; give --labels_fps=F"
             )
-        return entry.at, Unit.FRAMES if entry.unit is Unit.COUNTED else entry.unit
+        return entry.at, entry.unit
 
     def read(
         self,
         procedure: Procedure,
         variant: Variant | None,
-        terms: Terms,
-        recording: str,
+        *,
+        terms: Terms | None = None,
+        recording: str | None = None,
+        needed: str | None = None,
         video: Pictures | None = None,
+        early_start: bool = False,
     ) -> Labels:
         """Returns the labels of a recording; frames count from 0, or from the video's first one.
 
         Args:
-            variant: of the recording, whose initial state labels start from; None if it is not
-                known, which leaves their changes unchecked and the result empty.
-            video: of the recording, by whose pictures labels go; None if it is not at hand.
+            variant: of the recording, whose initial state a file's labels start from; None if it is
+                not known, which leaves their changes unchecked and the result empty.
+            terms: what a file calls steps, and the rate at which it counts frames.
+            recording: its name, of a file with several; None if the file has it.
+            needed: of a folder, the file with steps that is wanted, `STEPS` or `WITH_ERRORS`.
+            video: of the recording, in which all labels have to lie; None if it is not at hand.
+            early_start: of a folder, whether the first state may be from before the video.
 
         Raises:
-            ValueError: of `timed` and of `to_frames`.
+            ValueError: all errors, with file, line and field; of a file those of `timed` and of
+                `to_frames`.
         """
-        timed = self.timed(procedure, terms, recording, video is not None)
+        if not self.is_file:
+            span = None
+            if video is not None:
+                span = range(video.first_frame, video.first_frame + video.num_frames)
+            return read_folder(self.path, procedure, needed, span, early_start)
+        terms = terms or Terms()
+        timed = self.timed(procedure, terms, recording or self.path.stem, video is not None)
         if variant is None:
             states = procedure.states[:0]
             return Labels([], [], states[:, 0].astype(int), states)
-        initial = variant.initial_state
-        first_state, changes = to_frames(self.path, timed, initial, procedure, video)
+        first_state, changes = to_frames(self.path, timed, variant.initial_state, procedure, video)
         first = 0 if video is None else video.first_frame
         frames, states = steps_to_states(changes, first_state, first)
         data = self._data
-        if len(self.names) > 1:  # those of others may change
+        if len(self._content) > 1:  # those of others may change
             data = repr([(step.at, step.unit.value, step.step_id) for step in timed]).encode()
         digest = zlib.crc32(terms.fingerprint.encode(), zlib.crc32(data))
         steps, with_errors = (states_to_steps(frames, states, wrong) for wrong in (False, True))
@@ -238,7 +261,9 @@ def _entries(data: bytes, path: Path) -> Entries:
     if data.startswith(b"PK\x03\x04"):
         raise UnknownFormatError(f"{unknown} (save a spreadsheet as CSV)")
     if len(data) > MAX_BYTES:
-        raise ValueError(f"{path}: is larger than {MAX_BYTES} bytes, the most of a label file")
+        raise UnknownFormatError(
+            f"{path}: is larger than {MAX_BYTES} bytes, the most of a label file"
+        )
     text = files.text_of(data, path)
     content: Content = text
     if text.lstrip().startswith("<"):
@@ -293,7 +318,7 @@ def _read_table(text: str, path: Path) -> list[Entry]:
         field = dict(zip(names, row, strict=False))
         text, place = field["step"].strip(), f"line {line}"
         if columns == ("frame",):
-            return Entry(text, line.frame(field["frame"]), Unit.COUNTED, place, 0.0)
+            return Entry(text, line.frame(field["frame"]), Unit.FRAMES, place, 0.0)
         times = [_seconds(field[name], delimiter != ",", line, name) for name in columns]
         if times[0] > times[-1]:
             what = f"{field['end'].strip()} is before the start, {field['start'].strip()}"

@@ -15,7 +15,6 @@ from stormpsr_jax.base.errors import for_each
 from stormpsr_jax.recordings import csvfile
 
 MAX_SECONDS = 1e9
-MAX_DEPTH = 100  # of XML
 _LINE = ""  # key of an element's line among its attributes, which no attribute has
 _VIDEO = re.compile(
     r"\.(mp4|m4v|mov|avi|mkv|webm|3gp|mpe?g|m?2?ts|wmv|flv|ogv)", re.IGNORECASE | re.ASCII
@@ -27,8 +26,7 @@ class Unit(enum.Enum):
     """What an entry's `at` counts, each from 0 at the first picture on."""
 
     SECONDS = "s"
-    FRAMES = "frames"  # of the product's rate, as in PSR label files
-    COUNTED = "counted frames"  # of the product's rate too, or of --labels_fps
+    FRAMES = "frames"  # of the product's rate, as in PSR label files, or of --labels_fps
     PICTURES = "pictures"  # of the video, as they are stored
     TICKS = "ticks"  # of a rate that only the tool knows
 
@@ -185,7 +183,7 @@ def parse_xml(text: str, path: Path) -> Element:
     A document type is refused: no labelling tool writes one, and its entities can be made to fill
     any memory or to read other files.
     """
-    parser, tree, depth = expat.ParserCreate("utf-8"), TreeBuilder(), 0
+    parser, tree = expat.ParserCreate("utf-8"), TreeBuilder()
     parser.buffer_text = True
 
     def refuse(*_: object) -> None:
@@ -195,19 +193,10 @@ def parse_xml(text: str, path: Path) -> Element:
         )
 
     def start(tag: str, attributes: dict[str, str]) -> None:
-        nonlocal depth
-        line, depth = parser.CurrentLineNumber, depth + 1
-        if depth > MAX_DEPTH:
-            raise ValueError(f"{path}: line {line}: elements are nested deeper than {MAX_DEPTH}")
-        tree.start(tag, {**attributes, _LINE: str(line)})
-
-    def end(tag: str) -> None:
-        nonlocal depth
-        depth -= 1
-        tree.end(tag)
+        tree.start(tag, {**attributes, _LINE: str(parser.CurrentLineNumber)})
 
     parser.StartDoctypeDeclHandler = parser.EntityDeclHandler = refuse
-    parser.StartElementHandler, parser.EndElementHandler = start, end
+    parser.StartElementHandler, parser.EndElementHandler = start, tree.end
     parser.CharacterDataHandler = tree.data
     try:
         parser.Parse(text.encode(), True)

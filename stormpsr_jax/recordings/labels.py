@@ -94,10 +94,7 @@ def read_folder(
         ValueError: the first errors of each file, with line and field, and how many more it has;
             a file without steps, or with those of another recording, beside one with states.
     """
-    inner, names = folders.entries(folder)
-    if others := [name for name in PSR_FILES if name in inner]:
-        raise ValueError(f"{folder / others[0]}: is a folder, and no label file; remove it")
-    there = [name for name in PSR_FILES if name in names]
+    there = [name for name in PSR_FILES if name in folders.entries(folder)[1]]
     if needed is not None:  # without states, no other file says what is asked for
         there = [n for n in there if n in (needed, STATES)] if STATES in there else [needed]
     by_file, content, errors = dict[str, Any](), dict[str, bytes](), list[str]()

@@ -1,75 +1,17 @@
 """One recording: its video, its labels and its boxes, which are read together."""
 
 import dataclasses
-import functools
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 
 from stormpsr_jax.base.errors import gathering, raise_all
-from stormpsr_jax.base.folders import printable
 from stormpsr_jax.recordings.boxes import Boxes
-from stormpsr_jax.recordings.label_file import LabelFile
-from stormpsr_jax.recordings.labels import (
-    STATES,
-    STEPS,
-    WITH_ERRORS,
-    Labels,
-    read_folder,
-    states_per_frame,
-)
+from stormpsr_jax.recordings.label_file import LabelPlace
+from stormpsr_jax.recordings.labels import STATES, STEPS, WITH_ERRORS, Labels, states_per_frame
 from stormpsr_jax.recordings.pictures import Pictures
 from stormpsr_jax.recordings.procedure import Procedure, Variant
 from stormpsr_jax.recordings.words import Terms
-
-
-@dataclasses.dataclass(frozen=True)
-class LabelPlace:
-    """Where a recording's labels are: a folder of PSR files, or a file that says when."""
-
-    path: Path
-
-    def __str__(self) -> str:
-        return printable(self.path)
-
-    @functools.cached_property
-    def file(self) -> LabelFile | None:
-        """The file, which is read once; None of a folder."""
-        return LabelFile(self.path) if self.path.is_file() else None
-
-    def read(
-        self,
-        procedure: Procedure,
-        variant: Variant | None,
-        *,
-        terms: Terms | None = None,
-        recording: str | None = None,
-        needed: str | None = None,
-        video: Pictures | None = None,
-        early_start: bool = False,
-    ) -> Labels:
-        """Returns the labels of a recording.
-
-        Args:
-            variant: of the recording, whose initial state a file's labels start from; None if it is
-                not known, which leaves their changes unchecked and the result empty.
-            terms: what a file calls steps, and the rate at which it counts frames.
-            recording: its name, of a file with several; None if the file has it.
-            needed: of a folder, the file with steps that is wanted, `STEPS` or `WITH_ERRORS`.
-            video: of the recording, in which all labels have to lie; None if it is not at hand.
-            early_start: of a folder, whether the first state may be from before the video.
-
-        Raises:
-            ValueError: all errors, with file, line and field.
-        """
-        if self.file is not None:
-            name = recording or self.path.stem
-            return self.file.read(procedure, variant, terms or Terms(), name, video)
-        frames = None
-        if video is not None:
-            frames = range(video.first_frame, video.first_frame + video.num_frames)
-        return read_folder(self.path, procedure, needed, frames, early_start)
 
 
 @dataclasses.dataclass(eq=False)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from stormpsr_jax.psr import wrong_parts
+from stormpsr_jax.recordings.label_file import LabelPlace
 from stormpsr_jax.recordings.procedure import load_procedure
-from stormpsr_jax.recordings.recording import LabelPlace
 from tests.support import run_table
 from tests.support.guide import REPOSITORY, block, film, follow
 

@@ -6,8 +6,8 @@ import numpy as np
 import simplejpeg
 
 from data_prep import impact
+from stormpsr_jax.recordings.label_file import LabelPlace
 from stormpsr_jax.recordings.procedure import load_procedure
-from stormpsr_jax.recordings.recording import LabelPlace
 
 PROCEDURE = load_procedure("impact")
 ASSEMBLY = "20250407_1354_color_front_clipped"

@@ -15,9 +15,9 @@ from PIL import Image
 from data_prep import matching, own
 from stormpsr_jax import demo
 from stormpsr_jax.media import video
+from stormpsr_jax.recordings.label_file import LabelPlace
 from stormpsr_jax.recordings.labels import steps_to_states
 from stormpsr_jax.recordings.procedure import load_procedure
-from stormpsr_jax.recordings.recording import LabelPlace
 from tests.support import videos
 from tests.support.contrasts import CONTRASTS
 from tests.support.label_page import LabelPage

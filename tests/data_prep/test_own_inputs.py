@@ -16,7 +16,8 @@ from stormpsr_jax.data.folder import EMPTY, NOT_ANNOTATED
 from stormpsr_jax.media.framing import Framing
 from stormpsr_jax.media.video import Video
 from stormpsr_jax.psr import convert
-from stormpsr_jax.recordings.recording import LabelPlace, read_recording
+from stormpsr_jax.recordings.label_file import LabelPlace
+from stormpsr_jax.recordings.recording import read_recording
 from tests.support import refusals
 from tests.support.own_data import PROCEDURE, STEPS, make, opened, words, write_video
 from tests.support.processes import refused

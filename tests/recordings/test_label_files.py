@@ -3,8 +3,8 @@
 import pytest
 
 from stormpsr_jax.recordings import find, labels
+from stormpsr_jax.recordings.label_file import LabelPlace
 from stormpsr_jax.recordings.labels import PSR_FILES, STATES, steps_to_states
-from stormpsr_jax.recordings.recording import LabelPlace
 from tests.support import toy
 
 PROCEDURE = toy.procedure("base, cap", "10 11", fps=10, variant="up")
@@ -26,7 +26,6 @@ def write_psr(folder, names=PSR_FILES):
 def test_find_every_kind_and_place(tmp_path):
     write_psr(tmp_path / "a")
     write_psr(tmp_path / "train" / "b")
-    write_psr(tmp_path / "test")  # a recording that is called so, as it holds PSR files
     (tmp_path / "c").mkdir()
     for place in ("c/times.csv", "train/d.csv", "e.CSV"):
         (tmp_path / place).write_text(TIMES)
@@ -40,7 +39,6 @@ def test_find_every_kind_and_place(tmp_path):
         "c": "c/times.csv",
         "d": "train/d.csv",
         "e": "e.CSV",
-        "test": "test",
     }
     for path in found.values():
         read = path.read(PROCEDURE, UP)
@@ -51,7 +49,7 @@ def test_find_every_kind_and_place(tmp_path):
 
 def test_what_may_be_labels_and_is_not_read_is_told(tmp_path, capsys):
     (tmp_path / "a.csv").write_text(TIMES)
-    for name in ("README.txt", "notes.md", "boxes/a.json"):
+    for name in ("README.md", "boxes/a.json"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("{}")
     assert list(find.find(tmp_path)) == ["a"]

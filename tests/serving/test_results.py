@@ -8,7 +8,7 @@ from stormpsr_jax.media.pictures import ImageFiles
 from stormpsr_jax.psr import Decoder, Event, Settings, learned_stream
 from stormpsr_jax.psr.learned_beliefs import Belief
 from stormpsr_jax.recordings import label_file
-from stormpsr_jax.recordings.label_file import LabelFile
+from stormpsr_jax.recordings.label_file import LabelPlace
 from stormpsr_jax.recordings.labels import states_per_frame, steps_to_states
 from stormpsr_jax.recordings.words import Terms
 from stormpsr_jax.serving.files import overlay, results
@@ -58,7 +58,7 @@ def test_events_csv_every_list_reads_back(tmp_path, stream, first, count, fps):
             writer.finish(ProductShare(None, fps))
         events = [event for of_frame in events for event in of_frame]
         path = folder / results.EVENTS
-        timed = LabelFile(path).timed(PROCEDURE, Terms(), "x", with_pictures=True)
+        timed = LabelPlace(path).timed(PROCEDURE, Terms(), "x", with_pictures=True)
         given = timed, VARIANT.initial_state, PROCEDURE.at(fps)
         start, steps = label_file.to_frames(path, *given, ImageFiles(folder, first, count))
         assert steps == [event[:2] for event in events if event.frame > first]
