@@ -24,11 +24,7 @@ if sys.argv[:1] == ["-m"]:  # Python has not yet found the module of the command
 def __getattr__(name: str) -> Any:
     # Not imported above: it needs packages which stormpsr_jax.psr does without.
     if name == "load_model":
-        try:
-            from stormpsr_jax.serving.folder import load_model
-        except ModuleNotFoundError as error:
-            from stormpsr_jax.base import installed
+        from stormpsr_jax.serving.folder import load_model
 
-            raise ModuleNotFoundError(installed.remedy(error), name=error.name) from error
         return load_model
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

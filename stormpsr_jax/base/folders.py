@@ -71,10 +71,7 @@ def entries(folder: Path) -> tuple[list[str], list[str]]:
                 elif entry.is_file():
                     names.append(entry.name)
                 else:
-                    problem = "is no regular file (a pipe or a device?); remove it"
-                    if not os.path.exists(entry.path):
-                        target = os.readlink(entry.path)
-                        problem = f"is a link to {target}, which does not exist; fix or remove it"
+                    problem = "is a link to nothing, a pipe or a device; remove it"
                     errors.append(f"{printable(entry.path)}: {problem}")
     except OSError as error:
         raise ValueError(f"{printable(folder)}: cannot be listed ({error.strerror})") from error
@@ -82,25 +79,18 @@ def entries(folder: Path) -> tuple[list[str], list[str]]:
     return sorted(inner), sorted(names)
 
 
-def walk(
-    top: Path, left_out: Collection[str] = (), above: tuple[tuple[int, int], ...] = ()
-) -> Iterator[tuple[Path, list[str], list[str]]]:
+def walk(top: Path, left_out: Collection[str] = ()) -> Iterator[tuple[Path, list[str], list[str]]]:
     """Yields (folder, names of its folders, names of its files), for `top` and all below it.
 
     Of a file, it is that file alone. Folders named in `left_out` are not looked into, nor those
-    that the caller takes out of the list. Links are followed; ValueError if one leads back to a
-    folder `above` it, and as of `entries`.
+    that the caller takes out of the list. Links are followed; ValueError as of `entries`, as of
+    links that lead back to a folder above them.
     """
     if top.is_file():
         yield top.parent, [], [top.name]
         return
-    with read_errors(top):
-        status = top.stat()
-    if (identity := (status.st_dev, status.st_ino)) in above:
-        what = "symlink loop, it leads back to a folder above it; remove it"
-        raise ValueError(f"{printable(top)}: {what}")
     inner, names = entries(top)
     inner = [name for name in inner if name not in left_out and name != _LEFT_OUT]
     yield top, inner, names
     for name in inner:
-        yield from walk(top / name, left_out, (*above, identity))
+        yield from walk(top / name, left_out)

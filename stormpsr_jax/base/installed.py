@@ -30,15 +30,8 @@ def check_extra(name: str, modules: Sequence[str], purpose: str) -> None:
             raise ValueError(f"{purpose} needs {module!r}: pip install {package} in the clone")
 
 
-def remedy(error: ModuleNotFoundError) -> str:
-    """Returns a line about a module that an import did not find, and what to install."""
-    module = (error.name or str(error)).partition(".")[0]
-    install = "pip install . in the clone, with the extras of docs/start.md"
-    return f"{module!r} is not installed, and this needs it: {install}"
-
-
 def name_missing() -> None:
-    """From now on, a package that is missing ends the process with status 2 and its `remedy`.
+    """From now on, a package that is missing ends the process with status 2 and a line about it.
 
     For processes that run a command, before any of its modules is imported.
     """
@@ -46,7 +39,9 @@ def name_missing() -> None:
     def report(kind: type[BaseException], error: BaseException, trace: Any) -> None:
         if not isinstance(error, ModuleNotFoundError):
             return sys.__excepthook__(kind, error, trace)
-        errors.tell("error", remedy(error))
+        module = (error.name or str(error)).partition(".")[0]
+        install = "pip install . in the clone, with the extras of docs/start.md"
+        errors.tell("error", f"{module!r} is not installed, and this needs it: {install}")
         sys.exit(2)  # Python takes it for the status of the process
 
     if not os.environ.get("STORMPSR_TRACEBACK"):

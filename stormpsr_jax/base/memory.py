@@ -4,7 +4,7 @@ import ctypes
 import os
 from pathlib import Path
 
-_MEMINFO, _SHARED = Path("/proc/meminfo"), Path("/dev/shm")
+_MEMINFO = Path("/proc/meminfo")
 # How many times as much as packed there may be in files of labels, predictions and arrays. Those
 # of data sets and of networks have up to ten.
 MAX_GROWTH = 20
@@ -39,19 +39,6 @@ def check_growth(packed: int, unpacked: int, free: int, place: str) -> None:
         raise ValueError(
             f"{place} has {unpacked:,} bytes, more than {MAX_GROWTH} times as many as packed; "
             "unpack it, if it is what you take it for"
-        )
-
-
-def check_shared(num_bytes: int, purpose: str) -> None:
-    """Raises MemoryError if that many bytes are more than processes can hand to each other here."""
-    if not _SHARED.exists():  # not Linux, where they need no file
-        return
-    disk = os.statvfs(_SHARED)
-    if num_bytes > (free := disk.f_bavail * disk.f_frsize):
-        raise MemoryError(
-            f"{purpose} needs {num_bytes / 2**30:,.2f} GiB of {_SHARED}, {free / 2**30:,.2f} GiB "
-            "are free; start the container with --shm-size=16g (in Kubernetes: an emptyDir of "
-            "medium Memory there), or set --config.data.workers=0"
         )
 
 

@@ -1,7 +1,7 @@
-"""What a data folder says of itself, settings.json and labels/<split>.npz, read with suspicion.
+"""What a data folder says of itself: settings.json and labels/<split>.npz.
 
-A folder may come from somebody else: nothing in it is executed, its sizes are checked before memory
-is taken, and what does not fit together is named before a stage begins.
+A folder may come from somebody else: nothing in it is executed, and what does not fit together is
+named before a stage begins.
 """
 
 import dataclasses
@@ -24,16 +24,10 @@ LOCATOR = "locator.safetensors"
 MARKER = "dataset_info.json"  # written last of all: the folder is complete
 MAX_SIDE = 2**14  # pixels of a side of a stored picture
 MAX_CLIP = 2**14  # frames of a record
-MAX_FRAME = 2**40  # number of a frame; its product with what we multiply it by fits into int64
-MAX_POSE = 100  # pictures that a product may reach beyond one
 _AGAIN = "run the same data_prep command again"
-# Whole numbers of each recording, and labels of each frame, with the values that they may have.
-_WHOLE = {
-    "first_frame": (0, MAX_FRAME),
-    "num_frames": (1, MAX_FRAME),
-    "num_records": (0, MAX_FRAME),
-}
-_OF_FRAMES = {"states": (-1, 1), "boxes": (0, 1), "classes": (-2, 2**15 - 1), "visible": (0, 1)}
+# Whole numbers of each recording, and labels of each frame.
+_WHOLE = ("first_frame", "num_frames", "num_records")
+_OF_FRAMES = ("states", "boxes", "classes", "visible")
 T = TypeVar("T", bound="Settings")
 
 
@@ -155,21 +149,9 @@ def procedure_differences(ours: Procedure, theirs: Procedure) -> str:
 
     Variants and frame rate are left out: they matter for decoding, not for what is in a folder.
     """
-    differences = []
-    if ours.name != theirs.name:
-        differences.append(f"name {theirs.name!r} instead of {ours.name!r}")
-    if tuple(ours.components) != tuple(theirs.components):
-        if ours.num_components != theirs.num_components:
-            differences.append(f"K = {theirs.num_components} components, not {ours.num_components}")
-        else:
-            pairs = zip(ours.components, theirs.components, strict=True)
-            differences += [f"component {b!r} instead of {a!r}" for a, b in pairs if a != b]
-    elif ours.num_states != theirs.num_states:
-        differences.append(f"{theirs.num_states} states instead of {ours.num_states}")
-    elif not np.array_equal(ours.states, theirs.states):
-        rows = np.flatnonzero((ours.states != theirs.states).any(axis=1)) + 1
-        differences.append(f"other state vectors at states {', '.join(map(str, rows))}")
-    return "; ".join(differences)
+    parts = {"name": "another name", "components": "other components", "states": "other states"}
+    one, other = ours.to_json(), theirs.to_json()
+    return ", ".join(text for part, text in parts.items() if one[part] != other[part])
 
 
 def load_settings(path: Path, kind: type[T]) -> T:
@@ -228,25 +210,11 @@ def read_labels(
 
 
 def _check_arrays(arrays: Mapping[str, np.ndarray], num_components: int) -> None:
-    """Raises ValueError unless the arrays have one row per recording or frame, and sound values."""
-    names = arrays["recordings"]
-    if names.dtype.kind != "U" or names.ndim != 1 or not len(names):
-        raise ValueError(f"recordings are {names.dtype} {names.shape}, not a list of names")
-    for key, values in _WHOLE.items():
-        _check_array(key, arrays[key], "iu", (len(names),), values)
-    total = sum(arrays["num_frames"].tolist())
-    widths = {"states": (num_components,), "boxes": (4,), "poses": (6,)}
-    of_renders = {"poses": (-MAX_POSE, MAX_POSE)} if "poses" in arrays else {}
-    for key, values in (_OF_FRAMES | of_renders).items():
-        kinds = "iu" if key in ("states", "classes") else "f"
-        _check_array(key, arrays[key], kinds, (total, *widths.get(key, ())), values)
-
-
-def _check_array(
-    key: str, array: np.ndarray, kinds: str, shape: tuple[int, ...], values: tuple[int, int]
-) -> None:
-    if array.dtype.kind not in kinds or array.shape != shape:
-        raise ValueError(f"{key} are {array.dtype} {array.shape}, expected {shape}")
-    low, high = values
-    if ((array < low) | (array > high)).any():  # NaN: no box, or unknown
-        raise ValueError(f"{key} hold values outside {low}…{high}")
+    """Raises ValueError unless the arrays have one row per recording or frame."""
+    num, total = len(arrays["recordings"]), int(arrays["num_frames"].sum())
+    shapes: dict[str, tuple[int, ...]] = dict.fromkeys(_WHOLE, (num,))
+    shapes |= {"states": (total, num_components), "boxes": (total, 4), "poses": (total, 6)}
+    shapes |= {"classes": (total,), "visible": (total,)}
+    for key, shape in shapes.items():
+        if key in arrays and arrays[key].shape != shape:
+            raise ValueError(f"{key} are {arrays[key].dtype} {arrays[key].shape}, expected {shape}")

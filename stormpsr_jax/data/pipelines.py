@@ -83,7 +83,6 @@ def batches(dataset: grain.MapDataset, workers: int, num_bytes: int) -> Batches:
         iterable = dataset[step:].to_iter_dataset(threads)
         if not workers:
             return iter(iterable)
-        memory.check_shared((workers + 1) * num_bytes, "handing batches over")  # one a loader
         if not flags.FLAGS.is_parsed():
             flags.FLAGS.mark_as_parsed()  # grain hands those of absl to its workers
         options = grain.MultiprocessingOptions(num_workers=workers)
@@ -103,8 +102,9 @@ def _from_workers(dataset: grain.IterDataset) -> Generator[dict[str, np.ndarray]
         if "terminated unexpectedly" not in str(error):
             raise
         raise ChildProcessError(
-            "a process that loads data died (killed, or no memory left?); run the same command "
-            "again, perhaps with fewer --config.data.workers"
+            "a process that loads data died (killed, or no memory or /dev/shm left?); run the same "
+            "command again, perhaps with fewer --config.data.workers, or a container with "
+            "--shm-size=16g"
         ) from error
     finally:
         iterator.close()

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 import os
-import re
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -74,7 +72,7 @@ def changed(base: Config, changes: Mapping[str, Any]) -> Config:
 def planned(
     base: Config, variants: Mapping[str, Changes], root: Path, seeds: Iterable[int]
 ) -> Runs:
-    """The runs of some variants, {name for people: what differs}.
+    """The runs of some variants, {name: what differs}.
 
     Where variants come to the same config, all have the run of the first one.
     """
@@ -85,17 +83,9 @@ def planned(
             config = changed(of_seed, changes(of_seed) if callable(changes) else changes)
             run = next((run for run in runs if run.config == config), None)
             if run is None:
-                folder = root / f"seed_{seed}" / _folder(name)
-                runs.append(run := Run(config, folder))
+                runs.append(run := Run(config, root / f"seed_{seed}" / name))
             all_runs[name, seed] = run
     return all_runs
-
-
-def _folder(name: str) -> str:
-    folder = re.sub(r"[^\w.=+-]+", "_", name)
-    if folder == name.replace(", ", "_"):
-        return folder
-    return f"{folder}_{hashlib.sha256(name.encode()).hexdigest()[:12]}"  # others may come to it too
 
 
 def missing(runs: Iterable[Run]) -> list[list[Run]]:

@@ -1,15 +1,14 @@
 """Pictures of a recording as JPEG files of one size, and the boxes on them.
 
 A picture comes as a JPEG or PNG file or as an array (a frame of a video). It is resized with
-antialiasing; a JPEG file that needs no change at all is kept as it is. Repaired, with a line in the
-log: pictures in grey or CMYK become RGB, and those that EXIF says to rotate are rotated. A picture
-that cannot be decoded to its end, or has another size than those before it, is an error.
+antialiasing; a JPEG file that needs no change at all is kept as it is. Pictures in grey or CMYK
+become RGB, and those that EXIF says to rotate are rotated. A picture that cannot be decoded to its
+end, or has another size than those before it, is an error.
 """
 
 import contextlib
 import dataclasses
 import io
-import logging
 import math
 import os
 import re
@@ -25,8 +24,6 @@ from stormpsr_jax.base import folders
 from stormpsr_jax.base.folders import printable, read_errors
 from stormpsr_jax.media.framing import Framing, Placement
 from stormpsr_jax.recordings.pictures import Picture, Pictures, Timestamps
-
-_LOG = logging.getLogger(__name__)
 
 _ENDS = 2**16  # bytes at either end of a file that tell its content
 # Of the JPEG files that are written; small parts are told apart by colour.
@@ -149,18 +146,14 @@ def encode(pictures: Iterable[tuple[str, Picture]], framing: Framing) -> Iterato
         ValueError: a picture cannot be decoded to its end, or has another size than the first one.
     """
     first = None
-    repairs = set()
     for place, picture in pictures:
         examined = _examine(place, picture)
         if first is None:
             first = examined.size
             placement = framing.place(*first)
         _check_size(place, examined.size, first)
-        if examined.repair and examined.repair not in repairs:
-            repairs.add(examined.repair)
-            _LOG.warning("%s: %s; and so on in this recording", place, examined.repair)
-        unchanged = first == framing.size and placement.is_whole and not examined.repair
-        if unchanged and examined.is_jpeg and isinstance(picture, bytes):
+        unchanged = first == framing.size and placement.is_whole
+        if unchanged and examined.is_plain and isinstance(picture, bytes):
             _decode(place, picture)  # whole to its end?
             yield picture
         else:
@@ -181,7 +174,7 @@ def read_upright(pictures: Pictures) -> Iterator[np.ndarray]:
         _check_size(place, examined.size, first)
         if isinstance(picture, np.ndarray):
             yield picture
-        elif examined.is_jpeg:
+        elif examined.is_plain:
             yield _decode(place, picture)
         else:
             yield np.asarray(_upright(place, examined.image))
@@ -193,8 +186,7 @@ class _Examined:
 
     size: tuple[int, int]  # (H, W), upright
     image: Image.Image
-    is_jpeg: bool = False  # one that simplejpeg decodes to upright RGB
-    repair: str = ""  # what is done to it
+    is_plain: bool = False  # a JPEG file of upright RGB
 
 
 def _examine(place: str, picture: Picture) -> _Examined:
@@ -206,14 +198,9 @@ def _examine(place: str, picture: Picture) -> _Examined:
         image = Image.open(io.BytesIO(picture), formats=("JPEG", "PNG"))
         orientation = image.getexif().get(_ORIENTATION, 1)
     check_pixels(place, image.height, image.width)
-    is_png, repairs = image.format == "PNG", []
-    if orientation in range(2, 9):
-        repairs.append(f"rotated as EXIF says (orientation {orientation})")
-    is_jpeg = not is_png and not repairs and image.mode != "CMYK"
-    if not is_png and image.mode != "RGB":
-        repairs.append(f"{'Gray' if image.mode == 'L' else image.mode} converted to RGB")
+    is_plain = image.format == "JPEG" and image.mode == "RGB" and orientation not in range(2, 9)
     size = image.size if orientation in range(5, 9) else image.size[::-1]
-    return _Examined(size, image, is_jpeg, " and ".join(repairs))
+    return _Examined(size, image, is_plain)
 
 
 def _fit(place: str, picture: Picture, examined: _Examined, placement: Placement) -> np.ndarray:
@@ -221,7 +208,7 @@ def _fit(place: str, picture: Picture, examined: _Examined, placement: Placement
     image, size = examined.image, examined.size
     if isinstance(picture, np.ndarray):
         return placement.resize(image, size)
-    if not examined.is_jpeg:
+    if not examined.is_plain:
         return placement.resize(_upright(place, image), size)
     x0, y0, x1, y1 = placement.part
     _, _, w, h = placement.inside

@@ -153,21 +153,19 @@ def test_walk_symlink_loops_are_errors(tmp_path, loop):
     write(tmp_path / "data/0001", "1.jpg")
     if loop == "above":
         (tmp_path / "data/0001/again").symlink_to(tmp_path / "data")
-        message = r"data/0001/again: symlink loop"
     else:
         (tmp_path / "data/self").symlink_to(tmp_path / "data/self")
-        message = "cannot be listed .*symbolic links"
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=r"cannot be listed .*symbolic links"):
         list(folders.walk(tmp_path / "data"))
 
 
 def test_entries_that_are_no_files_are_named_all_at_once(tmp_path):
     os.mkfifo(tmp_path / "pipe\n")
     (tmp_path / "link").symlink_to("gone")
-    with pytest.raises(ValueError, match="link: is a link to gone, which does not exist") as raised:
+    with pytest.raises(ValueError, match="link: is a link to nothing, a pipe or a dev") as raised:
         folders.entries(tmp_path)
     lines = str(raised.value).splitlines()
-    assert lines[0] == f"'{tmp_path}/pipe\\n': is no regular file (a pipe or a device?); remove it"
+    assert lines[0] == f"'{tmp_path}/pipe\\n': is a link to nothing, a pipe or a device; remove it"
     assert len(lines) == 2
 
 

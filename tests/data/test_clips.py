@@ -188,18 +188,16 @@ def test_frames_broken_jpeg_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"name": "other"}, "fit the procedure 'other' asked for: they have name 'toy' instead"),
+        ({"name": "other"}, "fit the procedure 'other' asked for: they have another name;"),
         (
             {
                 "components": ["base", "wheel", "lid"],
                 "states": ["100"],
                 "variants": {"all": {"initial_state": "000", "expected": [], "recordings": ["*"]}},
             },
-            "K = 2 components, not 3",
+            "they have other components, other states;",
         ),
-        ({"components": ["base", "lid"]}, "component 'wheel' instead of 'lid'"),
-        ({"states": ["10"]}, "2 states instead of 1"),
-        ({"states": ["10", "01"]}, "other state vectors at states 2;"),
+        ({"states": ["10", "01"]}, "they have other states;"),
     ],
 )
 def test_clip_source_other_procedure_is_refused(folder, changes, message):
@@ -233,12 +231,6 @@ def labels(**changes):
         ({"recordings": np.array(["a", "a"])}, "two recordings have the same name"),
         ({"recordings": np.array([{}, {}])}, "damaged"),  # would be a pickle
         ({"num_frames": np.array([3, 3])}, r"states are int8 \(5, 4\), expected \(6, 4\)"),
-        ({"num_frames": np.array([5, 0])}, "num_frames hold values outside 1"),
-        ({"first_frame": np.array([0.0, 7.0])}, r"first_frame are float64 \(2,\), expected \(2,\)"),
-        ({"states": np.full((5, 4), 2, np.int8)}, "states hold values outside -1…1"),
-        ({"boxes": np.full((5, 4), 7.0)}, "boxes hold values outside 0…1"),
-        ({"classes": np.full(5, -3)}, "classes hold values outside"),
-        ({"visible": np.array(["x"] * 5)}, "visible are <U1"),
         ({"poses": np.zeros((5, 4))}, r"poses are float64 \(5, 4\), expected \(5, 6\)"),
     ],
 )
@@ -252,16 +244,10 @@ def test_read_labels_errors_name_the_file_and_what_is_wrong(tmp_path, changes, m
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"fps": 0}, "settings.json: fps"),
-        ({"splits": ["train"]}, "settings.json: splits"),
         ({"splits": {"../x": []}}, "name '../x'"),
         ({"version": 2}, "version: 2 is not 1, .* make the folder again"),
-        ({"fps": 10**400}, "settings.json: fps: number out of range"),
         ({"settings": {"crop": [0, 0, 1]}}, "settings.json: settings: crop: expected array of len"),
-        *(
-            ({"image_size": size}, "settings.json: image_size: ")
-            for size in ([0, 4], [4], [2**40, 4], ["4", 4], [4.0, 4], [True, 4])
-        ),
+        ({"image_size": [4.0, 4]}, "settings.json: image_size: "),
     ],
 )
 def test_read_settings_errors_name_the_field(tmp_path, changes, message):

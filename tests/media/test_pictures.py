@@ -66,7 +66,7 @@ TURNED = {3: 2, 6: -1, 8: 1}  # EXIF orientation: quarter turns that make the pi
 
 @pytest.mark.parametrize("orientation", [1, *TURNED])
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
-def test_encode_exif_rotation_is_undone(kind, orientation, caplog):
+def test_encode_exif_rotation_is_undone(kind, orientation):
     source = photograph()
     buffer, noted = io.BytesIO(), Image.Exif()
     noted[0x0112] = orientation
@@ -75,20 +75,16 @@ def test_encode_exif_rotation_is_undone(kind, orientation, caplog):
     size = upright.shape[:2]
     assert pictures.size_of("a", buffer.getvalue()) == size
     assert psnr(fit_one(buffer.getvalue(), size=size), upright) > 28
-    told = f"00000.jpg: rotated as EXIF says (orientation {orientation})"
-    assert (told in caplog.text) == (orientation > 1)
 
 
 @pytest.mark.parametrize("mode", ["L", "CMYK"])
-def test_encode_grey_and_cmyk_become_rgb(mode, caplog):
+def test_encode_grey_and_cmyk_become_rgb(mode):
     source = Image.fromarray(photograph()).convert("L").convert("RGB")
     buffer = io.BytesIO()
     source.convert(mode).save(buffer, "JPEG", quality=95)
     results = fit(buffer.getvalue(), buffer.getvalue(), size=(HEIGHT, WIDTH))
     assert simplejpeg.decode_jpeg_header(results[0])[2] == "YCbCr"
     assert psnr(simplejpeg.decode_jpeg(results[0]), np.asarray(source)) > 28
-    assert len(caplog.records) == 1  # once a recording
-    assert f"{'Gray' if mode == 'L' else 'CMYK'} converted to RGB" in caplog.text
 
 
 @pytest.mark.parametrize(
