@@ -1,31 +1,21 @@
 """A product that the package has not seen: filmed, labelled and trained on as the guide says.
 
-    python -m benchmarks.own_product --workdir=runs/own_product [--rehearsals=N]
-    python -m benchmarks.own_product --workdir=runs/own_videos --videos=3,6,12,24,46
+    python -m benchmarks.own_product --workdir=runs/own_videos [--videos=3,6,12,24,46]
 
 Renders videos of a desk lamp being assembled at a table, hands in front of it; a third of its parts
 are put on wrong first (turned, shifted, mirrored, on the wrong side) and mended some seconds later.
-Then it gives the commands of docs/own-product.md, with boxes, and prints the tables of the run.
-What is there already is not made again.
+Then it gives the commands of docs/own-product.md, with boxes, once for each number of videos, every
+fifth of which is for validation; the videos of a number are among those of a larger one. All are
+scored on the same UNSEEN recordings. What is there already is not made again. Flags
+--config.FIELD=VALUE are passed on.
 
 WORKDIR/videos/<split>, labels, boxes   what a user would have: MP4, labels by the clock, COCO
-WORKDIR/run/metrics.json, report.html   what comes of it
-
---rehearsals=N adds recordings for training in which every other part is put on wrong first, each
-time in another way; they have no boxes. Each choice needs a WORKDIR of its own; a copy of another
-one's videos, labels and boxes saves rendering them. Flags --config.FIELD=VALUE are passed on.
-
---away=K films from K times as far, with four times the pixels each way: at 8 the product is a tenth
-of the picture's width, and wanders in it as much as before.
-
---videos=N,… does it once for each number of videos, every fifth of which is for validation; the
-videos of a number are among those of a larger one. All are scored on the same UNSEEN recordings.
-WORKDIR/accuracy_over_videos.json then has the figures, and the table is printed.
+WORKDIR/of_N/run/metrics.json           what comes of N of them
+WORKDIR/accuracy_over_videos.json       all figures, of which the table is printed
 """
 
 import argparse
 import collections
-import dataclasses
 import functools
 import os
 import subprocess
@@ -55,13 +45,11 @@ from stormpsr_jax.recordings.procedure import Procedure, load_procedure
 from stormpsr_jax.serving.files.results import label_time
 
 ROOT = Path(__file__).parents[1]
-RECORDINGS = {"train": 16, "val": 4, "test": 6}
 UNSEEN = 12  # recordings that all numbers of --videos are scored on
-WRONG, REHEARSED = 1 / 3, 1 / 2  # chances that a part is put on wrong first
+WRONG = 1 / 3  # chance that a part is put on wrong first
 FPS = 5  # of the procedure; a video shows each picture three times, at 15 frames/s
 REPEATS = 3
-SIZE = 128  # of the videos, pixels each way; of those from further away FAR times as many
-FAR = 4
+SIZE = 128  # of the videos, pixels each way
 X264 = {"preset": "veryfast", "crf": "20", "threads": "1"}
 NOISE = 2.5  # standard deviation, grey levels
 BOX_EVERY = 10  # frames, the guide's --export_every
@@ -74,7 +62,6 @@ LAMP = {
     "bulb": ("cone", (1.0, 0.97, 0.85), (1.4, 1.0, 0.1), (0.55, 0.6, 0.5), ("arm",)),
     "ring": ("star", (0.1, 0.35, 0.85), (-0.95, -0.45, 0.34), (0.85, 0.75, 0.26), ("base",)),
 }
-Frames = Iterator[tuple[np.ndarray, np.ndarray]]
 MAT = ("box", (0.5, 0.48, 0.55), (3.6, 2.8, 0.1))
 
 
@@ -116,20 +103,13 @@ def video_of(folder: Path, place: tuple[str, str]) -> Path:
     return folder / "videos" / split / f"{name}.mp4"
 
 
-def film(
-    place: tuple[str, str],
-    folder: Path,
-    procedure: Procedure,
-    away: float,
-) -> None:
+def film(place: tuple[str, str], folder: Path, procedure: Procedure) -> None:
     """Writes a recording's video, labels and boxes, the video last."""
-    side = SIZE if away == 1 else FAR * SIZE
     _, name = place
     video = video_of(folder, place)
     when, *filming, wrong = np.random.default_rng(zlib.crc32(name.encode())).spawn(5)
-    rehearsal = name.startswith("rehearsal")
     product = with_wrong_poses(lamp(), wrong)
-    timeline = draw_timeline(procedure, when, wrong=REHEARSED if rehearsal else WRONG)
+    timeline = draw_timeline(procedure, when, wrong=WRONG)
     rows = [["time", "step"]]
     for frame, step in states_to_steps(timeline.frames, timeline.states, with_errors=True):
         rows.append([label_time(frame, FPS), procedure.step_name(step)])
@@ -138,59 +118,43 @@ def film(
     boxes = {}
     with files.replacing(video) as path, av.open(str(path), "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=FPS * REPEATS, options=X264)
-        stream.width, stream.height, stream.pix_fmt = side, side, "yuv420p"
-        for i, (frame, box) in enumerate(frames_of(product, timeline, filming, away, side)):
+        stream.width, stream.height, stream.pix_fmt = SIZE, SIZE, "yuv420p"
+        for i, (frame, box) in enumerate(frames_of(product, timeline, filming)):
             for _ in range(REPEATS):
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
             if i % BOX_EVERY == 0:
                 boxes[f"{i:06d}.jpg"] = box
         container.mux(stream.encode())
-        if not rehearsal:
-            files.write_json(folder / "boxes" / f"{name}.json", coco(boxes, side))
+        files.write_json(folder / "boxes" / f"{name}.json", coco(boxes))
 
 
 def frames_of(
-    product: Product,
-    timeline: Timeline,
-    rngs: Sequence[np.random.Generator],
-    away: float,
-    side: int,
-) -> Frames:
-    """A film's pictures uint8 (side, side, 3) with the product's box, as `Picture` has it."""
+    product: Product, timeline: Timeline, rngs: Sequence[np.random.Generator]
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """A film's pictures uint8 (SIZE, SIZE, 3) with the product's box, as `Picture` has it."""
     how, looks, noise = rngs
     places = np.array([part.right[:2, 3] for part in product.parts])
     motion = plan_recording(timeline, places, FPS, OCCLUSIONS["default"], how)
-    middle = motion.target.mean(axis=0)
-    target = middle + away * (motion.target - middle)
-    camera = target + away * (motion.camera - motion.target)
-    if away != 1:
-        motion = dataclasses.replace(motion, target=target, camera=camera)
     body = functools.cache(lambda state: Body(product.mesh(state)))
     workplace = Workplace(product, body, looks)
     for i, state in enumerate(timeline.per_frame()):
-        picture = workplace.picture(motion, i, state, side)
+        picture = workplace.picture(motion, i, state, SIZE)
         grain = NOISE * noise.standard_normal(picture.image.shape, np.float32)
         frame = np.clip(picture.image * 255 + grain + 0.5, 0, 255).astype(np.uint8)
         yield frame, picture.box
 
 
-def coco(boxes: Mapping[str, np.ndarray], side: int) -> dict[str, list]:
+def coco(boxes: Mapping[str, np.ndarray]) -> dict[str, list]:
     """A COCO file of pictures by name; boxes (4,) cx, cy, w, h in 0..1, NaN: none is drawn."""
-    size = {"width": side, "height": side}
+    size = {"width": SIZE, "height": SIZE}
     images = [{"id": i, "file_name": name, **size} for i, name in enumerate(boxes)]
     annotations = []
     for i, (x, y, w, h) in enumerate(boxes.values()):
         if not np.isnan(x):
-            box = [float(v) * side for v in (x - w / 2, y - h / 2, w, h)]
+            box = [float(v) * SIZE for v in (x - w / 2, y - h / 2, w, h)]
             annotations.append({"id": i, "image_id": i, "category_id": 1, "bbox": box})
     categories = [{"id": 1, "name": "lamp"}]
     return {"images": images, "categories": categories, "annotations": annotations}
-
-
-def guide_places(rehearsals: int) -> list[tuple[str, str]]:
-    """(split, name) of the recordings that the guide is followed with."""
-    places = [(split, f"{split}_{i:02d}") for split, n in RECORDINGS.items() for i in range(n)]
-    return places + [("train", f"rehearsal_{i:02d}") for i in range(rehearsals)]
 
 
 def film_all(
@@ -198,14 +162,13 @@ def film_all(
     procedure: Procedure,
     places: Sequence[tuple[str, str]],
     workers: int,
-    away: float,
 ) -> None:
     """Writes the videos that are not there yet; `places` are (split, name)."""
     for split, _ in places:
         (folder / "videos" / split).mkdir(parents=True, exist_ok=True)
     for name in ("labels", "boxes"):
         (folder / name).mkdir(exist_ok=True)
-    one = functools.partial(film, folder=folder, procedure=procedure, away=away)
+    one = functools.partial(film, folder=folder, procedure=procedure)
     jobs = [place for place in places if not video_of(folder, place).exists()]
     parallel.run(one, jobs, workers, "videos", [1] * len(jobs), folder)
 
@@ -328,26 +291,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("--workdir", type=Path, required=True, metavar="DIR", help="where all of it goes")
-    add("--rehearsals", type=int, default=0, metavar="N", help="recordings full of wrong parts (0)")
     add("--workers", type=int, default=2, metavar="N", help="that render videos (2)")
-    add("--away", type=float, default=1, metavar="K", help="film from K times as far (1)")
     what = "numbers of videos, each of which the guide is followed with"
-    add("--videos", type=numbers, metavar="N,N", help=what)
+    add("--videos", type=numbers, default="3,6,12,24,46", metavar="N,N", help=what)
     args, fields = parser.parse_known_args(argv)
-    if args.videos and args.rehearsals:
-        parser.error("--videos goes without --rehearsals")
     folder = args.workdir.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     try:
         procedure = write_procedure(folder / "lamp.json")
-        if args.videos:
-            places = pool_places(args.videos[-1])
-            film_all(folder, procedure, places, args.workers, args.away)
-            follow_numbers(folder, args.videos, procedure, fields)
-        else:
-            places = guide_places(args.rehearsals)
-            film_all(folder, procedure, places, args.workers, args.away)
-            follow(folder, fields)
+        film_all(folder, procedure, pool_places(args.videos[-1]), args.workers)
+        follow_numbers(folder, args.videos, procedure, fields)
     except subprocess.CalledProcessError as error:
         return error.returncode  # it has said why
     return 0

@@ -19,7 +19,7 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Unpack
+from typing import Any
 
 import numpy as np
 
@@ -60,7 +60,7 @@ def make_dataset(
     videos: str | Path,
     labels: str | Path,
     procedure: Procedure,
-    **options: Unpack[from_files.Options],
+    **options: Any,
 ) -> bool:
     """Makes the clip shards; see the module and from_files.build. ValueError has all errors."""
     tops = folders.require(labels, "--labels"), folders.require(videos, "--videos", "or a video")

@@ -27,7 +27,7 @@ import dataclasses
 import functools
 import sys
 from pathlib import Path
-from typing import Unpack
+from typing import Any
 
 import numpy as np
 
@@ -81,7 +81,7 @@ def make_dataset(
     *,
     data: str | Path,
     psr_labels: str | Path | None = None,
-    **options: Unpack[from_files.Options],
+    **options: Any,
 ) -> bool:
     """Makes the clip shards; see the module and from_files.build. ValueError has all errors."""
     top = of_labels = folders.require(data, "--data")

@@ -20,7 +20,7 @@ import sys
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any
 
 import numpy as np
 from absl import logging
@@ -171,7 +171,7 @@ def make_dataset(
     data: str | Path,
     framing: Framing = DEFAULT_FRAMING,
     pad_if_mixed: bool = False,
-    **making: Unpack[shards.Making],
+    **making: Any,
 ) -> bool:
     """Makes the clip shards; renders are of one shape, so `pad_if_mixed` changes nothing."""
     procedure = load_procedure("industreal")

@@ -16,7 +16,7 @@ import dataclasses
 import functools
 import sys
 from pathlib import Path
-from typing import Unpack
+from typing import Any
 
 import numpy as np
 
@@ -56,7 +56,7 @@ def make_dataset(
     frames: str | Path,
     labels: str | Path,
     asd_labels: str | Path | None = None,
-    **options: Unpack[from_files.Options],
+    **options: Any,
 ) -> bool:
     """Makes the clip shards; see the module and from_files.build. ValueError has all errors."""
     procedure = load_procedure("meccano")

@@ -36,7 +36,7 @@ import argparse
 import sys
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any
 
 import numpy as np
 import simplejpeg
@@ -161,7 +161,7 @@ def make_dataset(
     splits: str = "",
     split_seed: int = 0,
     terms: Terms | None = None,
-    **options: Unpack[from_files.Options],
+    **options: Any,
 ) -> bool:
     """Makes the clip shards; see the module and from_files.build. ValueError has all errors."""
     matched = find_recordings(
@@ -228,7 +228,6 @@ def _make_or_export(
     labels_fps: float | None,
     **given: Any,
 ) -> None:
-    """What the command does: the clip shards, or with --export_frames the frames alone."""
     procedure = procedure.at(fps)
     of_labels = terms(words, labels_fps, procedure)
     if export_frames is None:

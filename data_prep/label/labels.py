@@ -123,7 +123,6 @@ class LabelFolder:
         return self.read(name, video)
 
     def _checked(self, steps: Sequence[Step], video: Video) -> list[Step]:
-        """Returns steps in order; ValueError for frames and steps that there are not."""
         if len(steps) > _MAX_STEPS:
             raise ValueError(f"{len(steps)} labels, more than {_MAX_STEPS}")
         for frame, step in steps:

@@ -8,7 +8,7 @@ import dataclasses
 import functools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Unpack
+from typing import Any
 
 import numpy as np
 from absl import logging
@@ -61,7 +61,6 @@ def make_recording(
 def _around(
     recording: Recording, boxes: np.ndarray, classes: np.ndarray, located: Located, framing: Framing
 ) -> Iterator[bytes]:
-    """Yields JPEG files of what is around the product; boxes become those in them."""
     had, lost = int(np.isfinite(boxes[:, 0]).sum()), 0
     locating = located.locating()
     for i, picture in enumerate(pictures.read_upright(recording.video)):
@@ -78,7 +77,6 @@ def _around(
 
 
 def _boxes(recording: Recording) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the boxes (N, 4) in the videos and classes (N,) of the N frames of a recording."""
     of_states = recording.procedure.state_classes(recording.states)
     boxes = np.full((len(of_states), 4), np.nan)
     classes = np.full(len(of_states), NOT_ANNOTATED)
@@ -113,17 +111,6 @@ def _warn_of_lost(name: str, lost: int, had: int) -> None:
         )
 
 
-class Options(shards.Making, total=False):
-    """What becomes of recordings.
-
-    `pad_if_mixed`: another framing where they differ in shape; `locate`: see `Locating`.
-    """
-
-    framing: Framing
-    pad_if_mixed: bool
-    locate: str
-
-
 def build(
     found: Sequence[Recording],
     out: str | Path,
@@ -133,12 +120,13 @@ def build(
     framing: Framing = DEFAULT_FRAMING,
     pad_if_mixed: bool = False,
     locate: str = "never",
-    **making: Unpack[shards.Making],
+    **making: Any,
 ) -> bool:
     """Says what is in the labels of all recordings, and makes the clip shards.
 
-    `warnings` are for the log, where no mistake has been found. Returns whether the folder is
-    complete.
+    `warnings` are for the log, where no mistake has been found; `pad_if_mixed`: another framing
+    where pictures differ in shape; `locate`: as of `locator_of`; `making`: as of `shards.build`.
+    Returns whether the folder is complete.
 
     Raises:
         ValueError: all recordings that `framing` would distort; or see shards.build.

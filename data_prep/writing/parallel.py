@@ -5,7 +5,7 @@ import concurrent.futures.process
 import contextlib
 import errno
 import multiprocessing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ def run(
         return
     with Bar(desc=desc, unit="frame", total=sum(sizes)) as bar:
         if min(workers, len(jobs)) > 1:
-            _run_processes(function, dict(zip(jobs, sizes, strict=True)), workers, bar)
+            _run_processes(function, jobs, sizes, workers, bar)
             return
         for job, size in zip(jobs, sizes, strict=True):
             try:
@@ -56,11 +56,15 @@ def run(
 
 
 def _run_processes(
-    function: Callable[[Any], None], sizes: Mapping[Any, int], workers: int, bar: Bar
+    function: Callable[[Any], None],
+    jobs: Sequence[Any],
+    sizes: Sequence[int],
+    workers: int,
+    bar: Bar,
 ) -> None:
     others = set(multiprocessing.active_children())
     pool = concurrent.futures.ProcessPoolExecutor(
-        min(workers, len(sizes)),
+        min(workers, len(jobs)),
         multiprocessing.get_context("spawn"),
         initializer=_start_worker,
         initargs=(function,),
@@ -68,10 +72,10 @@ def _run_processes(
     try:
         # A worker that Ctrl-C meets while it starts would take the others down in mid-file.
         with deaf_to_ctrl_c():
-            futures = {pool.submit(_run_in_worker, job): job for job in sizes}
+            futures = {pool.submit(_run_in_worker, job): i for i, job in enumerate(jobs)}
         for future in concurrent.futures.as_completed(futures):
             if error := future.exception():
-                raise _named(error, futures[future])
+                raise _named(error, jobs[futures[future]])
             bar.update(sizes[futures[future]])
     except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)
@@ -93,7 +97,6 @@ def _run_in_worker(job: Any) -> None:
 
 
 def _named(error: BaseException, job: Any) -> Exception:
-    """Returns an error that says which job failed, of a type that the caller can act on."""
     named: Exception
     if isinstance(error, concurrent.futures.process.BrokenProcessPool):
         named = ChildProcessError(

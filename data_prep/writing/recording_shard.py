@@ -5,6 +5,7 @@ import dataclasses
 import errno
 import itertools
 import os
+import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,6 @@ import tensorflow_datasets as tfds
 from array_record.python import array_record_module
 from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
-from data_prep.writing import output
 from stormpsr_jax.base import files
 from stormpsr_jax.data.clips import count_records
 from stormpsr_jax.recordings import labels, predictions
@@ -78,9 +78,6 @@ class Job:
     def __str__(self) -> str:
         return f"recording {self.split}/{self.name}"
 
-    def __hash__(self) -> int:
-        return hash((self.split, self.name))
-
 
 def features(num_components: int) -> tfds.features.FeaturesDict:
     """The features of a record, a clip of T frames of one recording.
@@ -104,12 +101,16 @@ def features(num_components: int) -> tfds.features.FeaturesDict:
 def write(job: Job, *, make: Callable[[str, str], RecordingData]) -> None:
     """Makes a recording, by its split and name, and writes its folder."""
     data = make(job.split, job.name)
-    with output.whole_folder(job.out, job.folder) as folder:
+    # No other process, on any machine, has the same folder until it is whole.
+    with files.replacing_folder(job.folder, f"{socket.gethostname()}.{os.getpid()}") as folder:
         sizes = _write_shard(folder / SHARD, data, job)
         arrays: dict[str, Any] = _stored_labels(data, slice(None))
         scalars = {"first_frame": data.first_frame, **sizes}
         arrays |= {key: np.array(value, np.int64) for key, value in scalars.items()}
         _write_labels(folder, arrays, data, job.procedure)
+        for path in folder.iterdir():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())  # a power cut must not truncate what has its name
 
 
 def is_finished(shard: Path, labels: Path) -> bool:
@@ -129,7 +130,6 @@ def read_arrays(labels: Path) -> dict[str, np.ndarray]:
 
 
 def _stored_labels(data: RecordingData, rows: slice) -> dict[str, np.ndarray]:
-    """Returns the labels of some frames as they are stored."""
     arrays: dict[str, np.ndarray] = {
         "states": np.asarray(data.states[rows], np.int8),
         "boxes": np.asarray(data.boxes[rows], np.float32),
@@ -142,7 +142,6 @@ def _stored_labels(data: RecordingData, rows: slice) -> dict[str, np.ndarray]:
 
 
 def _write_shard(path: Path, data: RecordingData, job: Job) -> dict[str, int]:
-    """Writes the records; returns their number and total size in bytes."""
     spec = features(job.procedure.num_components)
     serializer = ExampleSerializer(spec.get_serialized_info())
     clip_length = job.clip_length

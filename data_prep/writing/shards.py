@@ -21,14 +21,13 @@ cluster. One run at a time writes to a folder; the others are told so.
 import contextlib
 import fnmatch
 import functools
-import io
+import json
 import os
 import shutil
 import tempfile
 import time
-import typing
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +36,9 @@ import tensorflow_datasets as tfds
 from absl import logging
 from tensorflow_datasets.core.dataset_info import DatasetIdentity
 
-from data_prep.writing import output, parallel, recording_shard
+from data_prep.writing import parallel, recording_shard
 from data_prep.writing.recording_shard import Job, RecordingData, features
+from stormpsr_jax.base import files, results
 from stormpsr_jax.base.errors import raise_all
 from stormpsr_jax.data import folder
 from stormpsr_jax.data.clips import shard_name
@@ -46,7 +46,62 @@ from stormpsr_jax.media import pictures
 from stormpsr_jax.media.framing import Framing
 from stormpsr_jax.recordings.procedure import Procedure
 
+SETTINGS = "settings.json"
 _NAMES = {"first_frame": "frame numbers"}  # of keys of the sources, in messages
+
+
+def lock_of(out: Path) -> Path:
+    """The file that the run which writes to `out` has locked."""
+    return out / ".lock"
+
+
+@contextlib.contextmanager
+def only_writer(out: Path) -> Iterator[None]:
+    """Keeps other runs out of folder `out` (ValueError)."""
+    with files.only_writer(lock_of(out), out):
+        try:
+            yield
+        finally:
+            lock_of(out).unlink(missing_ok=True)
+
+
+def claim(out: Path, contents: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Writes procedure.json and settings.json, what the folder is made from, if it is new.
+
+    `sources` and `splits` of the settings may be others than those of an older folder, where both
+    say what all their recordings are made from. Returns the settings of an older folder that differ
+    in nothing else; None if they are the same. ValueError says what else differs.
+    """
+    errors, before = [], None
+    for file, asked in contents.items():
+        if not (out / file).exists():
+            files.write_json(out / file, asked)
+        if (there := files.read_json(out / file)) == asked:
+            continue
+        free = _changing(there, asked) if file == SETTINGS else ()
+        old, new = (
+            {"config": results.flatten({k: v for k, v in of.items() if k not in free})}
+            for of in (there, asked)
+        )
+        if why := results.differences(old, new):
+            errors.append(
+                f"{out / file}: this folder was made with other arguments ({'; '.join(why)}); give "
+                "the same ones, write into another folder, or delete this one"
+            )
+        else:
+            before = there
+    raise_all(errors)
+    return before
+
+
+def _changing(there: dict[str, Any], asked: dict[str, Any]) -> tuple[str, ...]:
+    """The keys in which the settings of a folder may differ: what recordings are made from."""
+    if all(
+        sorted(of["sources"]) == sorted(name for names in of["splits"].values() for name in names)
+        for of in (there, asked)
+    ):
+        return "sources", "splits"
+    return ("sources",) if there["sources"].keys() == asked["sources"].keys() else ()
 
 
 def lost(out: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str]:
@@ -106,7 +161,6 @@ def _set_aside(out: Path, splits: Mapping[str, Sequence[str]]) -> None:
 
 
 def _arrange(out: Path, splits: Mapping[str, Sequence[str]]) -> None:
-    """Gives the recordings, which are all finished, their places."""
     for name, (shard, labels) in _places(out, splits).items():
         folder = out / "recordings" / name
         labels.parent.mkdir(parents=True, exist_ok=True)
@@ -118,14 +172,6 @@ def _arrange(out: Path, splits: Mapping[str, Sequence[str]]) -> None:
 CLIP_LENGTH = 16  # single frames need few neighbours read, windows few records
 # In which a network disk shows a machine what others have written; NFS takes up to a minute.
 SHOWN_SECONDS = 90.0
-
-
-class Making(typing.TypedDict, total=False):
-    """How recordings are made, as the user of a command says it; see `build`."""
-
-    workers: parallel.Workers
-    recordings: str
-    remake: bool
 
 
 def build(
@@ -182,8 +228,12 @@ def build(
         "splits": splits,
         "states": procedure.to_json()["states"],
         "settings": dict(settings or {}),
-        "sources": dict(sources or {}),
+        "sources": dict(sorted((sources or {}).items())),
     }
+    # As they come back from a file: with lists for tuples, for example.
+    contents = json.loads(
+        json.dumps({"procedure.json": procedure.to_json(), SETTINGS: description})
+    )
     jobs = [
         Job(out, split, name, procedure, int(clip_length))
         for split, names in splits.items()
@@ -192,9 +242,12 @@ def build(
     chosen = [job for job in jobs if _matches(job, recordings)]
     if not chosen:
         raise ValueError(f"--recordings={recordings} matches none of the {len(jobs)} recordings")
-    finished = _is_complete(out, splits) and output.is_claimed_with(out, procedure, description)
-    with contextlib.nullcontext() if finished else output.only_writer(out):
-        before = output.claim(out, procedure, description)
+    finished = _is_complete(out, splits) and all(
+        (out / file).exists() and files.read_json(out / file) == content
+        for file, content in contents.items()
+    )
+    with contextlib.nullcontext() if finished else only_writer(out):
+        before = claim(out, contents)
         gone = lost(out, before, description) if before else {}
         if gone and not remake:
             refuse(out, gone)
@@ -207,7 +260,7 @@ def build(
         _set_aside(out, (before or description)["splits"])
         _remove_others(out, (before or description)["sources"], description)
         if before:
-            output.write_json(out, output.SETTINGS, description)
+            files.write_json(out / SETTINGS, description)
         on_start()
         _make(make, chosen, workers, num_frames)
         missing = [job for job in jobs if not _is_made(job)]
@@ -264,7 +317,6 @@ def _make(
     workers: parallel.Workers,
     num_frames: Mapping[str, int] | None,
 ) -> None:
-    """Makes the unfinished ones of the recordings."""
     missing = [job for job in jobs if not _is_made(job)]
     if not missing:
         return
@@ -275,7 +327,7 @@ def _make(
         sizes = [num_frames[job.name] for job in missing]
     desc = f"{len(missing)} of {len(jobs)} recordings to make"
     function = functools.partial(recording_shard.write, make=make)
-    parallel.run(function, missing, workers, desc, sizes, output.lock_of(missing[0].out))
+    parallel.run(function, missing, workers, desc, sizes, lock_of(missing[0].out))
     deadline = time.monotonic() + SHOWN_SECONDS
     while not all(map(_is_made, missing)) and time.monotonic() < deadline:
         time.sleep(1)
@@ -293,9 +345,8 @@ def _write_split_labels(out: Path, split: str, names: Sequence[str]) -> None:
         **{key: np.array([arrays[key] for arrays in recordings]) for key in scalars},
         **{key: np.concatenate([arrays[key] for arrays in recordings]) for key in keys},
     }
-    content = io.BytesIO()
-    np.savez(content, **arrays)
-    output.write_atomically(out, out / "labels" / f"{split}.npz", content.getvalue())
+    with files.replacing(out / "labels" / f"{split}.npz") as part, part.open("wb") as file:
+        np.savez(file, **arrays)
 
 
 def _write_dataset_info(
@@ -328,4 +379,4 @@ def _write_dataset_info(
     with tempfile.TemporaryDirectory() as staging:
         info.write_to_directory(staging)
         for file in ("features.json", "dataset_info.json"):
-            output.write_atomically(out, out / file, Path(staging, file).read_bytes())
+            files.write_text(out / file, Path(staging, file).read_text("utf-8"))

@@ -26,7 +26,7 @@ from stormpsr_jax.serving import functions
 from stormpsr_jax.serving.content import MODEL, Content, Function, with_checksum
 from stormpsr_jax.serving.folder import model_folder, read_model
 from stormpsr_jax.serving.functions import FlaxNetworks
-from stormpsr_jax.serving.onnx_networks import MAX_BYTES, OUTPUTS, PROGRAM, Array, OnnxProgram
+from stormpsr_jax.serving.onnx_networks import MAX_BYTES, OUTPUTS, PROGRAM, OnnxProgram
 from stormpsr_jax.serving.writing import CARD, card, weights_of
 
 FORMAT = 4  # of a folder with programs
@@ -76,10 +76,11 @@ def _write(
         module = architectures.in_float32(architectures.inference(network.module))
         variables = functions.needed(role, module, network.variables, content.pictures)
 
-        def function(x: Any, body: Any = bodies[role][1], of: Any = (module, variables)) -> tuple:
+        def function(x: Any, body: Any = bodies[role], of: Any = (module, variables)) -> tuple:
             return tuple(jax.tree.leaves(body(*of, x)))  # parts that it does not know are none
 
-        row = Array("float32" if role == "temporal" else "uint8", content.input_shape(role, 1)[1:])
+        dtype = jnp.dtype("float32" if role == "temporal" else "uint8")
+        row = jax.ShapeDtypeStruct(content.input_shape(role, 1)[1:], dtype)
         names = OUTPUTS[role]
         # Of detectors, whose few products of matrices decide a state by small differences and cost
         # next to nothing, int8 would be no gain.
@@ -125,7 +126,7 @@ def _compare(
     path: Path,
     function: Function,
     opened: OnnxProgram,
-    row: Array,
+    row: jax.ShapeDtypeStruct,
     names: Sequence[str],
     tolerance: float,
 ) -> dict[str, float]:
@@ -166,14 +167,16 @@ def _check_libraries() -> None:
         ) from error
 
 
-def _program(function: Function, row: Array, names: Sequence[str], int8: bool) -> bytes:
-    """Returns the model of a function of rows (B, …), which gives arrays (B, …).
+def _program(
+    function: Function, row: jax.ShapeDtypeStruct, names: Sequence[str], int8: bool
+) -> bytes:
+    """The model of a function of rows (B, …), which gives arrays (B, …), the last maybe absent.
 
-    Args:
-        names: of its outputs, of which the last may be absent.
-        int8: whether products of matrices are of 8-bit numbers, but for the first and the last:
-            weights by output channel and signed, all rows of a call by one scale.
+    With `int8` products of matrices are of 8-bit numbers, but for the first and the last: weights
+    by output channel and signed, all rows of a call by one scale.
     """
+    batch = jax.ShapeDtypeStruct((1, *row.shape), row.dtype)
+    num_outputs = len(jax.eval_shape(function, batch))
     with _quiet():
         from jax2onnx import to_onnx
 
@@ -182,32 +185,21 @@ def _program(function: Function, row: Array, names: Sequence[str], int8: bool) -
             model_name="network",
             opset=OPSET,
             normalization_mode="prefer_native",  # a kernel each, which spelt out is ten
+            input_names=["rows"],
+            output_names=names[:num_outputs],
         )
-    _rename(model, names)
     return _in_int8(model) if int8 else model.SerializeToString()
 
 
-def _traced(function: Function, row: Array) -> tuple[Any, list]:
+def _traced(function: Function, row: jax.ShapeDtypeStruct) -> tuple[Any, list]:
     """A function and what it takes, as jax2onnx wants them."""
-    dtype = jnp.dtype(row.dtype)
     (batch,) = jax.export.symbolic_shape("batch", constraints=["batch >= 1"])
-    x = jax.ShapeDtypeStruct((batch, *row.shape), dtype)
+    x = jax.ShapeDtypeStruct((batch, *row.shape), row.dtype)
     traced = jax.jit(function).trace(x).jaxpr
     if any(equation.primitive.name == "scan" for equation in traced.jaxpr.eqns):
         # While jax2onnx traces it replaces functions that flax asks for the shape of a loop.
         return jax.extend.core.jaxpr_as_fun(traced), [x]
-    return function, [jax.ShapeDtypeStruct(("batch", *row.shape), dtype)]
-
-
-def _rename(model: Any, names: Sequence[str]) -> None:
-    graph = model.graph
-    new = {graph.input[0].name: "rows"}
-    new |= {output.name: name for output, name in zip(graph.output, names, strict=False)}
-    for node in graph.node:
-        for texts in (node.input, node.output):
-            texts[:] = [new.get(text, text) for text in texts]
-    for value in (*graph.input, *graph.output, *graph.value_info):
-        value.name = new.get(value.name, value.name)
+    return function, [jax.ShapeDtypeStruct(("batch", *row.shape), row.dtype)]
 
 
 def _in_int8(model: Any) -> bytes:

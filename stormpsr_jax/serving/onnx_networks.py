@@ -1,18 +1,17 @@
 """Networks in ONNX, a file each, as `python -m stormpsr_jax.export` writes them, run on the CPU.
 
 A program has the preparation of pictures and the reading of outputs in it, so that nothing of flax
-is needed to run it. Its inputs and outputs are checked against model.json before the first picture.
+is needed to run it.
 
-Dimension letters: B batch, T frames of a clip, H W image, D features, K components, S states, M
-detections of a picture.
+Dimension letters: B batch, D features, K components, S states.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
@@ -21,7 +20,7 @@ from stormpsr_jax.base import memory
 from stormpsr_jax.base.errors import one_line
 from stormpsr_jax.base.files import fit, shorten
 from stormpsr_jax.base.installed import check_extra
-from stormpsr_jax.serving.content import Content, FileEntry, Function, read_file, roles_of
+from stormpsr_jax.serving.content import ROLES, Content, FileEntry, Function, read_file, roles_of
 
 PROGRAM = "onnx"  # the format, and the ending of the files
 # Of each network, the names of its outputs; "parts" is absent where the detector has no such head.
@@ -31,13 +30,10 @@ OUTPUTS = {
     "temporal": ("probabilities", "logits"),
     "detector": ("boxes", "classes", "confidences", "objectness", "states", "parts"),
 }
-_FUNCTION = {
-    "locator": "locate", "encoder": "encode", "temporal": "temporal", "detector": "detect"
-}  # fmt: skip
 _Figure = Annotated[float, msgspec.Meta(ge=0, le=1e15)]
 
 MAX_BYTES = 2**31 - 1  # of a file: what a message of protocol buffers, as ONNX is, can have
-_DTYPES = {"tensor(float)": "float32", "tensor(uint8)": "uint8", "tensor(int32)": "int32"}
+_DTYPES = {"tensor(float)": "float32", "tensor(int32)": "int32"}
 
 
 class _Exported(msgspec.Struct, forbid_unknown_fields=True):
@@ -75,7 +71,7 @@ class OnnxNetworks:
         """See `content.Networks`."""
         if batch not in self._made:
             self._made[batch] = {
-                _FUNCTION[role]: _grouped(role, program.function(batch))
+                ROLES[role]: _grouped(role, program.function(batch))
                 for role, program in self._of.items()
             }
         return self._made[batch]
@@ -99,52 +95,15 @@ def declared(data: Mapping[str, Any], place: str) -> OnnxNetworks:
 
 def read(path: Path, data: Mapping[str, Any], content: Content) -> OnnxNetworks:
     """The programs; ValueError: a file does not fit model.json, or onnxruntime is missing."""
-    stored_arrays: dict[str, OnnxProgram] = {}
+    programs: dict[str, OnnxProgram] = {}
     networks = content.networks
     assert isinstance(networks, OnnxNetworks)
     for role, declared in networks.declared.items():
         file = path.with_name(f"{role}.{PROGRAM}")
         # Its bytes, what is made of them, and for a while once more.
         written = read_file(file, data["networks"][role], 3)
-        stored_arrays[role] = OnnxProgram(file, written, declared.rows)
-        _check(file, role, stored_arrays[role], content)
-    return OnnxNetworks(networks.declared, stored_arrays)
-
-
-def outputs(content: Content, role: str, arrays: Sequence[Array]) -> tuple[Array, ...]:
-    """The outputs that a network has, each without its batch.
-
-    Args:
-        arrays: those that it does have, of which two may have one of two forms: a temporal network
-            has one or three logits a component, and not every detector knows parts.
-    """
-    K, M = content.procedure.num_components, content.max_detections
-    if role == "locator":
-        return Array("float32", (4,)), Array("float32", ())
-    if role == "encoder":
-        return (Array("float32", (content.input_shape("temporal", 1)[2],)),)
-    if role == "temporal":
-        three = len(arrays) > 1 and arrays[1].shape == (3 * K,)
-        return Array("float32", (K,)), Array("float32", (3 * K if three else K,))
-    wanted = (
-        Array("float32", (M, 4)),
-        Array("int32", (M,)),
-        Array("float32", (M,)),
-        Array("float32", ()),
-        Array("float32", (content.networks.widths["detector"],)),
-    )
-    return wanted if len(arrays) == len(wanted) else (*wanted, Array("float32", (2 * K,)))
-
-
-def _check(path: Path, role: str, program: OnnxProgram, content: Content) -> None:
-    kind = "float32" if role == "temporal" else "uint8"
-    takes = Array(kind, content.input_shape(role, 1)[1:])
-    if program.takes != takes:
-        raise ValueError(one_line(f"{path}: takes rows of {program.takes}, not of {takes}"))
-    gives = outputs(content, role, program.gives)
-    if program.gives != gives:
-        have, want = (", ".join(map(str, arrays)) for arrays in (program.gives, gives))
-        raise ValueError(one_line(f"{path}: gives rows of {have}, not of {want}", 400))
+        programs[role] = OnnxProgram(file, written, declared.rows)
+    return OnnxNetworks(networks.declared, programs)
 
 
 def _grouped(role: str, function: Function) -> Function:
@@ -164,25 +123,14 @@ def _grouped(role: str, function: Function) -> Function:
 # --- One program ----------------------------------------------------------------------------------
 
 
-class Array(NamedTuple):
-    """What a row of an input or output is: its type and its shape without the batch."""
-
-    dtype: str
-    shape: tuple[int, ...]
-
-    def __str__(self) -> str:
-        return f"{self.dtype} ({', '.join(map(str, self.shape))})"
-
-
 class OnnxProgram:
-    """A session of onnxruntime; it `takes` a row of its input, and `gives` one of each output."""
+    """A session of onnxruntime."""
 
     def __init__(self, path: Path, data: bytes, rows: int | None):
         """Opens the content of a file, to compute so many rows at once; None: as are asked for.
 
         Raises:
-            ValueError: onnxruntime cannot read it, or its rows are of no fixed shape; one line
-                that names it.
+            ValueError: onnxruntime cannot read it; one line that names it.
         """
         check_extra("export", ["onnxruntime"], f"{path}: a model in ONNX")
         import onnxruntime
@@ -197,40 +145,25 @@ class OnnxProgram:
             self._session = onnxruntime.InferenceSession(
                 data, options, providers=["CPUExecutionProvider"]
             )
-        takes, self.gives = (
-            _arrays(path, [(_DTYPES.get(node.type, node.type), node.shape) for node in nodes])
-            for nodes in (self._session.get_inputs(), self._session.get_outputs())
-        )
-        (self.takes,) = takes
-        self._path, self._name = path, self._session.get_inputs()[0].name
-        self._rows = rows
+        self._path, self._rows = path, rows
 
     def function(self, batch: int) -> Function:
         """Rows (B, …), of which there may be none → a list of outputs (B, …), `batch` at a time."""
         batch = min(batch, self._rows or batch)
+        name, outputs = self._session.get_inputs()[0].name, self._session.get_outputs()
 
         def run(x: np.ndarray) -> list[np.ndarray]:
             if not len(x):
-                return [np.zeros((0, *array.shape), array.dtype) for array in self.gives]
+                return [np.zeros((0, *node.shape[1:]), _DTYPES[node.type]) for node in outputs]
             memory.check_fits(min(batch, len(x)) * x[0].nbytes, f"a batch of {batch:,} rows")
             parts = []
             for start in range(0, len(x), batch):
                 rows = np.ascontiguousarray(x[start : start + batch])
                 with _told(self._path):
-                    parts.append(self._session.run(None, {self._name: rows}))
+                    parts.append(self._session.run(None, {name: rows}))
             return [np.concatenate(column) for column in zip(*parts, strict=True)]
 
         return run
-
-
-def _arrays(path: Path, found: Iterable[tuple[str, Sequence]]) -> tuple[Array, ...]:
-    """What inputs or outputs are, by type and shape; ValueError unless the batch alone is open."""
-    made = []
-    for dtype, (batch, *shape) in ((dtype, shape or [0]) for dtype, shape in found):
-        if isinstance(batch, int) or not all(isinstance(n, int) for n in shape):
-            raise ValueError(one_line(f"{path}: has an array of shape {(batch, *shape)}"))
-        made.append(Array(dtype, tuple(shape)))
-    return tuple(made)
 
 
 @contextlib.contextmanager

@@ -1,9 +1,11 @@
 """Reads foreign checkpoint files without PyTorch and without executing anything in them.
 
 A `.pth` file is a zip archive: `<name>/data.pkl`, a pickle of the object with tensors replaced by
-references, and `<name>/data/<key>`, the raw storages. A pickle is a program for a small stack
-machine, which calls whatever it names. Here the few names of checkpoints stand for markers that put
-together dictionaries and arrays; any other name, and any other opcode, is an error.
+references, and `<name>/data/<key>`, the raw storages. Before PyTorch 1.6 it was five pickles (magic
+number, version, system, object, keys of storages) and the storages in the order of the keys; the
+weights of the extra `photos` are such a file. A pickle is a program for a small stack machine,
+which calls whatever it names. Here the few names of checkpoints stand for markers that put together
+dictionaries and arrays; any other name, and any other opcode, is an error.
 """
 
 import io
@@ -54,6 +56,8 @@ WRAPPERS = ("module.", "_orig_mod.", "model.")
 NESTED = ("state_dict", "model", "model_state_dict")
 MAX_AXES = 8
 FREE_BYTES = 2**26  # of arrays that a small file may be packed from: those of zeros
+# How files of PyTorch before 1.6 begin: pickles of a magic number and of version 1001.
+OLD = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03."
 # What NumPy, with ml_dtypes, can hold of the types that a .safetensors file may name.
 SAFETENSORS_DTYPES = {
     **{f"F{8 * n}": np.dtype(f"f{n}") for n in (8, 4, 2)},
@@ -83,8 +87,11 @@ def read_pth(path: str | Path) -> Any:
     """
     files.check_regular(path, "copy its content to one")
     try:
+        with open(path, "rb") as file:
+            if file.read(len(OLD)) == OLD:
+                return _read_old(file, Path(path))
         with zipfile.ZipFile(path) as archive:
-            return _Reader(archive, path).load()
+            return _ZipReader(archive, path).load()
     except _Refused as error:
         raise ValueError(one_line(f"{path}: {error}", 600)) from error
     # A hostile or damaged file can raise nearly anything, from EOFError to OverflowError.
@@ -140,45 +147,23 @@ class _Opcodes(dict):
 
 
 class _Reader(pickle._Unpickler):
-    """Python's unpickler (the one in Python, whose memo is a dictionary) of an archive."""
+    """Python's unpickler (the one in Python, whose memo is a dictionary); it has no storages."""
 
     dispatch = _Opcodes(
         (code[0], pickle._Unpickler.dispatch[code[0]])
         for code in (getattr(pickle, name) for name in OPCODES)
     )
+    further: tuple = ()  # what a reference to a storage has behind its number of elements
 
     def _empty_dict(self) -> None:
         self.append(_Dict())  # type: ignore[attr-defined]
 
     dispatch[pickle.EMPTY_DICT[0]] = _empty_dict
 
-    def __init__(self, archive: zipfile.ZipFile, path: str | Path):
-        self.archive = archive
-        self.storages: dict[str, bytes] = {}
-        # Members that overlap in the archive could add up to far more than the file.
-        self.bytes_left = size = Path(path).stat().st_size
+    def __init__(self, content: io.BytesIO, size: int):
+        """Reads the next pickle of `content`, of a file of so many bytes."""
         self.tensor_bytes_left = MAX_SHARING * size
-        roots = [n[: -len("data.pkl")] for n in archive.namelist() if n.endswith("/data.pkl")]
-        if len(roots) != 1:
-            raise _Refused(f"a PyTorch file has one */data.pkl, this has {len(roots)}")
-        self.root = roots[0]
-        if f"{self.root}byteorder" in archive.namelist():
-            byteorder = self.member("byteorder").decode("ascii", "replace").strip()
-            if byteorder != "little":
-                raise _Refused(f"byte order {byteorder[:20]!r}, not 'little'")
-        super().__init__(io.BytesIO(self.member("data.pkl", MAX_PICKLE)))
-
-    def member(self, name: str, limit: int | None = None) -> bytes:
-        """The bytes of a member. PyTorch never compresses, so a compressed one may be a bomb."""
-        info = self.archive.getinfo(self.root + name)
-        if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
-            raise _Refused(f"member {name[:40]!r} is compressed or encrypted")
-        if limit is not None and info.file_size > limit:
-            raise _Refused(f"member {name[:40]!r} has over {limit} bytes; {RESAVE}")
-        self.bytes_left -= info.file_size
-        if self.bytes_left < 0:
-            raise _Refused("the members claim to be larger than the file")
-        return self.archive.read(info)
+        super().__init__(content)
 
     def find_class(self, module: str, name: str) -> _Name:
         """One of the few names that a checkpoint is made of."""
@@ -204,20 +189,17 @@ class _Reader(pickle._Unpickler):
                 return sizes
         raise ValueError(f"{name} of {len(arguments)} arguments")
 
-    def storage(self, key: str, dtype: np.dtype) -> np.ndarray:
-        """The flat array in a member of the archive."""
-        if key not in self.storages:
-            self.storages[key] = self.member(f"data/{key}")
-        raw = self.storages[key]
-        if len(raw) % dtype.itemsize:
-            raise _Refused(f"storage {key[:40]!r} is no whole number of {dtype}")
-        return np.frombuffer(raw, dtype)
+    def storage(self, key: str, dtype: np.dtype, numel: Any) -> np.ndarray:
+        """The flat array that a reference names."""
+        raise _Refused("holds tensors where none belong")
 
     def persistent_load(self, pid: Any) -> _Storage:
         """The flat array behind a reference ("storage", class, key, device, numel)."""
         match pid:
-            case ("storage", _Name(kind), str() as key, _, _) if kind in STORAGE_DTYPES:
-                return _Storage(self.storage(key, np.dtype(STORAGE_DTYPES[kind])))
+            case ("storage", _Name(kind), str() as key, _, numel, *further) if (
+                kind in STORAGE_DTYPES and tuple(further) == self.further
+            ):
+                return _Storage(self.storage(key, np.dtype(STORAGE_DTYPES[kind]), numel))
         raise _Refused("the pickle refers to something that is no storage")
 
     def tensor(self, storage: Any, offset: Any, size: Any, stride: Any) -> np.ndarray:
@@ -249,6 +231,94 @@ class _Reader(pickle._Unpickler):
             return np.zeros(size, array.dtype)
         strides = [s * array.itemsize for s in stride]
         return np.lib.stride_tricks.as_strided(array[offset:], size, strides, writeable=False)
+
+
+class _ZipReader(_Reader):
+    """Of an archive, whose members are the storages."""
+
+    def __init__(self, archive: zipfile.ZipFile, path: str | Path):
+        self.archive = archive
+        self.storages: dict[str, bytes] = {}
+        # Members that overlap in the archive could add up to far more than the file.
+        self.bytes_left = size = Path(path).stat().st_size
+        roots = [n[: -len("data.pkl")] for n in archive.namelist() if n.endswith("/data.pkl")]
+        if len(roots) != 1:
+            raise _Refused(f"a PyTorch file has one */data.pkl, this has {len(roots)}")
+        self.root = roots[0]
+        if f"{self.root}byteorder" in archive.namelist():
+            byteorder = self.member("byteorder").decode("ascii", "replace").strip()
+            if byteorder != "little":
+                raise _Refused(f"byte order {byteorder[:20]!r}, not 'little'")
+        super().__init__(io.BytesIO(self.member("data.pkl", MAX_PICKLE)), size)
+
+    def member(self, name: str, limit: int | None = None) -> bytes:
+        """The bytes of a member. PyTorch never compresses, so a compressed one may be a bomb."""
+        info = self.archive.getinfo(self.root + name)
+        if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
+            raise _Refused(f"member {name[:40]!r} is compressed or encrypted")
+        if limit is not None and info.file_size > limit:
+            raise _Refused(f"member {name[:40]!r} has over {limit} bytes; {RESAVE}")
+        self.bytes_left -= info.file_size
+        if self.bytes_left < 0:
+            raise _Refused("the members claim to be larger than the file")
+        return self.archive.read(info)
+
+    def storage(self, key: str, dtype: np.dtype, numel: Any) -> np.ndarray:
+        """The flat array in a member of the archive."""
+        if key not in self.storages:
+            self.storages[key] = self.member(f"data/{key}")
+        raw = self.storages[key]
+        if len(raw) % dtype.itemsize:
+            raise _Refused(f"storage {key[:40]!r} is no whole number of {dtype}")
+        return np.frombuffer(raw, dtype)
+
+
+class _OldReader(_Reader):
+    """Of a file before PyTorch 1.6: its storages are filled when the pickle has been read."""
+
+    further = (None,)  # no view of a part
+
+    def __init__(self, content: io.BytesIO, size: int):
+        super().__init__(content, size)
+        self.storages: dict[str, np.ndarray] = {}
+        self.bytes_left = size
+
+    def storage(self, key: str, dtype: np.dtype, numel: Any) -> np.ndarray:
+        """An array of zeros for now; all together are no larger than the file."""
+        if type(numel) is not int or numel < 0:
+            raise _Refused(f"storage {key[:40]!r} has no size")
+        if key not in self.storages:
+            self.bytes_left -= numel * dtype.itemsize
+            if self.bytes_left < 0:
+                raise _Refused("the storages claim to be larger than the file")
+            self.storages[key] = np.zeros(numel, dtype)
+        array = self.storages[key]
+        if (array.dtype, array.size) != (dtype, numel):
+            raise _Refused(f"storage {key[:40]!r} is of two sizes or types")
+        return array
+
+
+def _read_old(file: io.BufferedReader, path: Path) -> Any:
+    """The object of a file whose beginning, `OLD`, has been read."""
+    size = path.stat().st_size
+    memory.check_fits(size, str(path))
+    pickles = io.BytesIO(file.read(3 * MAX_PICKLE))
+    system = _Reader(pickles, size).load()
+    reader = _OldReader(pickles, size)
+    saved, keys = reader.load(), _Reader(pickles, size).load()
+    if not isinstance(system, dict) or system.get("little_endian") is not True:
+        raise _Refused("not written by a little-endian machine")
+    if not isinstance(keys, list) or sorted(keys) != sorted(reader.storages):
+        raise _Refused("its list of storages is not that of its tensors")
+    file.seek(len(OLD) + pickles.tell())
+    for key in keys:
+        array = reader.storages[key]
+        numel = int.from_bytes(file.read(8), "little", signed=True)
+        if numel != array.size:
+            raise _Refused(f"storage {key[:40]!r} has {numel} elements, not {array.size}")
+        if file.readinto(array.view(np.uint8).data) != array.nbytes:
+            raise _Refused(f"ends within storage {key[:40]!r}")
+    return saved
 
 
 def read_state_dict(path: str | Path) -> dict[str, np.ndarray]:

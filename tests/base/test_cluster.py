@@ -62,16 +62,16 @@ def test_an_interrupted_command_ends_its_tasks_and_goes_on(head, tmp_path, sent)
     (tmp_path / "script.py").write_text(INTERRUPTED)
     process = start([sys.executable, tmp_path / "script.py", out, head], env=environment())
     wait_until(
-        lambda: list(out.glob("recordings/*")) and list(out.glob("unfinished/clips-*")), process
+        lambda: list(out.glob("recordings/?")) and list(out.glob("recordings/.*.part")), process
     )
-    begun = {int(path.suffix[1:]) for path in out.glob("unfinished/clips-*")}
+    begun = {int(path.name.split(".")[-2]) for path in out.glob("recordings/.*.part")}
     process.send_signal(sent)
     said, _ = process.communicate(timeout=120)
     assert process.returncode == -sent, said
-    assert (out / "unfinished").exists() == (sent == signal.SIGKILL), said
+    assert (out / ".lock").exists() == (sent == signal.SIGKILL), said
     assert begun
     wait_until(lambda: all(map(is_gone, begun)))  # Ray ends those of a process that was killed
-    assert 0 < len(list(out.glob("recordings/*"))) < 4
+    assert 0 < len(list(out.glob("recordings/?"))) < 4
     shards_data.build(out)
     shards_data.build(tmp_path / "whole")
     assert digests(out) == digests(tmp_path / "whole")
@@ -112,7 +112,7 @@ def test_without_a_cluster_an_error_is_a_line(tmp_path, capsys, monkeypatch):
     line = refused(capsys, own.main, [*words, f"--ray={nobody}", "--workers=3"])
     assert "argument --workers: not allowed with argument --ray" in line
     assert "unrecognized arguments: --ray" in refused(capsys, meccano.main, [f"--ray={nobody}"])
-    assert not list((tmp_path / "out").glob("unfinished"))
+    assert not list((tmp_path / "out").glob(".lock"))
     monkeypatch.setitem(sys.modules, "ray", None)
     says = f"--ray={nobody} needs 'ray': pip install '.[ray]' in the clone"
     assert says in refused(capsys, own.main, [*words, f"--ray={nobody}"])

@@ -15,7 +15,8 @@ import pytest
 import tensorflow_datasets as tfds
 from array_record.python import array_record_module
 
-from data_prep.writing import output, recording_shard, shards
+from data_prep.writing import recording_shard, shards
+from stormpsr_jax.base import files
 from tests.support import shards_data
 from tests.support.digests import digests
 from tests.support.processes import finish, is_gone, start, wait_until
@@ -130,7 +131,7 @@ def test_build_failure_names_the_recording_and_leaves_nothing_that_looks_whole(
     with monkeypatch.context() as patch:
         if error is OSError:
             # What is written for recording c goes to a device that is always full.
-            writer, name = array_record_module.ArrayRecordWriter, "clips-c."
+            writer, name = array_record_module.ArrayRecordWriter, "/.c."
             patch.setattr(
                 recording_shard.array_record_module,
                 "ArrayRecordWriter",
@@ -142,7 +143,7 @@ def test_build_failure_names_the_recording_and_leaves_nothing_that_looks_whole(
     begun, failed = log.read_text().split(), message[message.index("/") + 1]
     assert workers > 1 or failed in begun[-2:], "the next may have begun, no other one"
     assert not (out / "dataset_info.json").exists()
-    assert not list(out.glob("unfinished/*"))
+    assert not [*out.rglob("*.part"), *out.glob(".lock")]
     build(out)
     assert digests(out) == digests(built)
 
@@ -189,8 +190,8 @@ def test_build_errors_a_second_run_is_told_who_has_the_folder(built, tmp_path):
     go_on.set()
     first.join(60)
     assert digests(out) == digests(built)  # the second one disturbed nothing
-    assert not (out / "unfinished").exists()
-    with output.only_writer(out):
+    assert not (out / ".lock").exists()
+    with shards.only_writer(out):
         assert build(out)  # what is complete is only read
 
 
@@ -212,22 +213,22 @@ def test_build_interrupted_and_run_again_gives_the_same_bytes(built, tmp_path, s
     process = start([sys.executable, script, out, log], start_new_session=True)
     # Until something is finished and the next recording has begun.
     wait_until(
-        lambda: list(out.glob("recordings/*")) and list(out.glob("unfinished/clips-*")), process
+        lambda: list(out.glob("recordings/?")) and list(out.glob("recordings/.*.part")), process
     )
     if sent == signal.SIGINT:  # what Ctrl-C does: to every process of the group
         os.killpg(process.pid, sent)
     else:
         process.kill()
     error = process.communicate(timeout=120)[0]
-    finished = {path.name for path in out.glob("recordings/*")}
+    finished = {path.name for path in out.glob("recordings/?")}
     assert 0 < len(finished) < 4
     assert not (out / "dataset_info.json").exists()
     if sent == signal.SIGINT:
         assert "KeyboardInterrupt" in error
-        assert not list(out.glob("unfinished/*"))
-    begun = {int(path.suffix[1:]) for path in out.glob("unfinished/*[0-9]")}
+        assert not (out / ".lock").exists()
+    begun = {int(path.name.split(".")[-2]) for path in out.glob("recordings/.*.part")}
     wait_until(lambda: all(map(is_gone, begun)))
-    assert {path.name for path in out.glob("recordings/*")} == finished  # workers died too
+    assert {path.name for path in out.glob("recordings/?")} == finished  # workers died too
 
     log.unlink()
     build(out, make=functools.partial(make, log=log))
@@ -302,7 +303,7 @@ def stopping_at(patch: pytest.MonkeyPatch, number: int) -> None:
 
     patch.setattr(shards, "os", SimpleNamespace(replace=stopping(os.replace)))
     patch.setattr(shards, "shutil", SimpleNamespace(rmtree=stopping(shutil.rmtree)))
-    patch.setattr(output, "write_atomically", stopping(output.write_atomically))
+    patch.setattr(files, "replacing", stopping(files.replacing))
     patch.setattr(recording_shard, "write", stopping(recording_shard.write))
 
 

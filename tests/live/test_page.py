@@ -159,7 +159,7 @@ def test_events_come_once_each_and_are_caught_up(system, capsys):
         for unknown in ("another-2", f"{start}-x", "%00", f"{start}-{'9' * 5000}"):
             with Events(page.port, after=unknown) as fresh:
                 assert fresh.next("record")[1] == f"{start}-1"
-        for i in range(serve.MAX_RECORDS):
+        for i in range(serve.KEPT[serve.RECORD]):
             page.send({"type": "event", "step_id": i})
         with Events(page.port, after=f"{start}-3") as again:
             heard = [again.next("record") for _ in range(2)]
@@ -220,9 +220,6 @@ def test_errors_one_line(system, monkeypatch):
 
 
 # --- Addresses and tokens -------------------------------------------------------------------------
-
-
-TOKEN = "a-token-of-24-characters"
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Pickles of protocol 2, put together opcode by opcode, and those that do harm."""
 
+import pickle
 import struct
 
 MARK, TUPLE, REDUCE, PERSISTENT, BUILD, STOP = b"(", b"t", b"R", b"Q", b"b", b"."
@@ -29,6 +30,14 @@ def dict_of(**items: bytes) -> bytes:
 def storage(key="0", kind="FloatStorage", numel=12, further=b"") -> bytes:
     reference = (text("storage"), f"ctorch\n{kind}\n".encode(), text(key), text("cpu"))
     return tuple_of(*reference, integer(numel), further) + PERSISTENT
+
+
+def old_file(content: bytes, data: dict[str, tuple[int, bytes]], little=True, keys=None) -> bytes:
+    """What PyTorch wrote before 1.6, with storages of so many elements and these bytes."""
+    system = {"protocol_version": 1001, "little_endian": little, "type_sizes": {"int": 4}}
+    first = [pickle.dumps(part, 2) for part in (0x1950A86A20F9469CFC6C, 1001, system)]
+    parts = [*first, b"\x80\x02" + content + STOP, pickle.dumps(keys or list(data), 2)]
+    return b"".join(parts) + b"".join(struct.pack("<q", n) + raw for n, raw in data.values())
 
 
 def tensor(size, stride, offset=0, of=None) -> bytes:

@@ -20,6 +20,7 @@ from tests.support.pickles import (
     call,
     dict_of,
     integer,
+    old_file,
     storage,
     tensor,
     text,
@@ -133,6 +134,57 @@ def test_read_pth_what_pythons_pickle_writes_is_read(tmp_path, protocol):
         archive.writestr("archive/data.pkl", pickle.dumps(checkpoint, protocol))
     read = torch_files.read_pth(path)
     assert read == checkpoint
+
+
+def old_tensor(size=(3, 4), stride=(4, 1), offset=0, **of):
+    return tensor(size, stride, offset, storage(**{"further": b"N", **of}))
+
+
+def test_read_pth_before_pytorch_1_6(tmp_path):
+    count = old_tensor((), (), key="9", kind="LongStorage", numel=1)
+    content = dict_of(w=old_tensor(), half=old_tensor((2, 4), (4, 1), 4), count=count)
+    data = {"9": (1, np.int64(7).tobytes()), "0": (12, TWELVE.tobytes())}
+    (tmp_path / "a.pth").write_bytes(old_file(content, data))
+    state = torch_files.read_state_dict(tmp_path / "a.pth")
+    np.testing.assert_array_equal(state["w"], TWELVE.reshape(3, 4))
+    np.testing.assert_array_equal(state["half"], TWELVE.reshape(3, 4)[1:])
+    assert state["count"].dtype == np.int64
+    assert state["count"] == 7
+
+
+GOOD, DATA = dict_of(w=old_tensor()), {"0": (12, TWELVE.tobytes())}
+OLD = {
+    "cut": (old_file(GOOD, DATA)[:-1], "ends within storage '0'"),
+    "cut in a pickle": (old_file(GOOD, DATA)[:90], "damaged"),
+    "another name": (
+        old_file(dict_of(w=old_tensor(), x=call("os", "system", text("true"))), DATA),
+        r"refused to load os\.system",
+    ),
+    "a call in the keys": (old_file(GOOD, DATA, keys=call), "refused to load"),
+    "another size": (old_file(GOOD, {"0": (11, TWELVE.tobytes())}), "'0' has 11 elements, not 12"),
+    "a size below 0": (old_file(GOOD, {"0": (-1, TWELVE.tobytes())}), "has -1 elements"),
+    "beyond the file": (
+        old_file(dict_of(w=old_tensor(numel=2**45)), {"0": (2**45, b"")}),
+        "larger than the file",
+    ),
+    "beyond its storage": (old_file(dict_of(w=old_tensor((4, 4))), DATA), "does not fit its stor"),
+    "two types": (
+        old_file(dict_of(w=old_tensor(), x=old_tensor(kind="IntStorage")), DATA),
+        "two sizes or types",
+    ),
+    "other keys": (old_file(GOOD, DATA, keys=["1"]), "list of storages"),
+    "a part of a storage": (old_file(dict_of(w=old_tensor(further=b")")), DATA), "no storage"),
+    "big-endian": (old_file(GOOD, DATA, little=False), "little-endian"),
+}
+
+
+@pytest.mark.parametrize("how", OLD)
+def test_read_pth_before_pytorch_1_6_damaged_or_hostile_is_a_line(how, tmp_path):
+    content, message = OLD[how]
+    (tmp_path / "a.pth").write_bytes(content)
+    with pytest.raises(ValueError, match=rf"a\.pth: .*{message}") as error:
+        torch_files.read_pth(tmp_path / "a.pth")
+    assert str(error.value).isprintable()
 
 
 def test_read_state_dict_wrappers_and_nesting_are_taken_off(write):

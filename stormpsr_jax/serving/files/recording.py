@@ -181,9 +181,10 @@ def write(
         if options.video:
             whole = writing_video(folder / VIDEO, procedure, framing, fps)
             videos.append(stack.enter_context(whole))
-        clips = Clips(folder / FOLDER, procedure, framing, fps) if options.clips else None
-        if clips is not None:
+        if options.clips:
+            clips = Clips(folder / FOLDER, procedure, framing, fps)
             videos.append(clips.add)
+            stack.callback(clips.finish)
         shown_again = ahead((picture for picture in read_upright(pictures)), _DEPTH)
         stack.enter_context(contextlib.closing(shown_again))
         numbered = enumerate(shown_again, first)
@@ -211,12 +212,9 @@ def write(
                 progress(1)
             writer.write(chunk, alerts)
             progress(len(chunk))
-        if clips is not None:
-            clips.finish()
         # Of another product nothing is missing.
         alerts = [] if product.fits is False else checklist.finish()
         writer.write_alerts(alerts)
-        report.add_alerts(alerts)
         writer.finish(product)
     if missing:
         what = "%s: no report.html, which needs %s"
@@ -231,5 +229,6 @@ def write(
             calibrated=calibrated,
             source=source,
             product=product,
+            alerts=alerts,
         )
     return 0 if product.fits is False else report.num_events, product
