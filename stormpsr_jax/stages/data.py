@@ -95,11 +95,11 @@ class Data:
 
     def detector_source(self, split: str) -> ClipSource:
         """`source` with pictures of the detector's size; ValueError if its frames are others."""
-        own = self.config.data.detector_dir and split != CAD
+        apart = self.config.data.detector_dir and split != CAD
         folder = Path(self.config.data.detector_dir or self.directory)
         size = self.config.detector.image_size
         large = self._sized(folder, split).at(size, "detector.image_size")
-        if own and (what := clips.difference(self.source(split), large)):
+        if apart and (what := clips.difference(self.source(split), large)):
             raise ValueError(
                 f"--config.data.detector_dir={folder}: split {split!r} has other {what} than "
                 f"{self.directory}; both have to be made of the same recordings, by the same "

@@ -41,14 +41,11 @@ def connect(
         ValueError: some of the three without the others, or none of those launchers. If the
             others do not come in time, JAX ends the process.
     """
-    by_hand = coordinator, num_processes, process_id
-    if any(value is not None for value in by_hand) and None in by_hand:
-        raise ValueError(
-            "give all of --coordinator, --num_processes and --process_id, or --distributed alone"
-        )
     try:
         jax.distributed.initialize(
-            *by_hand,
+            coordinator,
+            num_processes,
+            process_id,
             # Inside a Slurm allocation, JAX would otherwise give this process a single GPU.
             cluster_detection_method=None if coordinator is None else "deactivate",
             initialization_timeout=timeout,
