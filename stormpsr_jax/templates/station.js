@@ -257,7 +257,6 @@ function showRecord(record) {
   const isAlert = (record.type === "alert" && !isOver) || flaws !== "";
   let text = record.message || record.step || record.type;
   if (isUnit) text = unitText(record) + (flaws && ` · ${flaws}`);
-  else if (record.type === "uncertain") text += " (uncertain)";
   else if (record.type === "seen") text += " (seen)";
   else if (record.type === "unsure") text += " (not sure)";
   else if (record.type === "gone") text = `${record.component} was taken off again`;
