@@ -20,14 +20,12 @@ from stormpsr_jax.report import pages
 from stormpsr_jax.report.pages import INK, MUTED, PALETTE, STRIPE, WRONG, clock
 from stormpsr_jax.serving.files.overlay import thumbnail
 from stormpsr_jax.serving.frames import Frame, ProductShare
-from stormpsr_jax.serving.online import likely
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 MAX_PICTURES = 64
-DOUBTFUL = 0.9  # likelihood below which a reported step is hinted at
 _BINS = 400  # of a curve
 
 
@@ -62,8 +60,6 @@ class Report:
         self._pictures: dict[int, bytes] = {}  # by frame
         self._every = 1  # of so many frames with events, one has its picture kept
         self._num_pictured = 0
-        # By step that was recognised, how likely it has been since at the least.
-        self._least: dict[int, float] = {}
         self._unsure: list[Unsure] = []
         self._asked: dict[int, list[str]] = {}  # by frame, steps that became not sure then
         self._alerts: list[Alert] = []
@@ -88,11 +84,7 @@ class Report:
                 self._asked.setdefault(event.frame, []).append(event.name)
                 self._unsure.append(Unsure(event.step_id, int(event.evidence["since"])))
         self._only_seen += [event for event in frame.events if event.kind == "seen"]
-        events = reports(frame.events)
-        self._least |= {event.step_id: 1.0 for event in events}
-        if (belief := frame.belief) is not None:
-            self._least = {s: min(least, likely(s, belief)) for s, least in self._least.items()}
-        self._events += events
+        self._events += reports(frame.events)
         self._alerts += alerts
 
     @property
@@ -152,11 +144,7 @@ class Report:
             num_unsure=sum(mark.until is None for mark in self._unsure),
             num_events=self.num_events,
             events=[self._row(event) for event in self._events],
-            checklist=[
-                (self._procedure.step_name(step), status, self._least.get(step))
-                for step, status in rows
-            ],
-            doubtful=DOUBTFUL,
+            checklist=[(self._procedure.step_name(step), status) for step, status in rows],
             believes=streams.find(stream).fitted,
             done=sum(status == "done" for _, status in rows),
             num_expected=len(self._variant.expected),
