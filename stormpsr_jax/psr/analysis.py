@@ -145,14 +145,16 @@ def overview(result: Mapping[str, Any]) -> str:
     }
     sections = [table(summary_table(result), headline.figures_of(()))]
     sections += [f"{title}\n{text}" for title, text in parts.items() if text]
-    how = []
-    for name, entry in result["streams"].items():
-        if "settings" in entry:
-            stream = streams.find(name)
-            how.append(
-                f"{name}: {stream.appearance.describe(stream.settings(**entry['settings']))}"
-            )
-    return "\n\n".join(filter(None, [*sections, "\n".join(how)]))
+    return "\n\n".join(filter(None, [*sections, "\n".join(decoding(result))]))
+
+
+def decoding(result: Mapping[str, Any]) -> list[str]:
+    """Returns a sentence per stream on how it was decoded, where the result says that."""
+    return [
+        f"{stream.name}: {stream.appearance.describe(stream.settings(**entry['settings']))}"
+        for stream in map(streams.find, result["streams"])
+        if "settings" in (entry := result["streams"][stream.name])
+    ]
 
 
 def recordings_table(result: Mapping[str, Any]) -> Rows:

@@ -211,7 +211,6 @@ def _calibrated(
     choice: Choice,
     weights: HeldOut,
 ) -> Choice:
-    """A choice with the calibration of its events."""
     judged = []
     for name, r in recordings.items():
         events = reports(stream.decode(procedure, r, choice.settings, weights.get(name)))

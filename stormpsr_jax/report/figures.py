@@ -1,19 +1,18 @@
 """Figures of a result: delays, occlusion, steps, recordings, reliability and more.
 
-Drawn from the content of metrics.json by what `psr.analysis` and `psr.comparison`
-compute. NumPy only; matplotlib is imported when a figure is drawn.
+Drawn from the content of metrics.json by what `psr.analysis` computes. NumPy only; matplotlib is
+imported when a figure is drawn.
 """
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from stormpsr_jax.psr import analysis, calibration, headline, streams
-from stormpsr_jax.psr.analysis import compare
 from stormpsr_jax.report import pages
 from stormpsr_jax.report.pages import INK, MUTED, PALETTE
 
@@ -39,10 +38,7 @@ def analysis_figures(result: Result) -> list[tuple[str, str, str]]:
     Returns:
         (title, caption, SVG) of each figure. One without any data is left out.
     """
-    draw: Sequence[Callable[[Result], Drawn]] = (
-        *(_delays, _occlusion, _steps),
-        *(_recordings, _differences, _reliability),
-    )
+    draw = _delays, _occlusion, _steps, _recordings, _reliability
     matching = "" if result["protocol"] == "paper" else " Matched as in protocol “paper”."
     figures = []
     for one in draw:
@@ -225,47 +221,6 @@ def _recordings(result: Result) -> Drawn:
     if len(kept) < len(names):
         caption += f" The {len(kept)} recordings with the lowest F1, of {len(names)}."
     return "Recordings", caption, figure
-
-
-def _differences(result: Result) -> Drawn:
-    method = streams.METHOD.name
-    others = [stream for stream in _streams(result) if stream != method]
-    if method not in result["streams"] or not others:
-        return None
-    compared = {other: compare(result, result, (other, method)) for other in others}
-    means = headline.means(result["streams"].values())
-    fractions = {one.key: one.label for one in means if not one.unit}
-    times = {one.key: one.label for one in means if one.unit}
-    times["common_delay_s"] = "Delay where\nboth are correct"
-    shown = [r for rows in compared.values() for r in rows if r["metric"] in fractions | times]
-    if any(row["recordings"] == 1 for row in shown):
-        return None  # a bootstrap over one recording always draws the same one: no interval
-    figure, panels = _axes(2.0, 2)
-    for axes, labels, label in zip(
-        panels, (fractions, times), ("Difference", "Difference in seconds"), strict=True
-    ):
-        places = {metric: y for y, metric in enumerate(labels)}
-        for i, (other, rows) in enumerate(compared.items()):
-            for row in rows:
-                if row["metric"] in places and row["recordings"]:
-                    y = places[row["metric"]] + 0.25 * (i - (len(compared) - 1) / 2)
-                    axes.plot([row["low"], row["high"]], [y, y], color=_colour(other))
-                    axes.plot([row["difference"]], [y], "o", ms=4.5, color=_colour(other))
-        axes.axvline(0, color=INK, linewidth=0.8)
-        axes.set_yticks(range(len(labels)), labels.values(), color=INK)
-        axes.set(ylim=(len(labels) - 0.5, -0.5), xlabel=label)
-        axes.grid(False, axis="y")
-    key = [
-        panels[0].plot([], [], "o-", ms=4.5, color=_colour(other),
-                       label=f"{_title(method)} − {_title(other)}")[0]
-        for other in others
-    ]  # fmt: skip
-    figure.legend(handles=key, frameon=False, loc="outside upper center", ncols=2)
-    caption = (
-        f"{_title(method)} minus each other stream, mean over recordings, with the 95 % interval "
-        "of a paired bootstrap over recordings."
-    )
-    return "What fusion changes", caption, figure
 
 
 def _reliability(result: Result) -> Drawn:

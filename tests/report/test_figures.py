@@ -33,7 +33,6 @@ EVERY = [
     "Occlusion",
     "Outcome by step",
     "Recordings",
-    "What fusion changes",
     "Reliability of confidences",
 ]
 
