@@ -184,7 +184,7 @@ def _main_detections(argv: Sequence[str]) -> None:
 
 def _parser_of(name: str, description: str | None) -> OneLineParser:
     parser = OneLineParser(prog=f"python -m stormpsr_jax.evaluate {name}", description=description)
-    parser.add_argument("--format", **analysis.FLAG)
+    parser.add_argument("--format", choices=analysis.FORMATS, default="text")
     return parser
 
 

@@ -21,7 +21,6 @@ from stormpsr_jax.recordings import csvfile
 from stormpsr_jax.recordings.procedure import step_name
 
 FORMATS = ("text", "csv", "markdown")
-FLAG: dict[str, Any] = {"choices": FORMATS, "default": "text"}  # of commands that print tables
 
 
 def format_rows(rows: Sequence[Mapping[str, Any]], form: str = "text") -> str:
@@ -31,10 +30,8 @@ def format_rows(rows: Sequence[Mapping[str, Any]], form: str = "text") -> str:
         rows: one mapping per row, all with the same keys; None is shown as a dash, in CSV as an
             empty field; fractions with three decimals, in CSV in full.
             Texts of outside cannot become formulas or escape sequences.
-        form: "text", "csv" (for programs) or "markdown"; ValueError for another.
+        form: "text", "csv" (for programs) or "markdown".
     """
-    if form not in FORMATS:
-        raise ValueError(f"form={form} is not one of {', '.join(FORMATS)}")
     if not rows:
         return ""
     header = list(rows[0])

@@ -95,13 +95,11 @@ def risks_of(asked: float | None, protocol: str) -> dict[str, float]:
     """Returns the risk by stream, of those that one is asked for or that have one by themselves.
 
     Raises:
-        ValueError: it is not in 0…1, or asked for in another protocol than `paper`.
+        ValueError: it is asked for in another protocol than `paper`.
     """
     if asked is None:
         fitted = [stream.name for stream in streams.STREAMS if stream.fitted]
         return dict.fromkeys(fitted if protocol == "paper" else (), RISK)
-    if not 0 <= asked <= 1:
-        raise ValueError(f"risk={asked} is not in 0…1")
     if protocol != "paper":
         raise ValueError(f"risk={asked} needs protocol 'paper'")
     return dict.fromkeys(streams.names(), asked)
