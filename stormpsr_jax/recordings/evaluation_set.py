@@ -127,12 +127,6 @@ def load_recordings(
     else:
         content = {name for predicted in streams.values() for name in predicted}
         places = labelled = find.find(labels_dir, split, content)
-        if wrong := [name for name in labelled if f"{name}.csv".endswith(predictions.SUFFIX)]:
-            raise ValueError(
-                f"--labels={labels_dir}: {wrong[0]}.csv has the name of a prediction file; "
-                "give the folder of labels as --labels, and that of predictions as --asd or "
-                "--temporal"
-            )
         counted = [place for place in labelled.values() if not place.is_file]
         if counted and label_fps not in (None, procedure.fps):
             raise ValueError(

@@ -60,15 +60,8 @@ class FrameScores(NamedTuple):
 
 @dataclasses.dataclass(eq=False)
 class Scores:
-    """The scores of a recording: the fields of `FrameScores` with an axis of N in front.
-
-    Attributes:
-        frames: (N,) int64, strictly ascending.
-        objectness: (N,) or None.
-        states: (N, S + 1) or None.
-        parts: (N, 2K) or None.
-        temporal: (N, K), (N, 3K) or None.
-    """
+    """The scores of a recording: `frames` (N,) int64, strictly ascending, and the fields of
+    `FrameScores` with an axis of N in front."""
 
     frames: np.ndarray
     objectness: np.ndarray | None
