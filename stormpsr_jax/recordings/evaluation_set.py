@@ -181,7 +181,6 @@ def load_recordings(
 def _of_predictions(
     given: Mapping[str, str | os.PathLike], streams: Mapping[str, Mapping[str, pathlib.Path]]
 ) -> dict[str, None]:
-    """The recordings of predictions without labels; ValueError where a folder lacks some."""
     for flag, files_of in streams.items():
         if not files_of:
             problem = f"has no <recording>{predictions.SUFFIX}; {flag} needs some"

@@ -194,7 +194,6 @@ def read_scores(path: str | os.PathLike, procedure: Procedure) -> Scores:
 
 
 def _check(arrays: dict[str, np.ndarray], procedure: Procedure) -> None:
-    """Raises ValueError if the members of a file are none that `write_scores` writes."""
     num = procedure.num_components
     widths = {
         "frames": ((),),
