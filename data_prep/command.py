@@ -95,7 +95,6 @@ def add_shard_flags(parser: argparse.ArgumentParser, ray: bool = False) -> None:
     group.add_argument("--workers", type=at_least(1), default=2, metavar="N", help=what)
     if ray:
         group.add_argument("--ray", metavar="HOST:PORT", help="make them on a Ray cluster")
-    add("--recordings", default="*", metavar="GLOB", help="make only these")
 
 
 def picture_size(text: str) -> int:

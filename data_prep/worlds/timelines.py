@@ -127,13 +127,6 @@ def draw_timeline(
     return Timeline(0, int(end), np.r_[0, frames], np.stack(states))
 
 
-def with_last_look(timeline: Timeline, fps: float, rng: np.random.Generator) -> Timeline:
-    """The timeline after which the finished product is looked at, as people do; all else stays."""
-    look = round(rng.uniform(*LAST_LOOK) * fps)
-    longer = timeline.num_frames + look
-    return dataclasses.replace(timeline, num_frames=longer, last_look=look)
-
-
 def _joined(
     steps: Iterable[int], rng: np.random.Generator, together: float, variant: Variant | None
 ) -> list[Event]:
