@@ -266,12 +266,6 @@ def choose_splits(
     return _read_splits(Path(spec), labelled)
 
 
-def kind_of(recording: Recording) -> Kind:
-    """Whether a recording has an incorrect installation, and its variant."""
-    variant = recording.procedure.variant_for(recording.name).name
-    return bool((recording.labels.states == -1).any()), variant
-
-
 def draw_splits(
     names: Sequence[str],
     shares: Sequence[int],
