@@ -101,10 +101,6 @@ def find_recordings(
         )
         by_name = {recording.name: recording for recording in recordings}
 
-        def kind(name: str) -> matching.Kind:
-            wrong = bool((by_name[name].labels.states == -1).any())
-            return wrong, procedure.variant_for(name).name
-
         chosen = matching.choose_splits(
             splits,
             split_seed,
@@ -112,7 +108,7 @@ def find_recordings(
             (of_labels, of_videos),
             labelled,
             {name: pictured[name][0] for name in labelled},
-            kind,
+            lambda name: bool((by_name[name].labels.states == -1).any()),
         )
     except ValueError as error:
         raise_all([*lines_of(error), *_of_projects(labelled, pictured)])

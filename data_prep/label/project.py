@@ -167,9 +167,8 @@ class Project:
             raise ValueError(f"not read yet, or not readable: {', '.join(unread)}")
         steps = {n: self.labels.read(n, self.recordings[n].frames()).steps for n in done}
 
-        def kind(name: str) -> matching.Kind:
-            wrong = any(step % 3 == 1 for _, step in steps[name])
-            return wrong, self.procedure.variant_for(name).name
+        def has_wrong(name: str) -> bool:
+            return any(step % 3 == 1 for _, step in steps[name])
 
         if empty := [name for name in done if not steps[name]]:
             raise ValueError(f"done, but without a step: {', '.join(empty)}; label its steps first")
@@ -184,7 +183,7 @@ class Project:
             before = matching.splits_of_folder(data)
             tops = folder, Path(self._videos)
             splits = matching.choose_splits(
-                wanted.splits, 0, before, tops, labelled, pictured, kind
+                wanted.splits, 0, before, tops, labelled, pictured, has_wrong
             )
             missing = {"train", "val"} - {splits[name] for name in boxed}
             if not missing:

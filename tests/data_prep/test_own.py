@@ -278,13 +278,14 @@ def test_a_picture_that_was_exchanged_is_noticed_wherever_it_is(tmp_path):
 @pytest.mark.parametrize(("count", "expected"), [(3, (1, 1, 1)), (7, (5, 1, 1)), (40, (28, 6, 6))])
 def test_draws_have_the_shares_whatever_the_order(count, expected):
     names = [f"r{i}" for i in range(count)]
-    drawn = matching.draw_splits(names, (70, 15, 15), 0, {}, {})
+    wrong = dict.fromkeys(names, False)
+    drawn = matching.draw_splits(names, (70, 15, 15), 0, {}, wrong)
     assert tuple([*drawn.values()].count(s) for s in SPLITS) == expected
-    assert drawn == matching.draw_splits(names[::-1], (70, 15, 15), 0, {}, {})
-    others = [matching.draw_splits(names, (70, 15, 15), seed, {}, {}) for seed in range(1, 9)]
+    assert drawn == matching.draw_splits(names[::-1], (70, 15, 15), 0, {}, wrong)
+    others = [matching.draw_splits(names, (70, 15, 15), seed, {}, wrong) for seed in range(1, 9)]
     assert any(other != drawn for other in others)
-    assert {*matching.draw_splits(names, (1, 50, 49), 0, {}, {}).values()} == {*SPLITS}
-    assert {*matching.draw_splits(names, (50, 50, 0), 0, {}, {}).values()} == {"train", "val"}
+    assert {*matching.draw_splits(names, (1, 50, 49), 0, {}, wrong).values()} == {*SPLITS}
+    assert {*matching.draw_splits(names, (50, 50, 0), 0, {}, wrong).values()} == {"train", "val"}
 
 
 def test_labels_say_which_recordings_have_incorrect_installations(tmp_path):
