@@ -313,7 +313,7 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     add("--out", metavar="FILE", help="the contact sheet, JPEG; default DIR/check.jpg")
 
 
-main = command.command("check", __doc__, _add_flags, check, failed=bool, interrupted="")
+main = command.command("check", __doc__, _add_flags, check, failed=bool)
 
 if __name__ == "__main__":
     sys.exit(main())

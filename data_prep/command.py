@@ -28,7 +28,6 @@ def command(
     *,
     failed: Callable[[Any], bool] = lambda result: False,
     renders: bool = False,
-    interrupted: str = "; run the same command again, finished recordings are kept",
 ) -> Callable[..., int]:
     """Makes main(argv) of `python -m data_prep.<module>`, which returns an exit code.
 
@@ -54,7 +53,7 @@ def command(
                 raise
             fail_for(error)
         except KeyboardInterrupt:
-            print(f"interrupted{interrupted}", file=sys.stderr)
+            print("interrupted; run the same command again", file=sys.stderr)
             return 130
 
     return main

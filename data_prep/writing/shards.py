@@ -130,16 +130,6 @@ def _places(out: Path, splits: Mapping[str, Sequence[str]]) -> dict[str, tuple[P
     }
 
 
-def refuse(out: Path, lost: Mapping[str, str]) -> None:
-    """Raises ValueError that names what --remake would make again or take away."""
-    advice = (
-        f"{out}: was made from other files than there are now; give the same command with "
-        "--remake to change only the recordings named below, or write into another folder "
-        "with --out"
-    )
-    raise_all([advice, *(f"recording {name}: {what}" for name, what in lost.items())])
-
-
 def _set_aside(out: Path, splits: Mapping[str, Sequence[str]]) -> None:
     """Takes recordings from their places into folders of their names; nothing else is left."""
     (out / "dataset_info.json").unlink(missing_ok=True)
@@ -242,7 +232,12 @@ def build(
         before = claim(out, contents)
         gone = lost(out, before, description) if before else {}
         if gone and not remake:
-            refuse(out, gone)
+            advice = (
+                f"{out}: was made from other files than there are now; give the same command with "
+                "--remake to change only the recordings named below, or write into another folder "
+                "with --out"
+            )
+            raise_all([advice, *(f"recording {name}: {what}" for name, what in gone.items())])
         for warning in warnings:
             logging.warning("%s", warning)
         for name, what in gone.items():
