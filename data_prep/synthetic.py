@@ -215,7 +215,6 @@ class Recipe:
         pictures = (place.picture(motion, i, seen[i], self.size) for i in range(0, len(seen), step))
         return rendered.encode(
             name,
-            timeline.first_frame,
             pictures,
             states,
             self.procedure,
@@ -250,7 +249,7 @@ class Recipe:
             pictures = (clean_picture(body, motion, i, self.size, looks) for i in range(count))
         poses = poses_in_pictures(self.product, motion)
         return rendered.encode(
-            name, 0, pictures, states, self.procedure, noise, poses=poses, world=world
+            name, pictures, states, self.procedure, noise, poses=poses, world=world
         )
 
 
