@@ -60,7 +60,6 @@ def command(
 
 
 def _arguments(flags: argparse.Namespace) -> dict[str, Any]:
-    """The flags by name: `workers` may be the cluster of --ray, `procedure` has been read."""
     given = vars(flags)
     if cluster := given.pop("ray", None):
         given["workers"] = cluster

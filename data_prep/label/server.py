@@ -151,7 +151,6 @@ class Server:
     # --- Behind the page --------------------------------------------------------------------------
 
     async def _build(self) -> None:
-        """Builds the indices, one after the other; first that of which somebody has asked."""
         waiting = list(self._project.recordings.values())
         while waiting:
             recording = self._first if self._first in waiting else waiting[0]
@@ -162,7 +161,6 @@ class Server:
         await self._propose()
 
     async def _watch(self) -> None:
-        """Tells which files have changed."""
         folder = self._project.labels.store.folder
         before = _stamps(folder)
         while True:

@@ -176,7 +176,6 @@ def load_product(
 
 
 def _find_meshes(directory: Path, procedure: Procedure, errors: list[str]) -> dict[int, Path]:
-    """The mesh of each component, by its index; `errors` gets what is wrong with the folder."""
     paths: dict[int, Path] = {}
     for path in files_of(directory):
         with gathering(errors):

@@ -38,7 +38,6 @@ def warnings(product: Product, procedure: Procedure) -> list[str]:
 
 
 def _heap(boxes: np.ndarray) -> Iterator[str]:
-    """Whether most parts, by their boxes (K, 2, 3), lie in each other."""
     pairs = list(itertools.combinations(boxes, 2))
     within = 0
     for a, b in pairs:

@@ -230,8 +230,6 @@ def _do_wrongly(
 
 
 def _undo(events: list[Event], variant: Variant, rng: np.random.Generator) -> list[Event]:
-    """One component that was just installed is taken off and put back, if that may happen."""
-
     def installed(event: Event) -> list[int]:
         may = variant.possible
         return [k for k, v in event.items() if v == 1 and {3 * k, 3 * k + 2} <= may]

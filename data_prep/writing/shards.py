@@ -20,6 +20,7 @@ cluster. One run at a time writes to a folder; the others are told so.
 
 import contextlib
 import functools
+import itertools
 import json
 import os
 import shutil
@@ -70,13 +71,20 @@ def claim(out: Path, contents: Mapping[str, Any]) -> dict[str, Any] | None:
     say what all their recordings are made from. Returns the settings of an older folder that differ
     in nothing else; None if they are the same. ValueError says what else differs.
     """
+
+    def knows_all(*settings: Mapping[str, Any]) -> bool:
+        return all(
+            sorted(of["sources"]) == sorted(itertools.chain(*of["splits"].values()))
+            for of in settings
+        )
+
     errors, before = [], None
     for file, asked in contents.items():
         if not (out / file).exists():
             files.write_json(out / file, asked)
         if (there := files.read_json(out / file)) == asked:
             continue
-        free = _changing(there, asked) if file == SETTINGS else ()
+        free = ("sources", "splits") if file == SETTINGS and knows_all(there, asked) else ()
         old, new = (
             {"config": results.flatten({k: v for k, v in of.items() if k not in free})}
             for of in (there, asked)
@@ -90,16 +98,6 @@ def claim(out: Path, contents: Mapping[str, Any]) -> dict[str, Any] | None:
             before = there
     raise_all(errors)
     return before
-
-
-def _changing(there: dict[str, Any], asked: dict[str, Any]) -> tuple[str, ...]:
-    """The keys in which the settings of a folder may differ: what recordings are made from."""
-    if all(
-        sorted(of["sources"]) == sorted(name for names in of["splits"].values() for name in names)
-        for of in (there, asked)
-    ):
-        return "sources", "splits"
-    return ("sources",) if there["sources"].keys() == asked["sources"].keys() else ()
 
 
 def lost(out: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str]:
