@@ -32,8 +32,8 @@ def command(
     """Makes main(argv) of `python -m data_prep.<module>`, which returns an exit code.
 
     What goes wrong is one line `error: …` and exit code 2; that of Ctrl-C is 130. `act` gets the
-    flags by name, but for what `_arguments` says; where `failed` says so of its result, the code is
-    1.
+    flags by name (`workers` may be the cluster of --ray, `procedure` has been read); where `failed`
+    says so of its result, the code is 1.
     """
 
     def main(argv: Sequence[str] | None = None) -> int:

@@ -92,11 +92,13 @@ def make_dataset(
     orders.check(procedure)
     counts = RECORDINGS if recordings is None else recordings
     splits = split_names(procedure, counts, error_recordings)
-    told = {name: recipe.timeline(split, name) for split, names in splits.items() for name in names}
+    planned = {
+        name: recipe.timeline(split, name) for split, names in splits.items() for name in names
+    }
     if renders:
         splits["cad"] = tuple(renders)
-    num_frames = renders | {name: timeline.num_frames for name, timeline in told.items()}
-    plain = [timeline for name, timeline in told.items() if not is_rehearsal(name)]
+    num_frames = renders | {name: timeline.num_frames for name, timeline in planned.items()}
+    plain = [timeline for name, timeline in planned.items() if not is_rehearsal(name)]
     drawn: dict[str, Any] = {}  # what recordings of another world than the toy depend on
     if recipe.world != TOY:
         drawn = {"world": world, "drawn": zlib.crc32(repr(recipe.world).encode())}

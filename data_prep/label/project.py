@@ -205,9 +205,12 @@ class Project:
         }
         if last is not None:
             rows["Starts from"] = str(last)
-        told = {"shown": rows, "replaces": [line for line in replaces if line]}
-        typed = [shlex.join(["python", "-m", *command]) for command in commands]
-        return told | {"commands": typed}, commands, workdir
+        plan = {
+            "shown": rows,
+            "replaces": [line for line in replaces if line],
+            "commands": [shlex.join(["python", "-m", *command]) for command in commands],
+        }
+        return plan, commands, workdir
 
     def recognising(self) -> list[str] | None:
         """The command that makes proposals for videos that are not done; None: there are none."""
@@ -294,17 +297,17 @@ class Project:
         """Writes labels, and says what there is then; Conflict: they have another revision."""
         name, video = recording.name, recording.frames()
         self.labels.find()
-        found = self.labels.read(name, video)
-        if found.revision != revision:
-            raise Conflict(self.shown(name, found))
-        return self.shown(name, self.labels.write(name, video, found, steps, state))
+        before = self.labels.read(name, video)
+        if before.revision != revision:
+            raise Conflict(self.shown(name, before))
+        return self.shown(name, self.labels.write(name, video, before, steps, state))
 
     def write_boxes(self, recording: Recording, revision: str, boxes: list[Box]) -> dict[str, Any]:
         """Writes boxes, and says what there is then; Conflict: they have another revision."""
         name, video = recording.name, recording.frames()
-        found = self.boxes.read(name, video)
-        if found[1] != revision:
-            raise Conflict(_boxes(*found))
+        before = self.boxes.read(name, video)
+        if before[1] != revision:
+            raise Conflict(_boxes(*before))
         self.boxes.write(name, video, boxes)
         return _boxes(*self.boxes.read(name, video))
 
