@@ -60,7 +60,7 @@ def _run(args: argparse.Namespace) -> int:
 
 
 # Options that one kind of source alone has.
-_OF_FILES = ("out", "video", "clips", "ray")
+_OF_FILES = ("out", "video", "ray")
 _OF_LIVE = (
     "state",
     "alert_clips",
@@ -104,10 +104,10 @@ def _run_files(args: argparse.Namespace) -> int:
     out = Path(args.out)
     opened, errors = sources.find(args.source, out)
     with gathering(errors):
-        if args.video or args.clips or any(source.is_video for source in opened):
+        if args.video or any(source.is_video for source in opened):
             installed.check_extra("video", ["av"], "reading and writing videos")
-        if (args.video or args.clips) and (missing := pages.missing()):
-            errors.append(f"--video and --clips need {missing}")
+        if args.video and (missing := pages.missing()):
+            errors.append(f"--video needs {missing}")
     with gathering(errors):
         folder = model_folder(args.model)
         model = load_model(folder, args.modules)
@@ -120,8 +120,6 @@ def _run_files(args: argparse.Namespace) -> int:
         *settings,
         batch=args.batch,
         video=args.video,
-        clips=args.clips,
-        certain=args.certain,
     )
     checksum = files.checksum(folder / "model.json")
     jobs = [(s, out / s.name, v, wanted) for s, v in zip(opened, variants, strict=True)]
@@ -207,15 +205,7 @@ def _parser() -> OneLineParser:
         help="share of incorrect installations that may be reported as installed; parts that are "
         "less certain are reported as not sure. 1 is any (otherwise the model's)",
     )
-    add(
-        "--certain",
-        type=share,
-        default=0.0,
-        metavar="P",
-        help="events of a lower confidence are listed as uncertain (%(default)s)",
-    )
     add("--video", action="store_true", help="write an annotated video too")
-    add("--clips", action="store_true", help="write a short video of each event too")
     add(
         "--batch",
         type=_batch,

@@ -127,7 +127,7 @@ class LabelFolder:
             raise ValueError(f"{len(steps)} labels, more than {_MAX_STEPS}")
         for frame, step in steps:
             files.whole(frame, "frame", 0, video.num_frames - 1)
-            self._procedure.checked_step(step, "step_id")
+            files.whole(step, "step_id", 0, 3 * self._procedure.num_components - 1)
         if len(set(steps)) < len(steps):
             raise ValueError("a step is given twice at one frame")
         return sorted(steps)

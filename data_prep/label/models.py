@@ -54,7 +54,7 @@ class Proposals:
 
     def command(self, videos: Sequence[Path]) -> list[str]:
         """The command that makes them; it keeps those of videos that it knows."""
-        flags = [f"--model={self.model}", f"--out={self.folder}", f"--certain={CERTAIN}"]
+        flags = [f"--model={self.model}", f"--out={self.folder}"]
         return ["stormpsr_jax.recognise", *map(str, videos), *flags]
 
     def of(self, name: str, num_frames: int) -> list[dict[str, Any]] | None:
@@ -70,10 +70,10 @@ class Proposals:
                 "step_id": event.step_id,
                 # Beside what a model is not sure of, it would only confuse.
                 "confidence": None if event.type == "unsure" else event.confidence,
-                "uncertain": event.type != "event",
+                "uncertain": event.type != "event" or event.confidence < CERTAIN,
             }
             for event in events
-            if event.type in ("event", "uncertain", "unsure") and event.fits is not False
+            if event.type in ("event", "unsure") and event.fits is not False
         ]
 
 
