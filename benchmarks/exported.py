@@ -1,7 +1,7 @@
 """What an export changes: size, speed, memory, start and installation.
 
     python -m benchmarks.exported --out=runs/exported [--model=demo] [--no_vit]
-        [--parts=times,install] [--rounds=6] [--seconds=1] [--starts=2]
+        [--parts times install]
 
 Forms are the model itself (JAX), ONNX, and ONNX in int8.
 
@@ -41,6 +41,8 @@ from stormpsr_jax.base import files
 ROOT = Path(__file__).parents[1]
 FORMS = ("jax", "onnx", "int8")
 PARTS = ("times", "install")
+ROUNDS, SECONDS, LEAST = 6, 1.0, 2  # in which forms take turns; at least so long, and so many
+STARTS = 2  # of each form, of which the median is reported
 # In a process of its own, which imports no more than the form needs: says when it is ready, then
 # for each line with a number of seconds how long each picture took and the processor's time.
 CHILD = """
@@ -142,10 +144,10 @@ class Child:
             raise SystemExit(f"error: {self._process.args[-3]} ended with {self._process.wait()}")
         return json.loads(line)
 
-    def turn(self, seconds: float, least: int) -> dict[str, Any]:
-        """The times of pictures for so many seconds, at least so many pictures."""
+    def turn(self) -> dict[str, Any]:
+        """The times of pictures of a turn."""
         assert self._process.stdin is not None
-        print(seconds, least, file=self._process.stdin, flush=True)
+        print(SECONDS, LEAST, file=self._process.stdin, flush=True)
         return self._said()
 
     def __enter__(self) -> "Child":
@@ -156,10 +158,10 @@ class Child:
         self._process.communicate()
 
 
-def times(folders: Mapping[str, Path], stream: str, args: argparse.Namespace) -> dict[str, Any]:
+def times(folders: Mapping[str, Path], stream: str) -> dict[str, Any]:
     """By form: what a row of the table is made of."""
     measured: dict[str, Any] = {form: {"ready": [], "used": [], "times": []} for form in folders}
-    for _ in range(args.starts):
+    for _ in range(STARTS):
         for form, folder in folders.items():
             seconds, used = ready(folder)
             measured[form]["ready"].append(seconds)
@@ -170,9 +172,9 @@ def times(folders: Mapping[str, Path], stream: str, args: argparse.Namespace) ->
                 form: stack.enter_context(Child(folder, stream, cores))
                 for form, folder in folders.items()
             }
-            for _ in range(args.rounds):
+            for _ in range(ROUNDS):
                 for form, child in children.items():
-                    answer = child.turn(args.seconds, args.least)
+                    answer = child.turn()
                     if cores:
                         measured[form].setdefault("cpu", []).append(answer["used"])
                     else:
@@ -261,18 +263,12 @@ def machine() -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    add, words = parser.add_argument, lambda text: text.split(",")
+    add = parser.add_argument
     add("--out", type=Path, required=True, help="folder of the results and the exports")
     add("--model", default="demo", help="what the first rows of the times are of")
     add("--no_vit", action="store_true", help="leave out ViT-S/16")
-    add("--parts", type=words, default=PARTS, help=f"of {', '.join(PARTS)}")
-    add("--rounds", type=int, default=6, help="in which the forms take turns")
-    add("--seconds", type=float, default=1.0, help="of a turn")
-    add("--least", type=int, default=2, help="pictures of a turn")
-    add("--starts", type=int, default=2, help="of each form; the median is reported")
+    add("--parts", nargs="+", choices=PARTS, default=PARTS, help="what is measured")
     args = parser.parse_args()
-    if unknown := set(args.parts) - set(PARTS):
-        sys.exit(f"error: --parts: {unknown.pop()!r} is none of {', '.join(PARTS)}")
     start = time.monotonic()
     args.out.mkdir(parents=True, exist_ok=True)
     path = args.out / "results.json"
@@ -292,7 +288,7 @@ def main() -> None:
                 untrained_vit(vit)
             if name not in done:
                 place = args.out / f"{Path(model).name}_forms"
-                done[name] = times(exports(model, place), stream, args)
+                done[name] = times(exports(model, place), stream)
                 files.write_json(path, results)
             print(*times_table({name: done[name]}), sep="\n", flush=True)
     if "install" in args.parts:

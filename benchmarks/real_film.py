@@ -3,18 +3,17 @@
     python -m benchmarks.real_film CLONE --workdir=DIR [--size=64] [--record=real_film]
         [--photos] [--config.FIELD=VALUE …]
 
-CLONE is a clone of KTH-EXPECA/CognitiveAssistanceTraces, or its git directory (CC BY 4.0, © KTH
-Royal Institute of Technology and Carnegie Mellon University). Its pictures, 640 x 360 from a head's
-camera, become films of 15 a second, which is assumed; its steps were cut apart and are joined. A
-step is complete in the key frame that its authors name. `real_film_boxes.json` has boxes of some
-pictures of each person, cx cy w h in 0…1: found by colour, looked at one by one.
+CLONE is a clone of KTH-EXPECA/CognitiveAssistanceTraces (CC BY 4.0, © KTH Royal Institute of
+Technology and Carnegie Mellon University). Its pictures, 640 x 360 from a head's camera, become
+films of 15 a second, which is assumed; its steps were cut apart and are joined. A step is complete
+in the key frame that its authors name. `real_film_boxes.json` has boxes of some pictures of each
+person, cx cy w h in 0…1: found by colour, looked at one by one.
 
 By the guide's commands (own:boxes) one person's even pictures train, the odd ones, darkened,
 validate, and the other person's film is the test; then the other way round. No crop or region is
 given. DIR keeps films, data and runs; what is there is not made again.
 """
 
-import io
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -53,30 +52,15 @@ PROCEDURE = {
 
 def pictures_of(clone: Path, person: int) -> Iterator[tuple[int, int, np.ndarray]]:
     """Yields step, number within it and picture (H, W, 3), in order."""
-    git = ["git", "-C", str(clone)]
-    folder = f"lego/HeadTrace{person}/frames"
-    listed = subprocess.run([*git, "ls-tree", "-r", "HEAD", folder], stdout=subprocess.PIPE)
-    entries = [line.split("\t") for line in listed.stdout.decode().splitlines()]
     rows = []
-    for about, path in entries:
-        step, name = Path(path).parts[-2:]
-        digits = "".join(filter(str.isdigit, name.partition(".")[0]))
-        if step.startswith("step") and digits:
-            rows.append((int(step.removeprefix("step")), int(digits), about.split()[2]))
+    for path in (clone / f"lego/HeadTrace{person}/frames").glob("step*/*"):
+        if digits := "".join(filter(str.isdigit, path.stem)):
+            rows.append((int(path.parent.name.removeprefix("step")), int(digits), path))
     if not rows:
-        raise SystemExit(f"error: {clone}: has no {folder}; give a clone of the films' repository")
-    with subprocess.Popen(
-        [*git, "cat-file", "--batch"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as blobs:
-        assert blobs.stdin is not None
-        assert blobs.stdout is not None
-        for step, number, blob in sorted(rows):
-            blobs.stdin.write(f"{blob}\n".encode())
-            blobs.stdin.flush()
-            length = int(blobs.stdout.readline().split()[2])
-            image = Image.open(io.BytesIO(blobs.stdout.read(length + 1)))
+        raise SystemExit(f"error: {clone}: has no frames; give a clone of the films' repository")
+    for step, number, path in sorted(rows):
+        with Image.open(path) as image:
             yield step, number, np.asarray(image.convert("RGB"))
-        blobs.stdin.close()
 
 
 def write_films(clone: Path, folder: Path) -> None:

@@ -2,13 +2,11 @@
 
 A product is assembled on a table, seen by a head-mounted camera; hands and tools hide it for long
 stretches, above all around each step completion. It is a toy of coloured parts; with --meshes and
---procedure it is that of your own (a mesh for each component: docs/formats.md#mesh-folders), and
-with --product_seed one that is drawn with its procedure, which DATA/procedure.json then holds.
+--procedure it is that of your own (a mesh for each component: docs/formats.md#mesh-folders).
 Split "cad" has pictures of each state, right and wrong, that have nothing to do with each other.
 
     python -m data_prep.synthetic --out=DIR --seed=0
     python -m data_prep.synthetic --out=DIR --meshes=MESHES --procedure=FILE
-    python -m data_prep.synthetic --out=DIR --product_seed=7
     python -m data_prep.synthetic --out=DIR --world=bench
 
 Every recording is a function of the seed, its split and its name alone.
@@ -18,6 +16,7 @@ import argparse
 import dataclasses
 import functools
 import sys
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -68,7 +67,6 @@ def make_dataset(
     cad_wrong: int = 0,
     error_recordings: int = 0,
     workers: Workers = 1,
-    glob: str = "*",
     **of_product: Any,
 ) -> Procedure:
     """Writes recordings of one product being assembled, and clean renders of its states.
@@ -78,8 +76,8 @@ def make_dataset(
     other recording has. They have no boxes: the temporal network learns from them, and the detector
     from renders (`cad_wrong`), with which it does better.
 
-    Arguments are as `--help` says of the flags, but that `glob` is --recordings; ValueError if one
-    is out of range, or the procedure cannot be built in its order.
+    Arguments are as `--help` says of the flags; ValueError if one is out of range, or the procedure
+    cannot be built in its order.
     """
     if not 0 <= seed < FIRST_OBJECT_SEED:
         raise ValueError(
@@ -94,11 +92,16 @@ def make_dataset(
     orders.check(procedure)
     counts = RECORDINGS if recordings is None else recordings
     splits = split_names(procedure, counts, error_recordings)
-    told = {name: recipe.timeline(split, name) for split, names in splits.items() for name in names}
+    planned = {
+        name: recipe.timeline(split, name) for split, names in splits.items() for name in names
+    }
     if renders:
         splits["cad"] = tuple(renders)
-    num_frames = renders | {name: timeline.num_frames for name, timeline in told.items()}
-    plain = [timeline for name, timeline in told.items() if not is_rehearsal(name)]
+    num_frames = renders | {name: timeline.num_frames for name, timeline in planned.items()}
+    plain = [timeline for name, timeline in planned.items() if not is_rehearsal(name)]
+    drawn: dict[str, Any] = {}  # what recordings of another world than the toy depend on
+    if recipe.world != TOY:
+        drawn = {"world": world, "drawn": zlib.crc32(repr(recipe.world).encode())}
     shards.build(
         out,
         procedure=procedure,
@@ -114,9 +117,8 @@ def make_dataset(
             "cad_wrong": cad_wrong,
             "error_recordings": error_recordings,
             **of.settings,
-            **recipe.world.unlike_toy(),
+            **drawn,
         },
-        recordings=glob,
         num_frames=num_frames,
         on_start=lambda: products.show_drawn_colours(of, Path(out)),
         warnings=(*of.warnings, *timelines.warnings(procedure, plain)) if of.product.kit else (),
@@ -159,8 +161,9 @@ class Recipe:
         )
         if is_rehearsal(name):
             return drawn
-        look = _stream(self.seed, "last look", split, name)
-        return timelines.with_last_look(drawn, self.procedure.fps, look)
+        look = _stream(self.seed, "last look", split, name).uniform(*timelines.LAST_LOOK)
+        frames = round(look * self.procedure.fps)
+        return dataclasses.replace(drawn, num_frames=drawn.num_frames + frames, last_look=frames)
 
     def _world_of(self, name: str) -> World:
         world = self.world
@@ -214,7 +217,6 @@ class Recipe:
         pictures = (place.picture(motion, i, seen[i], self.size) for i in range(0, len(seen), step))
         return rendered.encode(
             name,
-            timeline.first_frame,
             pictures,
             states,
             self.procedure,
@@ -226,11 +228,10 @@ class Recipe:
         )
 
     def _render_states(self, name: str) -> shards.RecordingData:
-        """Renders a recording of split "cad": of clean renders, or of incorrect parts."""
         when, how, looks, noise = ranges.streams(self.seed, "recording", "cad", name)
         world, count = self.world, self.renders[name]
         state = self.procedure.states[int(name.split("_")[1]) - 1]
-        if rendered.is_wrong(name):
+        if name.startswith("wrong_"):
             states = draw_states(state, count, when)
             copies = (
                 with_wrong_poses(self.product, when, row[None], np.flatnonzero(row < 0).tolist())
@@ -250,7 +251,7 @@ class Recipe:
             pictures = (clean_picture(body, motion, i, self.size, looks) for i in range(count))
         poses = poses_in_pictures(self.product, motion)
         return rendered.encode(
-            name, 0, pictures, states, self.procedure, noise, poses=poses, world=world
+            name, pictures, states, self.procedure, noise, poses=poses, world=world
         )
 
 
@@ -258,12 +259,11 @@ def _stream(seed: int, kind: str, split: str = "", name: str = "") -> np.random.
     return ranges.streams(seed, kind, split, name)[0]
 
 
-def _make(out: str, recordings: str, **given: Any) -> None:
+def _make(out: str, **given: Any) -> None:
     counts = {split: given.pop(split) for split in RECORDINGS}
-    of_user = given["meshes"] or given["product_seed"] is not None
-    usual = (cad if of_user else default).get_config().data.synthetic
+    usual = (cad if given["meshes"] else default).get_config().data.synthetic
     given |= {name: usual[name] for name in _RENDERED if given[name] is None}
-    make_dataset(out, recordings=counts, glob=recordings, **given)
+    make_dataset(out, recordings=counts, **given)
 
 
 def _add_flags(parser: argparse.ArgumentParser) -> None:
@@ -272,13 +272,8 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     command.add_shard_flags(parser)
     add("--meshes", metavar="DIR", help="of your own product: a mesh per component")
     add("--procedure", metavar="FILE", help="of your own product, or a packaged name")
-    command.add_poses_flags(parser)
-    add(
-        "--product_seed",
-        type=command.at_least(0),
-        metavar="N",
-        help="a product and a procedure drawn at random",
-    )
+    add("--poses", metavar="FILE", help="in place of poses.json in the folder of the meshes")
+    add("--up", choices=("z", "y"), default="z", help="axis of the meshes that points up (z)")
     add("--seed", type=int, default=0, metavar="N", help="of everything drawn (%(default)s)")
     add("--occlusion", choices=OCCLUSIONS, default="default", help="how much hands hide")
     for split, number in RECORDINGS.items():

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from stormpsr_jax import demo
 from stormpsr_jax.base import files
@@ -64,20 +63,6 @@ def test_demo_finds_what_its_provenance_says(recognised):
     wrong = wrong_parts.score_recording(truth.frames, truth.states, events, content.fps)
     assert [wrong[key] for key in ("shown", "found", "accepted")] == [1, 1, 0]
     assert (recognised / "report.html").stat().st_size > 10_000
-
-
-def test_demo_its_alerts_are_true_and_it_fits(recognised):
-    lines = (recognised / "events.jsonl").read_text(encoding="utf-8").splitlines()
-    records = [json.loads(line) for line in lines]
-    alerts = [record for record in records if record["type"] == "alert"]
-    assert [alert["message"] for alert in alerts] == [
-        "plough may be installed incorrectly: check",
-        "plough is not installed incorrectly",
-        "not sure whether engine is installed correctly: check",
-        "Install engine came after Install plough",
-        "Remove fuel tank was not expected: check",
-    ]
-    assert {record["fits"] for record in records if record["type"] == "event"} == {True}
     assert files.read_json(recognised / "record.json")["fits"] is True
 
 
@@ -96,22 +81,6 @@ def test_demo_pictures_of_something_else_have_status_3_and_no_step(tmp_path, cap
     assert found(folder) == []
     assert files.read_json(folder / "record.json")["fits"] is False
     assert "do not show the model's product" in (folder / "report.html").read_text()
-
-
-def test_demo_ships_within_its_size():
-    sizes = {p: p.stat().st_size for p in FOLDER.rglob("*") if "__pycache__" not in p.parts}
-    assert sum(size for path, size in sizes.items() if path.is_file()) <= 6_000_000
-    animation = ROOT / "docs" / "demo.webp"
-    assert animation.stat().st_size <= 3_000_000
-    with Image.open(animation) as picture:
-        assert picture.is_animated
-        assert picture.info["loop"] == 0
-        seconds = 0
-        for i in range(picture.n_frames):
-            picture.seek(i)
-            picture.load()
-            seconds += picture.info["duration"] / 1000
-        assert 5 <= seconds <= 30
 
 
 def test_demo_provenance_is_of_these_files():

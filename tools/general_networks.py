@@ -122,7 +122,7 @@ def _object(
     place = functools.partial(Workplace, product, bodies_of(product), looks)
     pictures = (place().picture(motion, i, states[i], size) for i in range(count))
     poses = poses_in_pictures(product, motion)
-    return rendered.encode(name, 0, pictures, states, procedure, noise, poses=poses)
+    return rendered.encode(name, pictures, states, procedure, noise, poses=poses)
 
 
 def related_states(rng: np.random.Generator) -> np.ndarray:
@@ -210,7 +210,7 @@ class GeneralEncoder(Training):
             found = self.pretrain.encode(run, params["spatial"], batch_stats, val)
             return {"precision_at_1": precision_at_1(found, val)}
 
-        element = grain.MapDataset.range(2**40).seed(run.seed)
+        element = grain.MapDataset.range(2**40).seed(run.config.seed)
         return Definition(
             init=init,
             loss_fn=loss_fn,
@@ -306,7 +306,7 @@ class GeneralDetector(Training):
         return Definition(
             init=init,
             loss_fn=loss_fn,
-            data=pipelines.of_elements(draw, run.seed, BATCH["detector"], run.workers),
+            data=pipelines.of_elements(draw, run.config.seed, BATCH["detector"], run.workers),
             **optimisation(self.learning),
             evaluate=evaluate,
         )

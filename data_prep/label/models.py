@@ -20,8 +20,6 @@ _STARTS = {"pretrain": "init_from", "detector": "detector.init_from"}  # by stag
 
 
 class _Line(msgspec.Struct):
-    """A line of `recognise`'s events.jsonl, as far as it is of interest."""
-
     type: str
     time_s: float = 0.0
     step_id: int | None = None  # alerts may name no step
@@ -38,8 +36,6 @@ class Proposals:
         store.check_inside(self.folder / "NAME")
         self.model: str | None = None  # a model folder, a work folder or "demo"
         self.stream = ""  # by which it recognises, for people
-        # The model's pictures of the components, JPEG.
-        self.parts: Sequence[bytes | None] = [None] * procedure.num_components
         if model is not None:
             self.use(model)
 
@@ -50,12 +46,6 @@ class Proposals:
         components = data.get("procedure", {}).get("components") if isinstance(data, dict) else None
         if components != list(self._procedure.components):
             raise ValueError(f"--model={model}: {path} is of another product than --procedure")
-        if (given := data.get("part_pictures")) is not None:
-            self.parts = files.fit(given, list[bytes | None], f"{path}: part_pictures")
-        if len(self.parts) != len(components):
-            raise ValueError(
-                f"{path}: part_pictures: are not {len(components)}, one for each component"
-            )
         try:
             self.stream = recognises_by(data)
         except (AttributeError, LookupError, TypeError) as error:
@@ -64,7 +54,7 @@ class Proposals:
 
     def command(self, videos: Sequence[Path]) -> list[str]:
         """The command that makes them; it keeps those of videos that it knows."""
-        flags = [f"--model={self.model}", f"--out={self.folder}", f"--certain={CERTAIN}"]
+        flags = [f"--model={self.model}", f"--out={self.folder}"]
         return ["stormpsr_jax.recognise", *map(str, videos), *flags]
 
     def of(self, name: str, num_frames: int) -> list[dict[str, Any]] | None:
@@ -80,10 +70,10 @@ class Proposals:
                 "step_id": event.step_id,
                 # Beside what a model is not sure of, it would only confuse.
                 "confidence": None if event.type == "unsure" else event.confidence,
-                "uncertain": event.type != "event",
+                "uncertain": event.type != "event" or event.confidence < CERTAIN,
             }
             for event in events
-            if event.type in ("event", "uncertain", "unsure") and event.fits is not False
+            if event.type in ("event", "unsure") and event.fits is not False
         ]
 
 

@@ -151,7 +151,6 @@ class Server:
     # --- Behind the page --------------------------------------------------------------------------
 
     async def _build(self) -> None:
-        """Builds the indices, one after the other; first that of which somebody has asked."""
         waiting = list(self._project.recordings.values())
         while waiting:
             recording = self._first if self._first in waiting else waiting[0]
@@ -162,7 +161,6 @@ class Server:
         await self._propose()
 
     async def _watch(self) -> None:
-        """Tells which files have changed."""
         folder = self._project.labels.store.folder
         before = _stamps(folder)
         while True:
@@ -177,7 +175,6 @@ class Server:
                     self.tell(name, labels.revision(name) if of_labels else None)
 
     async def _train(self, commands: Sequence[Sequence[str]], workdir: Path) -> None:
-        """Trains on what is labelled; then the new model proposes."""
         done = await self._training.run(commands)
         self.tell(None)
         if done:
@@ -185,7 +182,6 @@ class Server:
             await self._propose()
 
     async def _propose(self) -> None:
-        """Recognises the videos that are not done; its results are seen as files that change."""
         async with self._saving:
             command = await asyncio.to_thread(self._project.recognising)
         if command is not None:
@@ -215,7 +211,6 @@ class Server:
             Route("/media/{name}", self._get_media),
             Route("/api/project", self._get_project),
             Route("/api/changes", self._get_changes),
-            Route("/api/parts/{part:int}.jpg", self._get_part),
             Route("/api/videos/{name}", self._get_video),
             Route("/api/videos/{name}/frames/{frame:int}.jpg", self._get_frame),
             Route("/api/videos/{name}/labels", self._put_labels, methods=["PUT"]),
@@ -266,12 +261,6 @@ class Server:
     async def _get_project(self, request: Request) -> Response:
         async with self._saving:
             return JSONResponse(await asyncio.to_thread(self._project.overview))
-
-    async def _get_part(self, request: Request) -> Response:
-        jpeg = dict(enumerate(self._project.proposals.parts)).get(request.path_params["part"])
-        if jpeg is None:
-            raise HTTPException(404, "no such picture")
-        return Response(jpeg, media_type="image/jpeg")
 
     async def _get_video(self, request: Request) -> Response:
         recording = self._first = self._recording(request)
@@ -356,14 +345,12 @@ class Server:
 
 
 async def _failure(request: Request, error: Exception) -> Response:
-    """Says what is wrong as JSON."""
     if isinstance(error, HTTPException):
         return JSONResponse({"error": error.detail}, error.status_code)
     return JSONResponse({"error": message_of(error)}, 500 if isinstance(error, OSError) else 422)
 
 
 async def _body(request: Request, kind: type[Any]) -> Any:
-    """Returns what a request sends; ValueError if it is too large, or not what it should be."""
     body = await web.body(request, _MAX_BODY)
     try:
         return msgspec.json.decode(body, type=kind)

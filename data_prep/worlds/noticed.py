@@ -56,7 +56,6 @@ def nearly_right_pose(part: Part, rng: np.random.Generator) -> np.ndarray:
 
 
 def _painted(mesh: Mesh, paint: Paint, rng: np.random.Generator) -> Mesh:
-    """The mesh with another hue, saturation and brightness, all of it by the same."""
     colours = np.sqrt(mesh.colours)
     turn = affine((0, 0, 2 * np.pi * paint.hue.draw(rng)))[:3, :3]
     colours = colours @ (_GREYS.T @ turn @ _GREYS).T
@@ -90,7 +89,7 @@ def spells(timeline: Timeline, step: int = 1, value: int = -1) -> list[Spell]:
     Of the recording's frames every `step`-th is rendered.
     """
     result = []
-    starts = np.append(timeline.frames - timeline.first_frame, timeline.num_frames)
+    starts = np.append(timeline.frames, timeline.num_frames)
     for k, there in enumerate((timeline.states == value).T):
         edges = np.flatnonzero(np.diff(there, prepend=False, append=False)).reshape(-1, 2)
         for first, end in edges.tolist():
@@ -185,7 +184,7 @@ def visible_from(
             if not spell.rows.start:
                 continue  # nobody installs it
             looks = (
-                timeline.first_frame + i
+                i
                 for i in spell.frames.tolist()
                 if told(partial(place.sketch, motion, i, states[i]), states[i], [spell.part], world)
             )

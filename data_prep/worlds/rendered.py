@@ -77,14 +77,8 @@ def cad_recordings(procedure: Procedure, per_state: int, wrong: int, board: bool
     return right | {f"wrong_{c:02d}": wrong for c in shown if wrong}
 
 
-def is_wrong(name: str) -> bool:
-    """Whether a recording of split "cad" shows incorrect parts."""
-    return name.startswith("wrong_")
-
-
 def encode(
     name: str,
-    first_frame: int,
     pictures: Iterator[Picture],
     states: np.ndarray,
     procedure: Procedure,
@@ -119,4 +113,4 @@ def encode(
             yield from [jpeg] * min(step, count - first)
 
     labels = (states, boxes, classes, visible, poses)
-    return shards.RecordingData(name, first_frame, jpegs(), *labels, visible_from=visible_from)
+    return shards.RecordingData(name, 0, jpegs(), *labels, visible_from=visible_from)

@@ -63,7 +63,6 @@ def _capsule(start: Sequence[float], end: Sequence[float], radius: float, materi
 
 @functools.cache
 def _plain_hand(side: int, tool: str) -> tuple[Body, np.ndarray]:
-    """A hand without colours, and the material (F,) of its faces."""
     pieces = [solid("sphere", (1.0, 1.15, 0.42), [SKIN] * 3)]
     for x, length in ((-0.36, 0.75), (-0.12, 0.9), (0.12, 0.85), (0.36, 0.65)):
         knuckle, tip = (x, 0.45, 0.0), (x * 1.15, 0.45 + 0.55 * length, -0.05)
@@ -186,7 +185,9 @@ class Workplace:
             tool = self._has_tool and side == 0 and not carrying
             others.append(Placed(self._hand(side, tool), pose))
             if carrying and not values[carried]:
-                inside = affine(translation=(0.0, 0.55, self._below_palm(carried, motion.lift)))
+                # Its bottom is above the table.
+                below = self._product.parts[carried].height / 2 - motion.lift - 0.8
+                inside = affine(translation=(0.0, 0.55, max(-0.35, below)))
                 others.append(Placed(self._part_body(carried), pose @ inside))
         body = self._product_body(tuple(visible_state.tolist()))
         product = Placed(body, motion.product_pose(frame))
@@ -214,10 +215,6 @@ class Workplace:
         move *= min(1.0, most / max(float(np.abs(move).max()), 1e-9))
         return dataclasses.replace(picture, image=smeared(picture.image, move))
 
-    def _below_palm(self, k: int, lift: float) -> float:
-        """Where the middle of a carried part is, its bottom being above the table."""
-        return max(-0.35, self._product.parts[k].height / 2 - lift - 0.8)
-
 
 def _draw_ground(rng: np.random.Generator, benches: Benches) -> Ground:
     base = np.asarray(benches.colours[rng.integers(len(benches.colours))])
@@ -244,7 +241,6 @@ def _draw_hands(rng: np.random.Generator, hands: Hands) -> tuple[Callable[[int, 
 
 
 def _draw_clutter(rng: np.random.Generator, clutter: Clutter, product: Product) -> Mesh:
-    """A few dull things that belong to no product, and others that are like its parts."""
     things = []
     for _ in range(clutter.dull):
         shape = rng.choice(_CLUTTER)

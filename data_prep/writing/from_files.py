@@ -61,7 +61,6 @@ def make_recording(
 def _around(
     recording: Recording, boxes: np.ndarray, classes: np.ndarray, located: Located, framing: Framing
 ) -> Iterator[bytes]:
-    """Yields JPEG files of what is around the product; boxes become those in them."""
     had, lost = int(np.isfinite(boxes[:, 0]).sum()), 0
     locating = located.locating()
     for i, picture in enumerate(pictures.read_upright(recording.video)):
@@ -78,7 +77,6 @@ def _around(
 
 
 def _boxes(recording: Recording) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the boxes (N, 4) in the videos and classes (N,) of the N frames of a recording."""
     of_states = recording.procedure.state_classes(recording.states)
     boxes = np.full((len(of_states), 4), np.nan)
     classes = np.full(len(of_states), NOT_ANNOTATED)
@@ -123,12 +121,11 @@ def build(
     pad_if_mixed: bool = False,
     locate: str = "never",
     **making: Any,
-) -> bool:
+) -> None:
     """Says what is in the labels of all recordings, and makes the clip shards.
 
     `warnings` are for the log, where no mistake has been found; `pad_if_mixed`: another framing
     where pictures differ in shape; `locate`: as of `locator_of`; `making`: as of `shards.build`.
-    Returns whether the folder is complete.
 
     Raises:
         ValueError: all recordings that `framing` would distort; or see shards.build.
@@ -154,7 +151,7 @@ def build(
     for recording in found:
         splits[recording.split].append(recording.name)
     named = {recording.name: recording for recording in found}
-    return shards.build(
+    shards.build(
         out,
         procedure=procedure,
         image_size=framing.size,

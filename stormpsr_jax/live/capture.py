@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from stormpsr_jax.base.errors import one_line
 from stormpsr_jax.base.installed import check_extra
 from stormpsr_jax.media import sources, video
 
@@ -231,8 +230,6 @@ PASSWORD = "STORMPSR_RTSP_PASSWORD"  # a password on the command line is seen by
 _ADDRESS = re.compile(r"\W*(rtsps?:|[a-z][a-z0-9+.-]+://)", re.IGNORECASE)
 _CAMERAS = {"linux": ("v4l2", "/dev/video{}"), "darwin": ("avfoundation", "{}:none")}
 
-_DEVICES, _NAMES = Path("/dev"), Path("/sys/class/video4linux")
-
 Shown = tuple[float | None, Callable[[], np.ndarray]]  # its own time in seconds; decodes it
 
 
@@ -261,7 +258,7 @@ def live_source(word: str) -> Device | PlayingFile:
     check_extra("video", ["av"], f"{word}: reading it")
     if camera:
         if not re.fullmatch("camera:[0-9]{1,3}", word, re.ASCII):
-            raise ValueError(f"{word}: cameras are camera:0, camera:1, …{_here()}")
+            raise ValueError(f"{word}: cameras are camera:0, camera:1, …")
         if sys.platform not in _CAMERAS:
             raise ValueError(f"{word}: cameras can be read on Linux and macOS only")
         form, place = _CAMERAS[sys.platform]
@@ -270,23 +267,6 @@ def live_source(word: str) -> Device | PlayingFile:
     if not source.is_video:
         raise ValueError(f"{word}: --realtime plays a video file; a folder of pictures has no time")
     return PlayingFile(source.name, source.place)
-
-
-def _here() -> str:
-    """What a message says of the cameras that are there; on Linux alone they are files."""
-    if sys.platform != "linux":
-        return ""
-    numbers = sorted(int(p.name[5:]) for p in _DEVICES.glob("video*") if p.name[5:].isdecimal())
-    if not numbers:
-        return f"; there is none here (no {_DEVICES}/video*)"
-    cameras = []
-    for number in numbers:
-        try:
-            name = one_line((_NAMES / f"video{number}" / "name").read_text("utf-8", "replace"), 40)
-        except OSError:
-            name = "unnamed"
-        cameras.append(f"camera:{number} ({name})")
-    return f"; here are {', '.join(cameras)}"
 
 
 def _parts(word: str) -> urllib.parse.SplitResult:

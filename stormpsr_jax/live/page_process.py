@@ -11,8 +11,7 @@ for
   ID after which a watcher goes on when it comes again; "view"; "beat".
 * GET /past: today's units as JSON, the one at hand last. GET /snapshot?frame=N: the JPEG of an
   event's frame; 404 where it is not kept any more.
-* POST /reset, and POST /confirm?step=ID (3k: component k is right, 3k + 1: it is incorrect), with
-  the header Reset-Token of "hello".
+* POST /reset, and POST /confirm?step=ID (3k: component k is right, 3k + 1: it is incorrect).
 * POST /login with the token, where one is needed.
 """
 
@@ -101,12 +100,11 @@ class _Watchers:
     def __init__(self, setup: Mapping[str, Any], access: Access, say: Callable[[bytes], None]):
         """`say` tells the recognition what is asked of it."""
         self._title, self._access, self._say = setup["title"], access, say
-        self._reset_token = secrets.token_urlsafe()
         self._start = secrets.token_hex(4)  # tells this server from the one before a restart
-        self._records = collections.deque[tuple[int, str]](maxlen=serve.MAX_RECORDS)
-        self._status = self._view = ""
+        self._records = collections.deque[tuple[int, str]](maxlen=serve.KEPT[serve.RECORD])
+        # The newest of the other kinds.
+        self._newest = {serve.PAST: b'{"units": []}', serve.STATUS: b"", serve.VIEW: b""}
         self._jpeg, self._box = b"", "null"
-        self._past = b'{"units": []}'
         self._snapshots: dict[str, bytes] = {}  # by the number of the frame, the oldest first
         self._num_records = self._num_pictures = 0
         self._asked = self._closing = False
@@ -118,22 +116,18 @@ class _Watchers:
         if kind == serve.RECORD:
             self._num_records += 1
             self._records.append((self._num_records, content.decode()))
-        elif kind == serve.STATUS:
-            self._status = content.decode()
-        elif kind == serve.VIEW:
-            self._view = content.decode()
-        elif kind == serve.PAST:
-            self._past = content
         elif kind == serve.SNAPSHOT:
             frame, _, jpeg = content.partition(b"\n")
             self._snapshots[frame.decode("ascii")] = jpeg
-            if len(self._snapshots) > serve.MAX_SNAPSHOTS:
+            if len(self._snapshots) > serve.KEPT[serve.SNAPSHOT]:
                 self._snapshots.pop(next(iter(self._snapshots)))
         elif kind == serve.PICTURE:
             box, _, self._jpeg = content.partition(b"\n")
             self._box = box.decode("ascii")
             self._num_pictures += 1
             self._asked = False
+        else:
+            self._newest[kind] = content
         self._wake()
 
     def end(self) -> None:
@@ -152,8 +146,8 @@ class _Watchers:
             Route("/events", self._get_events),
             Route("/past", self._get_past),
             Route("/snapshot", self._get_snapshot),
-            Route("/reset", self._post_reset, methods=["POST"]),
-            Route("/confirm", self._post_confirm, methods=["POST"]),
+            Route("/reset", self._post_action, methods=["POST"]),
+            Route("/confirm", self._post_action, methods=["POST"]),
             Route("/login", self._post_login, methods=["POST"]),
             Route("/station.css", _file("station.css", "text/css")),
             Route("/station.js", _file("station.js", "text/javascript")),
@@ -187,19 +181,12 @@ class _Watchers:
         secure = request.headers["origin"].startswith("https://")
         return web.let_in(RedirectResponse("./", 303), self._access, secure=secure)
 
-    async def _post_reset(self, request: Request) -> Response:
-        return self._act(request, serve.RESET)
-
-    async def _post_confirm(self, request: Request) -> Response:
-        step = request.query_params.get("step", "")
-        if not _STEP.fullmatch(step):
-            return PlainTextResponse("step is not the ID of an installation\n", 400)
-        return self._act(request, serve.CONFIRM + step.encode())
-
-    def _act(self, request: Request, message: bytes) -> Response:
-        given = request.headers.get("reset-token", "")
-        if not secrets.compare_digest(given.encode(), self._reset_token.encode()):
-            return PlainTextResponse("needs the header Reset-Token of this page\n", 403)
+    async def _post_action(self, request: Request) -> Response:
+        message, step = serve.RESET, request.query_params.get("step", "")
+        if request.url.path == "/confirm":
+            if not _STEP.fullmatch(step):
+                return PlainTextResponse("step is not the ID of an installation\n", 400)
+            message = serve.CONFIRM + step.encode()
         self._say(message)
         return PlainTextResponse("recognition has been told\n", 202)
 
@@ -222,7 +209,7 @@ class _Watchers:
         return Response(self._jpeg, headers=headers, media_type="image/jpeg")
 
     async def _get_past(self, request: Request) -> Response:
-        return Response(self._past, media_type="application/json")
+        return Response(self._newest[serve.PAST], media_type="application/json")
 
     async def _get_snapshot(self, request: Request) -> Response:
         jpeg = self._snapshots.get(request.query_params.get("frame", ""))
@@ -237,20 +224,18 @@ class _Watchers:
     async def _stream(self, after: str) -> AsyncIterator[ServerSentEvent]:
         start, _, number = after.partition("-")
         at = int(number) if _ID.fullmatch(after) and start == self._start else 0
-        status = view = ""
-        hello = {"start": self._start, "title": self._title, "reset_token": self._reset_token}
+        newest = {serve.STATUS: b"", serve.VIEW: b""}
+        hello = {"start": self._start, "title": self._title}
         yield web.event(json.dumps(hello), "hello")
         while True:
             news = self._news
             for number_of, text in [item for item in self._records if item[0] > at]:
                 at = number_of
                 yield web.event(text, "record", f"{self._start}-{number_of}")
-            if self._status != status:
-                status = self._status
-                yield web.event(status, "record")
-            if self._view != view:
-                view = self._view
-                yield web.event(view, "view")
+            for kind, name in ((serve.STATUS, "record"), (serve.VIEW, "view")):
+                if self._newest[kind] != newest[kind]:
+                    newest[kind] = self._newest[kind]
+                    yield web.event(newest[kind].decode(), name)
             if self._closing:  # after the last news, such as that a file has ended
                 return
             await news.wait()

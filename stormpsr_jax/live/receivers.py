@@ -24,8 +24,9 @@ import threading
 import time
 import urllib.parse
 import uuid
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+from urllib.parse import SplitResult
 
 from stormpsr_jax.base import installed
 from stormpsr_jax.base.errors import one_line, tell
@@ -155,34 +156,12 @@ def encode(record: Mapping[str, Any]) -> bytes:
     return text.encode("utf-8", "replace")  # names of files may hold what is no Unicode
 
 
-class Url(NamedTuple):
-    """SCHEME://[USER[:PASSWORD]@]HOST[:PORT][PATH][?QUERY], as `parse_url` reads it.
-
-    User and password are decoded, what comes after the port is as it was written. The port is that
-    of the scheme where none was given.
-    """
-
-    scheme: str
-    host: str
-    port: int | None
-    user: str | None
-    password: str | None
-    path: str
-    query: str
-
-    def __repr__(self) -> str:
-        """The server alone: user and password are secret, and the path of a webhook often is."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.scheme}://{host}{f':{self.port}' if self.port else ''}"
-
-
-def parse_url(text: str, form: str, ports: Mapping[str, int | None], variable: str) -> Url:
-    """Reads an address whose host and port are such as connecting takes.
+def parse_url(text: str, form: str, schemes: Collection[str]) -> SplitResult:
+    """Reads SCHEME://[USER[:PASSWORD]@]HOST[:PORT][PATH][?QUERY], such as connecting takes.
 
     Args:
         form: what it must be like, for messages.
-        ports: of the schemes that it may have.
-        variable: of the environment, with the password where a user is given without one.
+        schemes: those that it may have.
 
     Raises:
         ValueError: it is no such address. The message does not repeat it, as it may hold a
@@ -196,21 +175,25 @@ def parse_url(text: str, form: str, ports: Mapping[str, int | None], variable: s
         parts, port = urllib.parse.urlsplit(""), None
     if not text.isprintable() or " " in parts.netloc or not parts.netloc:
         raise ValueError(f"{form}; percent-encode special characters")
-    if parts.scheme not in ports or not parts.hostname or port == 0:
+    if parts.scheme not in schemes or not parts.hostname or port == 0:
         raise ValueError(form)
-    user, password = parts.username, parts.password
-    if password and not user and not parts.scheme.startswith("http"):
+    if parts.password and not parts.username and not parts.scheme.startswith("http"):
         raise ValueError(f"{form}; there is a password without a user")
-    secret = urllib.parse.unquote(password) if password else os.environ.get(variable)
-    return Url(
-        parts.scheme,
-        parts.hostname,
-        port or ports[parts.scheme],
-        None if user is None else urllib.parse.unquote(user),
-        None if user is None else secret,
-        parts.path,
-        parts.query,
-    )
+    return parts
+
+
+def server_of(url: SplitResult) -> str:
+    """The server alone: user and password are secret, and the path of a webhook often is."""
+    host = f"[{url.hostname}]" if ":" in (url.hostname or "") else url.hostname
+    return f"{url.scheme}://{host}{f':{url.port}' if url.port else ''}"
+
+
+def login_of(url: SplitResult, variable: str) -> tuple[str, str | None] | None:
+    """User and password, where there is a user; the latter may be in a variable."""
+    if url.username is None:
+        return None
+    secret = urllib.parse.unquote(url.password) if url.password else os.environ.get(variable)
+    return urllib.parse.unquote(url.username), secret
 
 
 # --- MQTT -----------------------------------------------------------------------------------------
@@ -222,9 +205,9 @@ _KEEP_ALIVE = 15  # seconds; a broker that says nothing for 1.5 times as long is
 PATIENCE = 4.0  # seconds after which a broker that has not taken a record is named
 
 
-def parse_broker(url: str) -> tuple[Url, str]:
+def parse_broker(url: str) -> tuple[SplitResult, str]:
     """Reads mqtt[s]://[USER[:PASSWORD]@]HOST[:PORT]/PREFIX; returns the prefix too, decoded."""
-    broker = parse_url(url, _MQTT, _PORTS, "STORMPSR_MQTT_PASSWORD")
+    broker = parse_url(url, _MQTT, _PORTS)
     prefix = urllib.parse.unquote(broker.path).strip("/")
     if {"?", "#"} & {*url} or not prefix or re.search(r"[+#\x00-\x1f\x7f]", prefix):
         raise ValueError(f"{_MQTT}; PREFIX is the beginning of topics, without ?, # and +")
@@ -253,8 +236,8 @@ class Mqtt(Outbox):
         # comes before our next word and not after it. All brokers take 23 characters.
         name = f"stormpsr-{secrets.token_hex(7)}"
         self._client = client.Client(enums.CallbackAPIVersion.VERSION2, client_id=name)
-        if broker.user is not None:
-            self._client.username_pw_set(broker.user, broker.password)
+        if login := login_of(broker, "STORMPSR_MQTT_PASSWORD"):
+            self._client.username_pw_set(*login)
         if broker.scheme == "mqtts":
             self._client.tls_set()
         self._client.will_set(self._topic("available"), "offline", qos=1, retain=True)
@@ -263,8 +246,9 @@ class Mqtt(Outbox):
         self._client.on_connect_fail = lambda *_: self.warn("cannot be reached; goes on trying")
         self._client.on_disconnect = self._on_disconnect
         self._client.on_publish = self._on_publish
-        super().__init__(f"{broker}/{self._prefix}")
-        self._client.connect_async(broker.host, broker.port or 0, keepalive=_KEEP_ALIVE)
+        super().__init__(f"{server_of(broker)}/{self._prefix}")
+        port = broker.port or _PORTS[broker.scheme]
+        self._client.connect_async(broker.hostname or "", port, keepalive=_KEEP_ALIVE)
         self._client.loop_start()
 
     def close(self, timeout: float = 5) -> None:
@@ -342,11 +326,11 @@ _CONNECTIONS = {"http": http.client.HTTPConnection, "https": http.client.HTTPSCo
 _REFUSALS = (400, 413, 415, 422)  # of this very record: sending it again changes nothing
 
 
-def parse_hook(url: str) -> Url:
+def parse_hook(url: str) -> SplitResult:
     """Reads http[s]://[USER[:PASSWORD]@]HOST[:PORT]/PATH."""
     if not url.isascii() or " " in url:
         raise ValueError(f"{_WEBHOOK}; percent-encode special characters")
-    return parse_url(url, _WEBHOOK, dict.fromkeys(_CONNECTIONS), "STORMPSR_WEBHOOK_PASSWORD")
+    return parse_url(url, _WEBHOOK, _CONNECTIONS)
 
 
 class Webhook(Outbox):
@@ -355,7 +339,7 @@ class Webhook(Outbox):
     def __init__(self, url: str):
         """Opens no connection yet; ValueError: the URL is none."""
         self._url, self._session = parse_hook(url), uuid.uuid4()
-        super().__init__(str(self._url))
+        super().__init__(server_of(self._url))
 
     def _attempt(self, kind: str, text: bytes) -> bool:
         url = self._url
@@ -364,11 +348,11 @@ class Webhook(Outbox):
             "Idempotency-Key": str(uuid.uuid5(self._session, text.decode())),
             "User-Agent": "stormpsr-jax",
         }
-        if url.user is not None:
-            word = base64.b64encode(f"{url.user}:{url.password or ''}".encode()).decode()
+        if login := login_of(url, "STORMPSR_WEBHOOK_PASSWORD"):
+            word = base64.b64encode(f"{login[0]}:{login[1] or ''}".encode()).decode()
             headers["Authorization"] = f"Basic {word}"
         path = (url.path or "/") + (f"?{url.query}" if url.query else "")
-        connection = _CONNECTIONS[url.scheme](url.host, url.port, timeout=TIMEOUT)
+        connection = _CONNECTIONS[url.scheme](url.hostname or "", url.port, timeout=TIMEOUT)
         try:
             with contextlib.closing(connection):
                 connection.request("POST", path, text, headers)

@@ -8,6 +8,7 @@ to show.
 
 import collections
 import contextlib
+import itertools
 import json
 import os
 import socket
@@ -27,11 +28,12 @@ from stormpsr_jax.pages.access import LIBRARIES, Access, Address, listening
 # What the process is told. After the kind: JSON; of a picture its box as JSON, a line, the JPEG.
 # Today's units as JSON; of an event the number of its frame, a line, its JPEG.
 RECORD, STATUS, VIEW, PICTURE, END, PAST, SNAPSHOT = (bytes([c]) for c in b"rsvpeun")
+# How many of a kind are kept, for watchers that were away; of the others the newest one. Those of
+# snapshots have some ten MiB.
+KEPT = {RECORD: 500, SNAPSHOT: 300}
 # What it says: it has started; the next unit is to begin; somebody waits for a picture; somebody
 # has confirmed a step, whose id comes behind it.
 STARTED, RESET, WANTED, CONFIRM = b"started", b"reset", b"wanted", b"confirm "
-MAX_RECORDS = 500  # records, for watchers that were away
-MAX_SNAPSHOTS = 300  # some ten MiB
 _PROCESS = "stormpsr_jax.live.page_process"
 _UNSEEN = 1.0  # seconds between pictures while nobody asks: the last one is what is seen at first
 _INTERVAL = 0.1  # seconds between what the process is told, if it says nothing
@@ -73,10 +75,8 @@ class Page:
         self._setup = json.dumps(setup).encode()
         self._on_reset, self._on_confirm = on_reset, on_confirm
         self._lock = threading.Lock()  # of what is shown
-        # What is shown, each with the number of what it was told as.
-        self._records = collections.deque[tuple[int, bytes]](maxlen=MAX_RECORDS)
-        self._snapshots = collections.deque[tuple[int, bytes]](maxlen=MAX_SNAPSHOTS)
-        self._newest: dict[bytes, tuple[int, bytes]] = {}
+        # What is shown, by kind, each with the number of what it was told as.
+        self._shown: dict[bytes, collections.deque[tuple[int, bytes]]] = {}
         self._count = 0
         self._picture_at = -_UNSEEN
         self._wanted, self._closing = False, threading.Event()
@@ -124,11 +124,8 @@ class Page:
     def _show(self, kind: bytes, content: bytes) -> None:
         with self._lock:
             self._count += 1
-            if kind in (RECORD, SNAPSHOT):
-                kept = self._records if kind == RECORD else self._snapshots
-                kept.append((self._count, kind + content))
-            else:
-                self._newest[kind] = self._count, kind + content
+            kept = self._shown.setdefault(kind, collections.deque(maxlen=KEPT.get(kind, 1)))
+            kept.append((self._count, kind + content))
 
     # --- The process ------------------------------------------------------------------------------
 
@@ -182,7 +179,7 @@ class Page:
             while not closing:
                 closing = self._closing.is_set()
                 with self._lock:
-                    shown = [*self._records, *self._snapshots, *self._newest.values()]
+                    shown = itertools.chain.from_iterable(self._shown.values())
                     news = sorted(item for item in shown if item[0] > told)
                     told = self._count
                 for _, message in news:

@@ -59,57 +59,29 @@ def read_recording(
     """
     errors: list[str] = []
     with gathering(errors):
-        labels = _read_labels(name, video, place, procedure, terms, early_start)
+        variant = procedure.variant_for(name)
+        labels = place.read(
+            procedure, variant, terms=terms, recording=name, video=video, early_start=early_start
+        )
+        try:
+            labels = labels.with_states(variant.initial_state, video.first_frame)
+        except ValueError as error:
+            of = WITH_ERRORS if WITH_ERRORS in labels.files else STEPS
+            raise ValueError(f"{place.path / of}: {error}") from error
+        begins = len(labels.states) == 1 and tuple(labels.states[0]) == variant.initial_state
+        if begins and STATES not in labels.files:  # hardly anybody records that nothing happens
+            raise ValueError(
+                f"{place}: no step of {name} is labelled; label it, or take the labels away, so "
+                f"that its video is left out (where nothing is to happen, {name}/{STATES} says so "
+                "with the first state alone)"
+            )
         if change is not None:
-            labels = change(labels, procedure.variant_for(name))
+            labels = change(labels, variant)
     boxes = None
     if read_boxes is not None:
         with gathering(errors):
             boxes = read_boxes()
-            _check_boxes(boxes, video, procedure.fps)
+            boxes.of_frames(video.first_frame, video.num_frames)  # are they among its frames?
     raise_all(errors)
     states = states_per_frame(labels.frames, labels.states, video.first_frame, video.num_frames)
     return Recording(name, video, procedure, labels, states, boxes)
-
-
-def _read_labels(
-    name: str,
-    video: Pictures,
-    place: LabelPlace,
-    procedure: Procedure,
-    terms: Terms | None,
-    early_start: bool,
-) -> Labels:
-    variant = procedure.variant_for(name)
-    labels = place.read(
-        procedure, variant, terms=terms, recording=name, video=video, early_start=early_start
-    )
-    try:
-        labels = labels.with_states(variant.initial_state, video.first_frame)
-    except ValueError as error:
-        of = WITH_ERRORS if WITH_ERRORS in labels.files else STEPS
-        raise ValueError(f"{place.path / of}: {error}") from error
-    begins = len(labels.states) == 1 and tuple(labels.states[0]) == variant.initial_state
-    if begins and STATES not in labels.files:  # hardly anybody records that nothing happens
-        raise ValueError(
-            f"{place}: no step of {name} is labelled; label it, or take the labels away, so that "
-            f"its video is left out (where nothing is to happen, {name}/{STATES} says so with the "
-            "first state alone)"
-        )
-    return labels
-
-
-def _check_boxes(boxes: Boxes, video: Pictures, fps: float) -> None:
-    """Raises ValueError for boxes of frames that the recording has not."""
-    last = int(boxes.frames.max(initial=0))
-    if last >= video.first_frame + video.num_frames:
-        times = video.timestamps(fps).times
-        if video.num_frames < len(times) and last <= len(times):  # some count from 1
-            rate = (len(times) - 1) / times[-1]
-            raise ValueError(
-                f"{boxes.places[int(boxes.frames.argmax())]}: frame {last} is a number of a "
-                f"picture of the video, which has {rate:.3g} a second; the recording has "
-                f"{fps:g} frames a second: write in place of picture n frame {fps:g} · n / "
-                f"{rate:.3g}, or draw on what --export_frames writes"
-            )
-    boxes.of_frames(video.first_frame, video.num_frames)

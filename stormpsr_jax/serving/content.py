@@ -41,7 +41,8 @@ _NEEDS = {
     "scores": ("temporal", ("detect", "encode", "temporal")),
 }
 _JPEG = b"\xff\xd8\xff"
-ROLES = ("locator", "encoder", "temporal", "detector")
+# By role of a network, the function that is made of it (`Networks.functions`).
+ROLES = {"locator": "locate", "encoder": "encode", "temporal": "temporal", "detector": "detect"}
 Function = Callable[[np.ndarray], Any]  # of rows (B, …) → arrays (B, …)
 _T = TypeVar("_T")
 

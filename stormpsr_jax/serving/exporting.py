@@ -76,7 +76,7 @@ def _write(
         module = architectures.in_float32(architectures.inference(network.module))
         variables = functions.needed(role, module, network.variables, content.pictures)
 
-        def function(x: Any, body: Any = bodies[role][1], of: Any = (module, variables)) -> tuple:
+        def function(x: Any, body: Any = bodies[role], of: Any = (module, variables)) -> tuple:
             return tuple(jax.tree.leaves(body(*of, x)))  # parts that it does not know are none
 
         dtype = jnp.dtype("float32" if role == "temporal" else "uint8")

@@ -25,7 +25,14 @@ from stormpsr_jax.base.errors import one_line
 from stormpsr_jax.base.files import fit
 from stormpsr_jax.data import augment
 from stormpsr_jax.networks import architectures, detection
-from stormpsr_jax.serving.content import Content, FileEntry, Pictures, read_file, roles_of
+from stormpsr_jax.serving.content import (
+    ROLES,
+    Content,
+    FileEntry,
+    Pictures,
+    read_file,
+    roles_of,
+)
 from stormpsr_jax.training import devices, locator
 from stormpsr_jax.weights import torch_files
 from stormpsr_jax.weights.torch_layout import check_names
@@ -93,27 +100,27 @@ def functions(
         if jax.default_backend() == "cpu":
             # XLA computes bfloat16 in float32 there, and loses time and digits by converting.
             module = architectures.in_float32(module)
-        name, function = _jitted(role, module, statistics(pictures), max_detections)
+        function = _jitted(role, module, statistics(pictures), max_detections)
         variables = needed(role, module, network.variables, pictures)
         rows = 1 if role == "locator" else batch  # where it looks depends on the picture before
-        made[name] = Batched(function, variables, rows, functools.partial(singly, module))
+        made[ROLES[role]] = Batched(function, variables, rows, functools.partial(singly, module))
     return made
 
 
 @functools.lru_cache(maxsize=16)
 def _jitted(
     role: str, module: nn.Module, of_pictures: Statistics, max_detections: int
-) -> tuple[str, jax.stages.Wrapped]:
+) -> jax.stages.Wrapped:
     """What `bodies` has for a role, jitted once for a module: whatever its weights, or stage."""
-    name, body = bodies(of_pictures, max_detections)[role]
+    body = bodies(of_pictures, max_detections)[role]
 
     def function(variables: Variables, x: jax.Array, count: jax.Array) -> Any:
         of_rows = functools.partial(body, module, variables)
         return one_by_one(of_rows, x, count) if singly(module, x.shape[1:]) else of_rows(x)
 
-    function.__name__ = name  # in profiles
+    function.__name__ = ROLES[role]  # in profiles
     options = devices.compiler_options(jax.default_backend())
-    return name, jax.jit(function, compiler_options=options)
+    return jax.jit(function, compiler_options=options)
 
 
 def statistics(pictures: Pictures) -> Statistics:
@@ -123,8 +130,8 @@ def statistics(pictures: Pictures) -> Statistics:
 
 def bodies(
     of_pictures: Statistics, max_detections: int
-) -> dict[str, tuple[str, Callable[[nn.Module, Variables, jax.Array], Any]]]:
-    """By role, the name of what `functions` makes of it, and of a module, variables and rows it."""
+) -> dict[str, Callable[[nn.Module, Variables, jax.Array], Any]]:
+    """By role, what `functions` makes of a module, variables and rows."""
 
     def normalise(images: jax.Array) -> jax.Array:
         return augment.normalise(images, *of_pictures)
@@ -146,12 +153,7 @@ def bodies(
         seen = augment.normalise(images, locator.MEAN, locator.STD)
         return detection.located(architectures.apply(module, variables, seen))
 
-    return {
-        "locator": ("locate", locate),
-        "encoder": ("encode", encode),
-        "temporal": ("temporal", temporal),
-        "detector": ("detect", detect),
-    }
+    return {"locator": locate, "encoder": encode, "temporal": temporal, "detector": detect}
 
 
 def singly(module: nn.Module, shape: tuple[int, ...]) -> bool:

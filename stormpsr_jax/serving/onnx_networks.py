@@ -20,7 +20,7 @@ from stormpsr_jax.base import memory
 from stormpsr_jax.base.errors import one_line
 from stormpsr_jax.base.files import fit, shorten
 from stormpsr_jax.base.installed import check_extra
-from stormpsr_jax.serving.content import Content, FileEntry, Function, read_file, roles_of
+from stormpsr_jax.serving.content import ROLES, Content, FileEntry, Function, read_file, roles_of
 
 PROGRAM = "onnx"  # the format, and the ending of the files
 # Of each network, the names of its outputs; "parts" is absent where the detector has no such head.
@@ -30,9 +30,6 @@ OUTPUTS = {
     "temporal": ("probabilities", "logits"),
     "detector": ("boxes", "classes", "confidences", "objectness", "states", "parts"),
 }
-_FUNCTION = {
-    "locator": "locate", "encoder": "encode", "temporal": "temporal", "detector": "detect"
-}  # fmt: skip
 _Figure = Annotated[float, msgspec.Meta(ge=0, le=1e15)]
 
 MAX_BYTES = 2**31 - 1  # of a file: what a message of protocol buffers, as ONNX is, can have
@@ -74,7 +71,7 @@ class OnnxNetworks:
         """See `content.Networks`."""
         if batch not in self._made:
             self._made[batch] = {
-                _FUNCTION[role]: _grouped(role, program.function(batch))
+                ROLES[role]: _grouped(role, program.function(batch))
                 for role, program in self._of.items()
             }
         return self._made[batch]

@@ -95,8 +95,7 @@ def test_detections_only_what_was_looked_at_counts():
     ("settings", "changes", "share"),
     [
         ({}, {}, 0.5),
-        ({"product_seed": 7}, {}, None),  # renders of CAD files show no camera's pictures
-        ({"meshes": "0" * 64}, {}, None),
+        ({"meshes": "0" * 64}, {}, None),  # renders of CAD files show no camera's pictures
         ({}, {"stages": ("data", "temporal", "evaluate")}, None),
     ],
 )
@@ -191,7 +190,7 @@ def fit(tmp_path):
     """A folder, and what fits in it by so many steps."""
     config = synthetic.get_config()
     run, _ = opened(config, tmp_path)
-    run = dataclasses.replace(run, data=Labels(run.data.config, tmp_path, ""))
+    run = dataclasses.replace(run, data=Labels(run.config, tmp_path))
 
     def make(steps=3, **detector):
         config.fuse.steps = steps

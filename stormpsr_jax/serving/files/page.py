@@ -20,15 +20,12 @@ from stormpsr_jax.report import pages
 from stormpsr_jax.report.pages import INK, MUTED, PALETTE, STRIPE, WRONG, clock
 from stormpsr_jax.serving.files.overlay import thumbnail
 from stormpsr_jax.serving.frames import Frame, ProductShare
-from stormpsr_jax.serving.online import likely
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 MAX_PICTURES = 64
-MAX_EVENTS = 1000  # in the timeline and the table; also of alerts
-DOUBTFUL = 0.9  # likelihood below which a reported step is hinted at
 _BINS = 400  # of a curve
 
 
@@ -42,7 +39,7 @@ class Unsure:
 
 
 class Report:
-    """Gathers what the report of a recording shows; memory does not grow beyond its limits."""
+    """Gathers what the report of a recording shows."""
 
     def __init__(
         self,
@@ -51,12 +48,8 @@ class Report:
         fps: float,
         first_frame: int,
         num_frames: int,
-        certain: float = 0.0,
     ):
-        """Times count from the frame `first_frame` on; the recording has `num_frames`.
-
-        Events of a lower confidence than `certain` are shown as uncertain.
-        """
+        """Times count from the frame `first_frame` on; the recording has `num_frames`."""
         self._procedure, self._variant, self._fps = procedure, variant, fps
         self._first, self._num_frames = first_frame, num_frames
         self._bins = min(_BINS, num_frames)
@@ -64,17 +57,12 @@ class Report:
         self._seen: np.ndarray | None = None  # (bins,), the highest confidence of a detection
         self._events: list[Event] = []
         self._only_seen: list[Event] = []
-        self.num_events = self._num_uncertain = 0
-        self._certain = certain
         self._pictures: dict[int, bytes] = {}  # by frame
         self._every = 1  # of so many frames with events, one has its picture kept
         self._num_pictured = 0
-        # By step that was recognised, how likely it has been since at the least.
-        self._least: dict[int, float] = {}
         self._unsure: list[Unsure] = []
         self._asked: dict[int, list[str]] = {}  # by frame, steps that became not sure then
         self._alerts: list[Alert] = []
-        self._num_alerts = 0
 
     def add(self, frame: Frame, alerts: Sequence[Alert]) -> None:
         """Takes the next frame, and what was alerted at it."""
@@ -92,24 +80,17 @@ class Report:
                 same = [one for one in self._unsure if one.step_id // 3 == event.step_id // 3]
                 for one in same:
                     one.until = event.frame if one.until is None else one.until
-            elif event.kind == "unsure" and len(self._unsure) < MAX_EVENTS:
+            elif event.kind == "unsure":
                 self._asked.setdefault(event.frame, []).append(event.name)
                 self._unsure.append(Unsure(event.step_id, int(event.evidence["since"])))
-        seen = [event for event in frame.events if event.kind == "seen"]
-        self._only_seen += seen[: max(0, MAX_EVENTS - len(self._only_seen))]
-        events = reports(frame.events)
-        self._least |= {event.step_id: 1.0 for event in events}
-        if (belief := frame.belief) is not None:
-            self._least = {s: min(least, likely(s, belief)) for s, least in self._least.items()}
-        self.num_events += len(events)
-        self._num_uncertain += sum(map(self._is_uncertain, events))
-        self._events += events[: max(0, MAX_EVENTS - len(self._events))]
-        self.add_alerts(alerts)
+        self._only_seen += [event for event in frame.events if event.kind == "seen"]
+        self._events += reports(frame.events)
+        self._alerts += alerts
 
-    def add_alerts(self, alerts: Sequence[Alert]) -> None:
-        """Takes alerts."""
-        self._num_alerts += len(alerts)
-        self._alerts += alerts[: max(0, MAX_EVENTS - len(self._alerts))]
+    @property
+    def num_events(self) -> int:
+        """Of those in the table, how many there are."""
+        return len(self._events)
 
     def show(self, frame: int, picture: np.ndarray) -> None:
         """Takes the picture of a frame with events."""
@@ -131,8 +112,9 @@ class Report:
         calibrated: bool,
         source: str,
         product: ProductShare,
+        alerts: Sequence[Alert] = (),
     ) -> None:
-        """Writes the page; OSError: it cannot be written."""
+        """Writes the page; `alerts` are those at the end. OSError: it cannot be written."""
         with pages.style():
             figure = self._timeline(stream)
         text = pages.svg(figure)
@@ -161,36 +143,26 @@ class Report:
             ],
             num_unsure=sum(mark.until is None for mark in self._unsure),
             num_events=self.num_events,
-            num_uncertain=self._num_uncertain,
-            certain=self._certain,
             events=[self._row(event) for event in self._events],
-            checklist=[
-                (self._procedure.step_name(step), status, self._least.get(step))
-                for step, status in rows
-            ],
-            doubtful=DOUBTFUL,
+            checklist=[(self._procedure.step_name(step), status) for step, status in rows],
             believes=streams.find(stream).fitted,
             done=sum(status == "done" for _, status in rows),
             num_expected=len(self._variant.expected),
-            alerts=[(self._clock(alert.frame), alert.message) for alert in self._alerts],
-            num_alerts=self._num_alerts,
+            alerts=[
+                (self._clock(alert.frame), alert.message) for alert in [*self._alerts, *alerts]
+            ],
             num_pictured=self._num_pictured,
             cards=self._cards(),
             timeline=pages.inline(text, f"Timeline of recording {name}", "t"),
         )
         files.write_text(path, page)
 
-    def _is_uncertain(self, event: Event) -> bool:
-        return event.confidence < self._certain
-
     def _clock(self, frame: int) -> str:
         return clock((frame - self._first) / self._fps)
 
     def _row(self, event: Event) -> dict[str, Any]:
         time = f"{(event.frame - self._first) / self._fps:.1f}"
-        return {"clock": self._clock(event.frame), "seconds": time, **event._asdict()} | {
-            "uncertain": self._is_uncertain(event)
-        }
+        return {"clock": self._clock(event.frame), "seconds": time, **event._asdict()}
 
     def _cards(self) -> list[dict[str, Any]]:
         cards = []
@@ -212,43 +184,34 @@ class Report:
         steps = list(dict.fromkeys(steps))
         steps += [step for step in self._variant.expected if step not in steps]
         curves = self._curves()
-        width, left, right, below, gap = 10.0, 2.4, 0.15, 0.35, 0.42
-        upper, lower = 0.3 * max(len(steps), 1), 0.26 * len(curves)
-        height = below + lower + gap + upper + 0.1
-        figure = Figure(figsize=(width, height))
-        box = (left / width, (width - left - right) / width)
-        place = (box[0], (below + lower + gap) / height, box[1], upper / height)
-        axes = figure.add_axes(place)
+        heights = 0.3 * max(len(steps), 1), 0.26 * max(len(curves), 1)
+        figure = Figure(figsize=(10.0, sum(heights) + 0.9), layout="constrained")
+        axes, other = figure.subplots(2, 1, sharex=True, height_ratios=heights)
         announced = {*self._variant.expected, *(self._variant.allowed or ())}
-        for row, step in enumerate(steps):
-            if row % 2 == 0:
-                axes.axhspan(row, row + 1, color=STRIPE, lw=0, zorder=0)
-            name = self._procedure.step_name(step)
-            self._label(axes, row, name, INK if step in announced else WRONG)
+        for row in range(0, len(steps), 2):
+            axes.axhspan(row, row + 1, color=STRIPE, lw=0, zorder=0)
+        names = [(self._procedure.step_name(s), INK if s in announced else WRONG) for s in steps]
         self._draw(axes, steps, PALETTE[streams.find(stream).appearance.colour])
-        axes.set(ylim=(max(len(steps), 1), 0), yticks=[])
-        other = figure.add_axes((box[0], below / height, box[1], lower / height), sharex=axes)
         x = (np.arange(self._bins) + 0.5) * self._num_frames / self._bins / self._fps
-        for row, (name, colour, values) in enumerate(curves):
+        for row, (_, colour, values) in enumerate(curves):
             bottom = row + 0.94
             other.fill_between(x, bottom, bottom - 0.88 * values, color=colour, alpha=0.55, lw=0)
             other.axhline(bottom, color=MUTED, lw=0.5)
-            self._label(other, row, name, INK)
-        other.set(ylim=(len(curves), 0), yticks=[])
         other.set_title("Confidences of the networks, 0 to 1", fontsize=7.5, color=MUTED, pad=4)
         end = self._num_frames / self._fps
-        for mark in (axes, other):
-            mark.spines["left"].set_visible(False)
-            mark.tick_params(length=0)
+        for part, rows in ((axes, names), (other, [(name, INK) for name, *_ in curves])):
+            part.grid(axis="y", visible=False)
+            part.spines["left"].set_visible(False)
+            part.set_ylim(max(len(rows), 1), 0)
+            texts = [textwrap.shorten(name, 36, placeholder="…") for name, _ in rows]
+            part.set_yticks(np.arange(len(rows)) + 0.5, texts)
+            for label, (_, colour) in zip(part.get_yticklabels(), rows, strict=True):
+                label.set_color(colour)
+            part.tick_params(length=0)
         axes.tick_params(labelbottom=False)
         axes.set_xlim(-0.008 * end, 1.05 * end)
         pages.time_ticks(axes, 0, end)
         return figure
-
-    def _label(self, axes: Axes, row: int, text: str, colour: str) -> None:
-        text = textwrap.shorten(text, 36, placeholder="…")
-        at = axes.get_yaxis_transform()
-        axes.text(-0.01, row + 0.5, text, transform=at, ha="right", va="center", color=colour)
 
     def _draw(self, axes: Axes, steps: Sequence[int], colour: str) -> None:
         for one in self._unsure:
@@ -261,10 +224,9 @@ class Report:
         for event in [*self._only_seen, *self._events]:
             x, y = (event.frame - self._first) / self._fps, steps.index(event.step_id) + 0.5
             ink = WRONG if event.step_id % 3 == 1 else colour
-            seen, uncertain = event.kind == "seen", self._is_uncertain(event)
-            fill, mark = "none" if seen or uncertain else ink, "D" if uncertain else "o"
-            axes.plot([x], [y], mark, ms=5.5, color=ink, mfc=fill, clip_on=False, zorder=4)
-            if seen:
+            fill = "none" if event.kind == "seen" else ink
+            axes.plot([x], [y], "o", ms=5.5, color=ink, mfc=fill, clip_on=False, zorder=4)
+            if event.kind == "seen":
                 continue
             text, beside = f"{event.confidence:.2f}", "offset points"
             axes.annotate(text, (x, y), (6, 0), textcoords=beside, fontsize=6.5, va="center")
