@@ -4,12 +4,12 @@
     python -m stormpsr_jax.recognise --model=MODEL camera:0|rtsp://…|FILE --realtime
 
 MODEL is a model folder, or a work folder that has one. SOURCE is a video file, a folder of videos,
-a folder of numbered pictures (which is taken to have the model's frame rate), or a pattern such as
-'day1/*.mp4'. The word demo is a model, and a video, that ship with the package. Each source gets a
-folder DIR/NAME with events.csv, events.jsonl, the predictions of both streams and report.html;
-docs/recognise.md describes them. Running the same command again is always right: finished
-recordings are skipped. The exit status is 1 if one could not be recognised, and else 3 if one shows
-the model's product in far too few pictures: none of its steps is in events.csv then.
+or one of numbered pictures (which is taken to have the model's frame rate). The word demo is a
+model, and a video, that ship with the package. Each source gets a folder DIR/NAME with events.csv,
+events.jsonl, the predictions of both streams and report.html; docs/recognise.md describes them.
+Running the same command again is always right: finished recordings are skipped. The exit status is
+1 if one could not be recognised, and else 3 if one shows the model's product in far too few
+pictures: none of its steps is in events.csv then.
 
 A camera, a stream, or a file with --realtime is recognised live: a line of JSON for each event,
 alert and unit and, every ten seconds, the status. With --state it goes on where it was killed;
@@ -171,7 +171,7 @@ def _parser() -> OneLineParser:
     meanings = {s.name: s.appearance.threshold for s in streams.STREAMS if s.appearance.threshold}
     logits = "; ".join(f"of {name}: {meaning}" for name, meaning in meanings.items())
     add = parser.add_argument
-    help_text = "videos, folders, patterns, folders of pictures, demo; or one camera:N or rtsp://…"
+    help_text = "videos, folders, folders of pictures, demo; or one camera:N or rtsp://…"
     add("source", nargs="+", metavar="SOURCE", help=help_text)
     add("--model", required=True, metavar="MODEL", help="a model folder, a work folder, or demo")
     help_text = (

@@ -36,8 +36,6 @@ class Proposals:
         store.check_inside(self.folder / "NAME")
         self.model: str | None = None  # a model folder, a work folder or "demo"
         self.stream = ""  # by which it recognises, for people
-        # The model's pictures of the components, JPEG.
-        self.parts: Sequence[bytes | None] = [None] * procedure.num_components
         if model is not None:
             self.use(model)
 
@@ -48,12 +46,6 @@ class Proposals:
         components = data.get("procedure", {}).get("components") if isinstance(data, dict) else None
         if components != list(self._procedure.components):
             raise ValueError(f"--model={model}: {path} is of another product than --procedure")
-        if (given := data.get("part_pictures")) is not None:
-            self.parts = files.fit(given, list[bytes | None], f"{path}: part_pictures")
-        if len(self.parts) != len(components):
-            raise ValueError(
-                f"{path}: part_pictures: are not {len(components)}, one for each component"
-            )
         try:
             self.stream = recognises_by(data)
         except (AttributeError, LookupError, TypeError) as error:
