@@ -38,7 +38,7 @@ DOCS = Path(__file__).with_name("docs")
 def summary(module: str) -> str:
     """Returns the first line of a module's docstring, without importing the module."""
     path = Path(__file__).parents[1].joinpath(*module.split("."))  # both packages lie there
-    path = path / "command.py" if path.is_dir() else path.with_suffix(".py")
+    path = path / "__main__.py" if path.is_dir() else path.with_suffix(".py")
     text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
     return text.partition("\n")[0].partition(": ``python")[0].rstrip(".")
 

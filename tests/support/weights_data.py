@@ -8,7 +8,7 @@ import safetensors.numpy
 
 from stormpsr_jax.networks import spatial
 from stormpsr_jax.networks.vit import ViT
-from stormpsr_jax.weights.command import main
+from stormpsr_jax.weights.__main__ import main
 
 # Of tools/backbone_fixtures.py.
 FIXTURES = pathlib.Path(__file__).parents[1] / "networks/backbones"

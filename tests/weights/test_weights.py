@@ -5,7 +5,7 @@ import safetensors.numpy
 
 from stormpsr_jax.networks import spatial, temporal, vit
 from stormpsr_jax.weights import parameters, torch_layout
-from stormpsr_jax.weights.command import build_spatial, build_temporal, main, run
+from stormpsr_jax.weights.__main__ import build_spatial, build_temporal, main, run
 from tests.support.golden import SHARED, SHIPPED, needs_shared, under
 from tests.support.processes import refused
 from tests.support.weights_data import command, random_state
