@@ -34,6 +34,7 @@ from pathlib import Path
 os.environ["JAX_PLATFORMS"] = "cpu"  # what runs here; devices are only compiled for
 
 import jax
+import msgspec
 import numpy as np
 import stage_loops
 
@@ -110,7 +111,7 @@ class Stage:
 
 def vit_flops(config) -> float:
     """Forward FLOPs of one picture: 2 a weight and token, and attention's two products."""
-    e = backbones.build(config.encoder)
+    e = backbones.build(msgspec.structs.asdict(config.encoder))
     patches = (config.encoder.image_size // e.patch_size) ** 2
     tokens, matrices = 1 + e.registers + patches, 3 if e.mlp == "swiglu" else 2
     weights = 4 * e.width**2 + matrices * e.width * (e.mlp_dim or 4 * e.width)
@@ -172,13 +173,14 @@ class Counter:
             "finetune": (VALIDATION[self._frames], vit),
             "detector": (BOXED_FRAMES + EMPTY_FRAMES, flops / rows / 3),
         }[name]
-        times = config[name].steps // config[name].eval_every + (name == "finetune")
+        section = getattr(config, name)
+        times = section.steps // section.eval_every + (name == "finetune")
         rate, seen = self._rates.get(name, 0.0), judged[0] * times
         again = self._rates["large, in order" if name == "detector" else "in order"]
         evaluations = Stage(f"{name}, judged", 1, seen, seen, seen * judged[1], rate=again)
         parameters = sum(a.size for a in jax.tree.leaves(definition.init()[0]))
         return Stage(
-            *(name, config[name].steps, rows, pictures, flops, parameters, rate),
+            *(name, getattr(config, name).steps, rows, pictures, flops, parameters, rate),
             evaluations if seen else None,
         )
 
@@ -241,7 +243,7 @@ class Costs:
     def stage(self, config, name: str) -> Stage | None:
         """What one of `PARTS` takes; None if it is left out."""
         if name in TRAINED:
-            return self._trained(config, name) if config[name].steps else None
+            return self._trained(config, name) if getattr(config, name).steps else None
         flops = vit_flops(config)
         for network in ("temporal", "detector") if name == "predict" else ():
             of = self._trained(config, network)
@@ -249,10 +251,10 @@ class Costs:
         return self._counter.every_frame(name, flops)
 
     def _trained(self, config, name: str) -> Stage:
-        step = order.stages(config_flag.typed(changed(config, SAME_STEP)))[name]
+        step = order.stages(changed(config, SAME_STEP))[name]
         if step not in self._known:
             self._known[step] = self._counter.trained(config, name)
-        return dataclasses.replace(self._known[step], steps=config[name].steps)
+        return dataclasses.replace(self._known[step], steps=getattr(config, name).steps)
 
 
 class Plan:
@@ -312,14 +314,15 @@ def platforms_of(args) -> dict[str, Platform]:
 
 def main() -> None:
     args = parser().parse_args()
-    config = importlib.import_module(f"stormpsr_jax.configs.{args.config}").get_config()
+    module = importlib.import_module(f"stormpsr_jax.configs.{args.config}")
+    config = config_flag.typed(module.get_config())
     if args.memory:
         import step_memory  # here, as it sets what compilers do
 
         step_memory.table(config, args.memory, args)
         return
     platforms, frames = platforms_of(args), FRAMES[args.config]
-    config.data.dir = "data"
+    config = changed(config, {"data.dir": "data"})
     with tempfile.TemporaryDirectory() as folder:
         counter = Counter(config, frames, Path(folder))
         for pixels, size in counter.stored:

@@ -15,14 +15,15 @@ import numpy as np
 import optax
 import simplejpeg
 from jax.sharding import Mesh
-from ml_collections import ConfigDict
 from PIL import Image
 
 from data_prep.writing import shards
+from stormpsr_jax.configs.default import Config
 from stormpsr_jax.data.folder import EMPTY, MARKER
+from stormpsr_jax.experiments.runs import changed
 from stormpsr_jax.media.pictures import QUALITY, SUBSAMPLING
 from stormpsr_jax.recordings.procedure import Procedure
-from stormpsr_jax.stages import config_flag, order
+from stormpsr_jax.stages import order
 from stormpsr_jax.stages.data import SPLITS
 from stormpsr_jax.stages.embed import path_of
 from stormpsr_jax.stages.run import run_of
@@ -61,27 +62,25 @@ def smooth_jpegs(count: int, size: int, seed: int = 0) -> list[bytes]:
 
 
 def opened(
-    config: ConfigDict, workdir: Path, mesh: Mesh, recordings: int = 2
+    config: Config, workdir: Path, mesh: Mesh, recordings: int = 2
 ) -> tuple[Run, dict[str, Any]]:
     """What the stages of a config work in, on made-up data and random weights; stages by name.
 
     The data are made where they are not there: pictures of the encoder's size, and in another
     folder the detector's.
     """
-    config = config.copy_and_resolve_references()
     size = config.data.synthetic.size if "data" in config.stages else 224
     size = config.encoder.image_size or size
     large = config.detector.image_size or size
     folders = {"data": size} if large == size else {"data": size, "pictures_of_detector": large}
-    config.init_from, config.data.workers = "", 0
-    config.data.dir, *others = (str(workdir / name) for name in folders)
-    config.data.detector_dir = "".join(others)
-    values = config_flag.typed(config)
-    run = run_of(values, workdir, mesh)
+    changes = {"init_from": "", "data.workers": 0, "data.dir": str(workdir / "data")}
+    changes["data.detector_dir"] = "" if large == size else str(workdir / "pictures_of_detector")
+    config = changed(config, changes)
+    run = run_of(config, workdir, mesh)
     for name, side in folders.items():
         if not (workdir / name / MARKER).is_file():
             make_data(workdir / name, run.procedure, side, recordings)
-    return run, order.stages(values)
+    return run, order.stages(config)
 
 
 def make_data(folder: Path, procedure: Procedure, size: int, recordings: int = 2) -> None:

@@ -25,6 +25,7 @@ import stage_loops
 from jax.experimental import topologies
 from jax.sharding import AxisType, Mesh
 
+from stormpsr_jax.experiments.runs import changed
 from stormpsr_jax.training.devices import AXES
 
 # GiB of a device; a GPU's is what its driver reports, XLA takes 75 % of it unless
@@ -96,12 +97,12 @@ def table(config, target: str, args) -> None:
     print(f"| {' | '.join(head)} |\n{'|---' * len(head)}|", flush=True)
     for size, remat in itertools.product(args.sizes, args.remat):
         with tempfile.TemporaryDirectory() as folder:
-            copy = config.copy_and_resolve_references()
-            copy.encoder.width, copy.encoder.num_heads = SIZES[size]
-            copy.encoder.remat, copy.attention = remat, args.attention
-            copy.finetune.batch = 1
+            width, num_heads = SIZES[size]
+            sizes = {"encoder.width": width, "encoder.num_heads": num_heads, "finetune.batch": 1}
+            fields = sizes | {"encoder.remat": remat, "attention": args.attention}
             mesh = make_mesh(target, 1, 1)
-            run, stages = stage_loops.opened(copy, Path(folder), mesh, recordings=1)
+            sized = changed(config, fields)
+            run, stages = stage_loops.opened(sized, Path(folder), mesh, recordings=1)
             for stage, definition in stage_loops.definitions(run, stages, args.stages).items():
                 rows = len(next(iter(stage_loops.first_batch(definition).values())))
                 each = (1, 3) if stage == "finetune" else (rows,)

@@ -89,7 +89,7 @@ class Data(Section, frozen=True):
     # The same of clean renders; () = that folder's own.
     cad_mean: Annotated[tuple[Share, ...], Meta(max_length=3)] = ()
     cad_std: Annotated[tuple[Positive, ...], Meta(max_length=3)] = ()
-    # Loader processes per host; 0 = threads of the training process; -1 = four a device, as far as
+    # Loader processes of each training process; 0 = its threads; -1 = four a device, as far as
     # there are cores.
     workers: Annotated[int, Meta(ge=-1, le=1024), FREE] = 0
     synthetic: Synthetic = Synthetic()
@@ -125,8 +125,8 @@ class Encoder(Section, frozen=True):
     num_heads: Count = 0  # of a ViT
     stem: tuple[Number, ...] = ()  # of a ViT: channels of convolutions before it
     hidden: Number = 128  # width of the frame embedding (layer 1 of the head)
-    # Activations that the backward pass redoes; auto: as few as the devices' memory allows.
-    remat: Annotated[Literal["auto", "none", "dots", "full"], FREE] = "auto"
+    # Activations that the backward pass redoes: none, all but matrix products, or all of a layer.
+    remat: Annotated[Literal["none", "dots", "full"], FREE] = "none"
 
 
 class TemporalModel(Section, frozen=True):
@@ -263,7 +263,7 @@ class Config(Section, frozen=True):
     init_from: str = ""  # encoder weights to start from (the backbone's as published); '' = scratch
     dtype: Literal["float32", "bfloat16"] = "float32"  # of activations; else float32
     attention: Literal["auto", "xla", "cudnn"] = "auto"  # training; auto: cuDNN's kernel if it fits
-    checkpoint_every: Number = 2_500  # steps of a stage that trains; every ten minutes too
+    checkpoint_every: Number = 2_500  # steps of a stage that trains
     log_every: Number = 50  # steps
     mesh: Mesh = Mesh()
     data: Data = Data()

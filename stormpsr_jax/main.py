@@ -26,11 +26,11 @@ from stormpsr_jax.stages import config_flag
 
 
 def run(config: ConfigDict, workdir: Path, **options: Any) -> None:
-    """Runs the stages of a config in a working directory; see `stages.run.run`."""
+    """Runs the stages of a config, as its file gives it, in a folder; see `stages.run.run`."""
     # JAX takes seconds to import: flags are read, and Ctrl-C is handled, before.
     from stormpsr_jax.stages.run import run
 
-    run(config, workdir, **options)
+    run(config_flag.typed(config), workdir, **options)
 
 
 def _steps(text: str) -> tuple[int, int]:
@@ -53,8 +53,6 @@ def _parser() -> OneLineParser:
     text = "folder of this run: checkpoints, predictions, report, model"
     add("--workdir", required=True, type=Path, metavar="DIR", help=text)
     add_remaking(parser)
-    text = "folder of results that runs share, each under its stage and what it is made from"
-    add("--stages", type=Path, metavar="DIR", help=text)
     text = "several processes, which Slurm, Open MPI, GKE or a TPU pod started"
     add("--distributed", action="store_true", help=text)
     text = "host:port of process 0, for several processes started by hand"
@@ -97,7 +95,6 @@ def _run_command(args: argparse.Namespace) -> None:
             args.workdir,
             profile_steps=args.profile_steps,
             remake=args.remake,
-            shared=args.stages,
             on_start=lambda: computing.append(True),
         )
     except SystemExit:
@@ -107,7 +104,7 @@ def _run_command(args: argparse.Namespace) -> None:
         if computing or not isinstance(error, ValueError | OSError):
             status = 1
         with_traceback = not expected or bool(os.environ.get("STORMPSR_TRACEBACK"))
-        if hosts.several():
+        if jax.distributed.is_initialized() and jax.process_count() > 1:
             hosts.fail(error, with_traceback, status)
         if with_traceback:
             raise

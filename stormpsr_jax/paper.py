@@ -1,15 +1,11 @@
 """Makes the tables of the STORM-PSR paper, over seeds, beside the published figures.
 
     python -m stormpsr_jax.paper TABLE [TABLE …] --config=industreal --config.data.dir=DATA …
-        --workdir=runs/paper [--seeds=3] [--asd=DETECTIONS]
+        --workdir=runs/paper [--seeds=3]
 
 TABLE is all, or one of main (both streams, B1 to B3, recordings with and without errors), sampling
-(KFS and KCAS switched off), clips (uniform, Gaussian, KCAS), t_f, window, backbones, finetune,
-detector (AP@50 on test) and speed (frames a second on this machine).
-
-With --asd, prediction files of a detector on the test split, such as IndustReal's authors publish,
-each row that needs detections is there a second time with these, by the settings of the papers; the
-config then needs no stage 'detector'.
+(KFS and KCAS switched off), clips (uniform, Gaussian, KCAS), t_f, window, backbones, finetune and
+detector (AP@50 on test).
 
 The config is that of a single run, which is the row of the whole method; the other rows differ from
 it as the paper's do. Rows and tables that come to the same config share its run. The seeds are
@@ -57,20 +53,17 @@ def plan(args: argparse.Namespace) -> Plan:
         what = f"{unknown[0]!r} is no table" if unknown else "TABLE is missing"
         raise ValueError(f"{what}; known are all, {', '.join(names)}")
     for table in tables:
-        given = args.asd is not None
-        if missing := paper_plan.missing_stages(paper_plan.TABLES[table], args.config, given):
+        if missing := paper_plan.missing_stages(paper_plan.TABLES[table], args.config):
             raise ValueError(
                 f"table {table} needs {', '.join(missing)}, which --config.stages leaves out"
             )
     runs = paper_plan.runs_of(tables, args.config, args.root, args.seeds)
-    if args.asd is not None:
-        paper_results.check_given(args.asd, next(iter(runs.values())))
 
     def made(runs: Runs) -> Iterator[tuple[str, Any, str]]:
         for table in tables:
             if any(variant in paper_plan.TABLES[table].variants for variant, _ in runs):
-                found = paper_results.content(table, runs, args.seeds, args.asd)
-                yield f"tables/{table}", found, paper_results.markdown(found)
+                content = paper_results.content(table, runs, args.seeds)
+                yield f"tables/{table}", content, paper_results.markdown(content)
 
     return runs, made
 
@@ -81,8 +74,6 @@ def run(
     description: str,
     word: str,
     config: str | None = None,
-    *,
-    takes_asd: bool = False,
 ) -> None:
     """Runs the command `python -m MODULE WORD … --config=… …`.
 
@@ -96,11 +87,10 @@ def run(
     add("--workdir", dest="root", required=True, type=Path, metavar="DIR", help=text)
     text = "how many seeds every row is trained with (%(default)s)"
     add("--seeds", type=_count, default=3, metavar="N", help=text)
-    if takes_asd:
-        text = "folder of detections of the test split from elsewhere: rows of it too"
-        add("--asd", type=Path, metavar="DIR", help=text)
     args = config_flag.parse(parser, None)
     from stormpsr_jax.experiments.runs import missing  # JAX takes a second to import
+
+    args.config = config_flag.typed(args.config)
 
     args.seeds = range(args.config.seed, args.config.seed + args.seeds)
     args.root = args.root.resolve()
@@ -115,8 +105,9 @@ def run(
             files.write_json(path.with_suffix(".json"), content)
             files.write_text(path, text)
             print(f"\n{text}\n{path}", flush=True, file=sys.stderr if left else sys.stdout)
-        if shared := sum(map(len, waves[:-1])):
-            tell("note", f"the first {shared} make what others share: later ones have it then")
+        if len(waves) > 1:
+            counts = ", then ".join(str(len(wave)) for wave in waves)
+            tell("note", f"give the first {counts}: later ones take what earlier ones have made")
         for made in itertools.chain(*waves):
             print(shlex.join(["python", *made.command]))
     except (ValueError, OSError) as error:
@@ -132,4 +123,4 @@ def _count(text: str) -> int:
 
 
 if __name__ == "__main__":
-    run(plan, "stormpsr_jax.paper", __doc__, "TABLE", takes_asd=True)
+    run(plan, "stormpsr_jax.paper", __doc__, "TABLE")

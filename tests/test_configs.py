@@ -10,7 +10,7 @@ from stormpsr_jax import configs
 from stormpsr_jax.networks import backbones
 from stormpsr_jax.networks.efficientnet import EfficientNet
 from stormpsr_jax.stages import config_flag
-from stormpsr_jax.stages.config_flag import flat
+from stormpsr_jax.stages.config_flag import flat, typed
 from stormpsr_jax.training.devices import make_mesh
 from tests.support.tiny import TRAINED
 
@@ -36,7 +36,7 @@ def test_config_steps_of_every_stage_lower_at_full_size_for_gpu_and_tpu(name, mi
     """Which are not there: what no device of that kind can do is an error all the same."""
     config = config_of(name)
     config.data.workers = config.detector.pose_loss = 0  # made-up renders tell no pose
-    run, stages = stage_loops.opened(config, tmp_path, make_mesh(1, 1), recordings=1)
+    run, stages = stage_loops.opened(typed(config), tmp_path, make_mesh(1, 1), recordings=1)
     chosen = [stage for stage in TRAINED if stage in config.stages]
     found = stage_loops.definitions(run, stages, chosen)
     for definition in found.values():
@@ -63,10 +63,10 @@ def test_config_has_fields_of_the_types_that_the_command_line_takes(name):
 
 @pytest.mark.parametrize("more", ["", "boxes"])
 def test_own_photos_changes_the_encoder_alone_and_takes_it_as_it_is(more):
-    plain = flat(config_flag.load(f"own:{more}".rstrip(":")))
+    plain = flat(typed(config_flag.load(f"own:{more}".rstrip(":"))))
     config = config_flag.load(f"own:{more},photos".replace(":,", ":"))
-    assert backbones.build(config.encoder).clone(remat="none") == EfficientNet()
+    assert backbones.build(config.encoder) == EfficientNet()
     assert (config.init_from, config.pretrain.steps) == ("photos", 0)
-    changed = [name for name, value in flat(config).items() if value != plain[name]]
+    changed = [name for name, value in flat(typed(config)).items() if value != plain[name]]
     sections = {"init_from", "encoder", "pretrain", "data", "detector"}
     assert {name.partition(".")[0] for name in changed} == sections

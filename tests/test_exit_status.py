@@ -91,7 +91,7 @@ def test_an_experiment_with_an_error_is_2(tmp_path, monkeypatch, capsys):
     words = ["none", "--config=industreal", f"--workdir={tmp_path}"]
     monkeypatch.setattr(sys, "argv", ["paper", *words])
     with pytest.raises(SystemExit) as end:
-        paper.run(paper.plan, "paper", "", "TABLE", takes_asd=True)
+        paper.run(paper.plan, "paper", "", "TABLE")
     assert end.value.code == 2
     assert capsys.readouterr().err.startswith("error: 'none' is no table; k")
 

@@ -23,7 +23,7 @@ from stormpsr_jax.networks.vit import ViT
 from stormpsr_jax.recordings import labels
 from stormpsr_jax.recordings.labels import states_to_steps
 from stormpsr_jax.recordings.procedure import Procedure, load_procedure
-from stormpsr_jax.stages.config_flag import flat
+from stormpsr_jax.stages.config_flag import flat, typed
 from stormpsr_jax.training.optimizer import MOMENTUM
 from stormpsr_jax.weights.torch_layout import to_state_dict
 from tests.support.industreal_data import TABLE
@@ -129,7 +129,7 @@ def test_configs_budgets_are_those_of_the_paper(name):
         assert optimizer.clip_norm == 0
     losses = ("pretrain.state_loss", "temporal.state_loss", "detector.part_loss")
     ours = (*losses, "detector.pose_loss", "augment.occluders")
-    assert not any(flat(config)[field] for field in ours)
+    assert not any(flat(typed(config))[field] for field in ours)
 
 
 # --- Stand-ins for what a user downloads: the data sets in their own layout, and timm's weights ---

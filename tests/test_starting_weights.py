@@ -3,8 +3,8 @@ import pytest
 import safetensors.numpy
 from PIL import Image
 
-from stormpsr_jax.networks.vit_published import resize_position_embedding
 from stormpsr_jax.weights import parameters, torch_layout
+from stormpsr_jax.weights.backbones import resize_position_embedding
 from tests.support.weights_data import random_state, tiny_encoder
 
 

@@ -24,7 +24,7 @@ from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
-from stormpsr_jax.networks import vit_published
+from stormpsr_jax.networks import backbones
 
 OUT = Path(__file__).parents[1] / "tests" / "networks" / "backbones"
 WIDTH, HEADS, DEPTH = 16, 2, 2
@@ -143,7 +143,7 @@ def main():
     for seed, name in enumerate(CASES):
         make(name, seed)
         print(f"{name}.npz", (OUT / f"{name}.npz").stat().st_size)
-    known = [name for name in vit_published.NAMED if "/" not in name]
+    known = [name for name in backbones.VITS if "/" not in name]
     table = {name: fields_of_timm(name) for name in known}
     lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(row)}" for name, row in table.items())
     (OUT / "timm.json").write_text(f"{{\n{lines}\n}}\n")

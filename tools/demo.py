@@ -104,7 +104,7 @@ def command(config: Mapping[str, Any]) -> str:
     words = []
     for name in config_flag.shipped():
         module = importlib.import_module(f"stormpsr_jax.configs.{name}")
-        own = config_flag.flat(module.get_config())
+        own = config_flag.flat(config_flag.typed(module.get_config()))
         differ = {key: value for key, value in config.items() if own.get(key) != value}
         fields = [f"--config.{key}={value}" for key, value in differ.items()]
         words.append([f"--config={name}", *fields])

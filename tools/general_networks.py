@@ -210,7 +210,7 @@ class GeneralEncoder(Training):
             found = self.pretrain.encode(run, params["spatial"], batch_stats, val)
             return {"precision_at_1": precision_at_1(found, val)}
 
-        element = grain.MapDataset.range(2**40).seed(run.seed)
+        element = grain.MapDataset.range(2**40).seed(run.config.seed)
         return Definition(
             init=init,
             loss_fn=loss_fn,
@@ -306,7 +306,7 @@ class GeneralDetector(Training):
         return Definition(
             init=init,
             loss_fn=loss_fn,
-            data=pipelines.of_elements(draw, run.seed, BATCH["detector"], run.workers),
+            data=pipelines.of_elements(draw, run.config.seed, BATCH["detector"], run.workers),
             **optimisation(self.learning),
             evaluate=evaluate,
         )

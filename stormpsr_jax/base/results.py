@@ -8,7 +8,7 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -95,23 +95,6 @@ def damage(root: Path, record: Record) -> list[str]:
         elif files.checksum(root / name) != known:
             damaged.append(f"{name} was damaged or changed")
     return damaged
-
-
-def holds(folder: Path, root: Path, paths: Sequence[Path]) -> bool:
-    """Whether the record in a folder is of just these files, as they are; says if they are not.
-
-    For the parts of a result that is begun: what is finished of it is not made again.
-    """
-    try:
-        if (record := read(folder)) is None:
-            return False
-        names = {path.relative_to(root).as_posix() for path in paths}
-        wrong = damage(root, record) or sorted(names ^ set(record.results or ()))
-    except ValueError as error:
-        wrong = [str(error)]
-    if wrong:
-        print(f"{wrong[0]}; it is made again", flush=True)
-    return not wrong
 
 
 def differences(before: MadeFrom, now: MadeFrom) -> list[str]:

@@ -9,8 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ml_collections import ConfigDict
-
+from stormpsr_jax.configs.default import Config
 from stormpsr_jax.experiments.runs import Changes, Runs, changed, planned
 from stormpsr_jax.psr import streams
 from stormpsr_jax.psr.streams import ASD, STORM, TEMPORAL
@@ -24,7 +23,7 @@ WINDOWS = (4, 16, 64, 256)  # frames: temporal-F4 â€¦ F256 and no-temporal-F4 â€
 BACKBONES = ("mlp", "lstm", "tcn", "transformer")
 
 
-def _stages(config: ConfigDict, without: Sequence[str] = (), also: Sequence[str] = ()) -> dict:
+def _stages(config: Config, without: Sequence[str] = (), also: Sequence[str] = ()) -> dict:
     chosen = (set(config.stages) | set(also)) - set(without)
     return {"stages": tuple(sorted(chosen, key=order.NAMES.index))}
 
@@ -66,7 +65,6 @@ class Entry:
         errors: of which recordings: with errors in them, without, or all (None).
         published: by procedure.
         only: the procedure whose table has the row; '' is every one.
-        given: by the detections of --asd in place of the run's own.
     """
 
     text: str
@@ -78,12 +76,6 @@ class Entry:
     errors: bool | None = None
     published: Mapping[str, Figures] = dataclasses.field(default_factory=dict)
     only: str = ""
-    given: bool = False
-
-    @property
-    def detects(self) -> bool:
-        """Whether it needs detections."""
-        return "detections" in streams.find(self.stream).needs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -204,34 +196,22 @@ TABLES = {
         ),
     ),
     "detector": Table("Assembly state detection: AP@50 on the test split (P, I)", runs=(BASE,)),
-    "speed": Table("Frames a second on this machine", runs=(BASE,)),
 }
 DETECTOR_PUBLISHED = {"industreal": 0.838, "meccano": 0.120}  # mAP@50, P
-SPEED_PUBLISHED = {ASD.name: 284.8, STORM.name: 75.1}  # P, on an A100
 
 
-def rows_of(table: Table, config: ConfigDict, procedure: str, given: bool) -> list[Entry]:
-    """The rows of a table, with --asd (`given`) those that need detections by these as well."""
-    rows = [row for row in table.rows if row.only in ("", procedure)]
-    own = [row for row in rows if not row.detects or not given or "detector" in config.stages]
-    text = "{}, detections of --asd".format
-    also = [dataclasses.replace(row, text=text(row.text), given=True) for row in rows]
-    return own + [row for row in also if given and row.detects]
-
-
-def missing_stages(table: Table, config: ConfigDict, given: bool = False) -> list[str]:
-    """The stages of the paper that a config lacks and a table needs; see `rows_of`."""
+def missing_stages(table: Table, config: Config) -> list[str]:
+    """The stages of the paper that a config lacks and a table needs."""
     needed = {"predict", "evaluate"}
     kinds = {kind for row in table.rows for kind in streams.find(row.stream).needs}
-    kinds -= {"detections"} if given else set()
-    if "detections" in kinds or table in (TABLES["detector"], TABLES["speed"]):
+    if "detections" in kinds or table is TABLES["detector"]:
         needed |= {"detector"}
-    if "windows" in kinds or table is TABLES["speed"]:
+    if "windows" in kinds:
         needed |= {"pretrain", "embed", "temporal"}
     return sorted(needed - set(config.stages), key=order.NAMES.index)
 
 
-def runs_of(tables: Sequence[str], config: ConfigDict, root: Path, seeds: Sequence[int]) -> Runs:
+def runs_of(tables: Sequence[str], config: Config, root: Path, seeds: Sequence[int]) -> Runs:
     """The runs that tables take, in the order to make them in.
 
     `config` is of the row of the whole method. Where it renders its own data, all runs share them.

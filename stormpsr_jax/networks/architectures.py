@@ -21,8 +21,8 @@ from flax import traverse_util
 
 from stormpsr_jax.base import user_code
 from stormpsr_jax.base.files import field, fit, shorten
-from stormpsr_jax.networks import backbones
 from stormpsr_jax.networks.detector import Detector
+from stormpsr_jax.networks.efficientnet import EfficientNet
 from stormpsr_jax.networks.spatial import SpatialEncoder
 from stormpsr_jax.networks.stored import is_ours, stored_types, training_only
 from stormpsr_jax.networks.temporal import (
@@ -32,6 +32,7 @@ from stormpsr_jax.networks.temporal import (
     TemporalTCN,
     TemporalTransformer,
 )
+from stormpsr_jax.networks.vit import ViT
 
 # The temporal encoders by name, as `temporal_model.backbone` has it; others go by import paths.
 TEMPORAL: dict[str, type[TemporalTransformer | Baseline]] = {
@@ -42,7 +43,10 @@ TEMPORAL: dict[str, type[TemporalTransformer | Baseline]] = {
 }
 # By role and architecture, the class of the network, and of the one inside of it if there is one.
 ROLES: dict[str, dict[str, tuple[type[nn.Module], ...]]] = {
-    "encoder": {f.architecture: (SpatialEncoder, f.module) for f in backbones.FAMILIES},
+    "encoder": {
+        "SpatialEncoder": (SpatialEncoder, ViT),
+        "EfficientNetEncoder": (SpatialEncoder, EfficientNet),
+    },
     "temporal": {kind.__name__: (kind,) for kind in TEMPORAL.values()},
     "detector": {"Detector": (Detector,)},
     "locator": {"Detector": (Detector,)},

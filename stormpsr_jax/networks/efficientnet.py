@@ -5,26 +5,21 @@ front of them. So a network without `init_from` has no norms at all.
 """
 
 import itertools
-from collections.abc import Collection, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from stormpsr_jax.networks.layers import Conv, spread
-from stormpsr_jax.networks.stored import CONV, Layer, count, stored
+from stormpsr_jax.networks.stored import stored
 from stormpsr_jax.networks.vit import REMAT
 
-EPS = 1e-3  # of the folded norms
 EXPANSION = 6
 # Of each stage: channels in quarters of the stem's, kernel, stride.
 STAGES = ((2, 3, 1), (3, 3, 2), (5, 5, 2), (10, 3, 2), (14, 5, 1), (24, 5, 2), (40, 3, 1))
 FEATURES = 40  # channels of the head over those of the stem
 SIDE = 32  # pixels of a feature of the last stage
-NAMED = {"efficientnet_lite0": {"width": 32, "depths": (1, 2, 2, 3, 3, 4, 1)}}
 
 
 def _conv(
@@ -126,54 +121,3 @@ class EfficientNet(nn.Module):
                 )(x)
         x = nn.relu6(_conv(FEATURES * self.width, 1, self.dtype, "conv_head")(x))
         return x.mean(axis=(1, 2))
-
-
-def rows(names: Collection[str]) -> Iterator[Layer]:
-    """The layers of an EfficientNet with these names of arrays, of either layout."""
-    yield Layer("_conv_stem", "stem", CONV)
-    # At least one block, so that a file without any fails by the names that it lacks.
-    for i in range(max(1, count(r"^(?:_blocks\.|block_)(\d{1,4})[./]", names))):
-        for part in ("expand", "depthwise", "project")[i == 0 :]:
-            yield Layer(f"_blocks.{i}._{part}_conv", f"block_{i}/{part}", CONV)
-    yield Layer("_conv_head", "conv_head", CONV)
-
-
-def fields_of(
-    params: Mapping, num_heads: int | None = None, library: str | None = None
-) -> dict[str, Any]:
-    """Fields of the EfficientNet that `params` belong to; ValueError if they are of none."""
-    width = params["stem"]["bias"].shape[0]
-    blocks = sum(name.startswith("block_") for name in params)
-    fields = [params[f"block_{i}"]["project"]["bias"].shape[0] for i in range(blocks)]
-    wanted = [quarters * width // 4 for quarters, *_ in STAGES]
-    depths = tuple(fields.count(channels) for channels in wanted)
-    if [c for c, depth in zip(wanted, depths, strict=True) for _ in range(depth)] != fields:
-        raise ValueError(f"blocks of {fields} channels are of no EfficientNet-Lite")
-    return {"width": width, "depths": depths}
-
-
-def published(
-    state: Mapping[str, np.ndarray], path: str | Path = "state dict"
-) -> tuple[dict[str, np.ndarray], str]:
-    """(state dict in the names of `rows`, "") with folded norms; ValueError if one does not fit."""
-    arrays = {name: value for name, value in state.items() if not name.startswith("_fc.")}
-    for row in rows(state):
-        conv = str(row.torch)
-        block, _, part = conv.rpartition(".")
-        # A block counts its norms, and the first one has one less.
-        at = {"_conv_stem": 0, "_conv_head": 1, "_expand_conv": 0, "_depthwise_conv": 1}.get(
-            part, 2
-        )
-        norm = f"{block}{'.' * bool(block)}_bn{at}."
-        names = [f"{norm}{end}" for end in ("weight", "bias", "running_mean", "running_var")]
-        kernel = arrays.get(f"{conv}.weight")
-        if kernel is None or not all(name in arrays for name in names):
-            continue  # the list of names that do not fit says so
-        gain, bias, mean, var = (np.asarray(arrays.pop(name), np.float64) for name in names)
-        shapes = {array.shape for array in (gain, bias, mean, var)}
-        if kernel.ndim != 4 or shapes != {kernel.shape[:1]} or not (var >= 0).all():
-            raise ValueError(f"{path}: {norm}* does not fit {conv}.weight {kernel.shape}")
-        gain = gain / np.sqrt(var + EPS)
-        arrays[f"{conv}.weight"] = kernel * gain[:, None, None, None]
-        arrays[f"{conv}.bias"] = bias - mean * gain
-    return arrays, ""

@@ -86,7 +86,7 @@ class SpatialEncoder(nn.Module):
     that normalisation and, with layer 3 (`projection_head`, Dense), exists only for SupCon.
 
     Attributes:
-        encoder: the backbone f, of any family, such as vit.ViT; see `backbones.Family.module`.
+        encoder: the backbone f, of any family, such as vit.ViT; see `backbones.LABELS`.
         hidden: width of layer 1, the frame embedding.
         second_hidden: width of layer 2; None is `hidden`.
         projection: width of layer 3, what SupCon sees.

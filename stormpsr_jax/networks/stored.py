@@ -1,9 +1,7 @@
-"""What files hold of networks: fields, each in its module with what it may be, and layers."""
+"""What files hold of networks: fields, each in its module with what it may be."""
 
 import dataclasses
-import re
-from collections.abc import Collection
-from typing import Annotated, Any, Literal, NamedTuple, get_type_hints
+from typing import Annotated, Any, Literal, get_type_hints
 
 import msgspec
 
@@ -57,31 +55,3 @@ def training_only(module: type) -> dict[str, Any]:
         and field.default is not dataclasses.MISSING
         and field.name not in ("parent", "name", "dtype")
     }
-
-
-# Layers of a network as state dicts of PyTorch and flax have them, for `Layer.layer`; `weights`
-# has their arrays.
-DENSE, DENSE_WITHOUT_BIAS, CONV, NORM, BATCH_NORM = "dense", "bare dense", "conv", "norm", "batch"
-PATCHES = "patches"  # a convolution whose stride is its kernel, ours as a matrix product
-VECTOR, TOKENS = "vector", "tokens"  # one array of one axis, and of three
-
-
-class Layer(NamedTuple):
-    """A layer of a network in both layouts.
-
-    Attributes:
-        torch: its name in the state dict; None: state dicts have no such layer.
-        ours: the path of its module, or of its array.
-        layer: one of the layers above.
-    """
-
-    torch: str | None
-    ours: str
-    layer: str
-
-
-def count(pattern: str, names: Collection[str]) -> int:
-    """One more than the largest number that the pattern finds in the names, 0 if there is none."""
-    last = max((int(m[1]) for n in names if (m := re.search(pattern, n))), default=-1)
-    # Never more than there are names: a made-up number is not to ask for billions of them.
-    return min(len(names), last + 1)

@@ -3,7 +3,6 @@
 import argparse
 import ast
 import functools
-import json
 import math
 import os
 import re
@@ -174,9 +173,9 @@ def _near(name: str) -> str:
     return f"; there is {', '.join(f'--config.{field}' for field in near[:3])}" if near else ""
 
 
-def flat(config: ConfigDict) -> dict[str, Any]:
+def flat(config: Config) -> dict[str, Any]:
     """The config as {field: JSON value}, fields joined by dots."""
-    return results.flatten(json.loads(config.to_json()))  # tuples and lists compare alike
+    return results.flatten(msgspec.json.decode(msgspec.json.encode(config)))
 
 
 def _read(argument: str) -> ConfigDict:

@@ -38,25 +38,20 @@ class Data:
     """The recordings of a run. Splits are opened once.
 
     Attributes:
-        config: where they are, and how pictures are normalised.
+        config: of the run; says where they are, how pictures are normalised, and their sizes.
         workdir: of the run, whose folder `data` is read where the config names none.
-        procedure_name: packaged name, path, or "" for the data folder's own.
-        encoder_size, detector_size: pixels each way that the networks look at; 0: as stored.
         readers: threads that read ahead where rows are asked for in order.
     """
 
-    config: sections.Data
+    config: sections.Config
     workdir: Path
-    procedure_name: str
-    encoder_size: int = 0
-    detector_size: int = 0
     readers: int = 1
     _opened: dict[tuple, ClipSource] = dataclasses.field(default_factory=dict, compare=False)
 
     @property
     def directory(self) -> Path:
         """Folder of the clip shards."""
-        return Path(self.config.dir) if self.config.dir else self.workdir / "data"
+        return Path(self.config.data.dir) if self.config.data.dir else self.workdir / "data"
 
     @property
     def is_there(self) -> bool:
@@ -66,15 +61,15 @@ class Data:
     @functools.cached_property
     def procedure(self) -> Procedure:
         """The procedure named in the config, or else the data folder's own."""
-        return load_procedure(self.procedure_name or self.directory / "procedure.json")
+        return load_procedure(self.config.procedure or self.directory / "procedure.json")
 
     @functools.cached_property
     def extra(self) -> Extra | None:
         """The real recordings that join those of the data folder, if the config names any."""
-        if not self.config.extra:
+        if not self.config.data.extra:
             return None
-        settings = data_folder.read_settings(Path(self.config.extra))
-        made, folder = settings.settings, Path(self.config.extra)
+        settings = data_folder.read_settings(Path(self.config.data.extra))
+        made, folder = settings.settings, Path(self.config.data.extra)
         return Extra(folder, settings.splits, made.aspect, made.crop, made.locator)
 
     def folder(self, split: str) -> Path:
@@ -95,13 +90,15 @@ class Data:
 
     def source(self, split: str) -> ClipSource:
         """The recordings of a split in the encoder's size; ValueError if it cannot be read."""
-        return self._sized(self.directory, split).at(self.encoder_size, "encoder.image_size")
+        size = self.config.encoder.image_size
+        return self._sized(self.directory, split).at(size, "encoder.image_size")
 
     def detector_source(self, split: str) -> ClipSource:
         """`source` with pictures of the detector's size; ValueError if its frames are others."""
-        own = self.config.detector_dir and split != CAD
-        folder = Path(self.config.detector_dir or self.directory)
-        large = self._sized(folder, split).at(self.detector_size, "detector.image_size")
+        own = self.config.data.detector_dir and split != CAD
+        folder = Path(self.config.data.detector_dir or self.directory)
+        size = self.config.detector.image_size
+        large = self._sized(folder, split).at(size, "detector.image_size")
         if own and (what := clips.difference(self.source(split), large)):
             raise ValueError(
                 f"--config.data.detector_dir={folder}: split {split!r} has other {what} than "
@@ -116,18 +113,18 @@ class Data:
         boxed = any((recording.classes > 0).any() for recording in source.recordings.values())
         if boxed or self.folder(split) == self.directory:
             return source
-        rendered = self._open(Path(self.config.detector_dir or self.directory), split)
-        return rendered.at(self.detector_size, "detector.image_size")
+        rendered = self._open(Path(self.config.data.detector_dir or self.directory), split)
+        return rendered.at(self.config.detector.image_size, "detector.image_size")
 
     @property
     def has_cad(self) -> bool:
         """Whether there is a finished folder with split 'cad'."""
-        folder = Path(self.config.cad_dir or self.directory)
+        folder = Path(self.config.data.cad_dir or self.directory)
         return (folder / MARKER).is_file() and CAD in clips.list_splits(folder)
 
     def _sized(self, directory: Path, split: str) -> ClipSource:
         if split == CAD:
-            directory = Path(self.config.cad_dir or self.directory)
+            directory = Path(self.config.data.cad_dir or self.directory)
             if not self.has_cad:
                 raise ValueError(
                     f"{directory}: has no split 'cad' of clean renders, which "
@@ -159,18 +156,18 @@ class Data:
 
         Those of recordings where there is no such folder, and so nothing to normalise.
         """
-        mean, std = self.config.cad_mean, self.config.cad_std
+        mean, std = self.config.data.cad_mean, self.config.data.cad_std
         if (len(mean), len(std)) not in ((0, 0), (3, 3)):
             raise ValueError("--config.data.cad_mean, .cad_std: give both, or '()' for both")
         if mean:
             return mean, std
         if self.has_cad:
             return self.source(CAD).channel_statistics()
-        return self.config.mean, self.config.std
+        return self.config.data.mean, self.config.data.std
 
     def normalise(self, images: jax.Array, cad: jax.Array | None = None) -> jax.Array:
         """Pictures in 0…255 → network input; `cad` (B,) marks the clean renders among them."""
-        real = augment.normalise(images, self.config.mean, self.config.std)
+        real = augment.normalise(images, self.config.data.mean, self.config.data.std)
         if cad is None:
             return real
         rendered = augment.normalise(images, *self.cad_statistics)
@@ -185,8 +182,8 @@ class Data:
         framed = self.extra or source  # renders are square whatever is made of a camera's pictures
         return Pictures(
             source.image_size,
-            self.config.mean,
-            self.config.std,
+            self.config.data.mean,
+            self.config.data.std,
             framed.aspect,
             framed.region,
             detector_size,

@@ -134,7 +134,7 @@ class DetectorTraining(Training):
             cad_wrong=config.cad_wrong,
             with_poses=config.pose_loss > 0,
             batch=config.batch,
-            seed=run.seed,
+            seed=run.config.seed,
             workers=workers,
         )
 

@@ -14,7 +14,6 @@ import numpy as np
 
 from stormpsr_jax.base import files, results
 from stormpsr_jax.base.errors import gathering
-from stormpsr_jax.base.results import Record
 from stormpsr_jax.configs import default as sections
 from stormpsr_jax.stages.data import SPLITS, Reads
 from stormpsr_jax.stages.pretrain import Pretraining
@@ -46,12 +45,11 @@ class Embedding(Stage):
         params, batch_stats = checkpoint.load_best(run.workdir / "pretrain")
         first = run.data.source(SPLITS[0])
         encoder = self.pretrain.encode(run, params, batch_stats, first)
-        batch, every = run.batch, self.embed.every
+        batch, every = run.config.predict.batch, self.embed.every
         with loop.explained(run.workdir / "embed", "predict.batch"):
             for source, name, progress in self.recordings(run, SPLITS):
                 path, left = path_of(run, source.split, name), source.recordings[name].num_frames
-                part_of = run.workdir / "embed" / "completed" / source.split / name
-                if results.holds(part_of, run.workdir, [path]):
+                if path.exists():  # of a run that was stopped; files come to be as a whole
                     progress.update(left)
                     continue
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -65,8 +63,6 @@ class Embedding(Stage):
                         file.write(held.tobytes())
                         progress.update(len(held))
                         left -= len(held)
-                made = results.checksums(run.workdir, [path])
-                results.write(part_of, Record({}, results=made))
         return {}
 
     def read(self, run: Run, split: str) -> dict[str, np.ndarray]:

@@ -16,7 +16,7 @@ import numpy as np
 from stormpsr_jax.base import files, installed, results
 from stormpsr_jax.configs import default as sections
 from stormpsr_jax.configs.default import LEARNING
-from stormpsr_jax.data.folder import ENOUGH, NOT_ANNOTATED, pixels_across
+from stormpsr_jax.data.folder import NOT_ANNOTATED
 from stormpsr_jax.psr import advice, analysis, detection_scores, headline, streams, wrong_parts
 from stormpsr_jax.psr.accumulation import Settings
 from stormpsr_jax.psr.calibration import Level, level
@@ -31,14 +31,14 @@ from stormpsr_jax.serving import content, writing
 from stormpsr_jax.serving.content import MODEL, Window
 from stormpsr_jax.serving.frames import lowest_share
 from stormpsr_jax.serving.functions import WEIGHTS, FlaxNetworks
-from stormpsr_jax.stages import remaking
+from stormpsr_jax.stages import config_flag, remaking
 from stormpsr_jax.stages.data import FPS, LABEL_FILES, Data, Reads
 from stormpsr_jax.stages.detector import MAX_DETECTIONS, part_pictures
 from stormpsr_jax.stages.fuse import Fusion, FusionFit
 from stormpsr_jax.stages.fuse import read as read_fusion
 from stormpsr_jax.stages.predict import Prediction, read_split
 from stormpsr_jax.stages.stage import Run, Stage
-from stormpsr_jax.training.metrics import TensorBoard, read_metrics
+from stormpsr_jax.training.metrics import read_metrics
 
 # What a data folder's settings have if it was rendered from the CAD files of a product; the toy has
 # no other appearance than its renders.
@@ -86,7 +86,6 @@ class Evaluation(Stage):
                     wrong |= {"risk": choice.decision.risk, "bound": choice.decision.bound}
                 note = f"{choice.decision.note(stream)} {wrong_parts.in_words(wrong)}"
                 result["risk_notes"].append(note.rstrip())
-        result["warnings"] += self._too_small(run)
         if not self.evaluate.threshold:
             result |= self._with_paper_settings(run, val, test, settings)
         result["split"] = "test"
@@ -143,31 +142,7 @@ class Evaluation(Stage):
             files.remove(workdir / "model")  # of a run with an encoder
         by = {"code": remaking.package(), "environment": environment()}
         files.write_json(workdir / "metrics.json", result | by)
-        figures = {
-            f"test/{stream}/{key}": value
-            for stream, scores in result["streams"].items()
-            for key, value in headline.values(scores).items()
-            if value is not None
-        }
-        board = TensorBoard(workdir / "evaluate")
-        board.write(0, figures)
-        board.close()
         return {}
-
-    def _too_small(self, run: Run) -> list[str]:
-        """Warns of a product that is too small in the pictures that networks see."""
-        if "train" not in run.data.recordings():
-            return []
-        open_split = run.data.boxed_source if self.predict.detector else run.data.source
-        source = open_split("train")
-        boxes = np.concatenate([r.boxes for r in source.recordings.values()])
-        across = pixels_across(boxes, source.image_size)
-        if not across < ENOUGH:
-            return []
-        return [
-            f"the product is {across:.0f} pixels across in the pictures that the networks see; "
-            f"{ENOUGH} were enough on our rendered toy: larger pictures, or a crop, help"
-        ]
 
     def chosen_by(
         self,
@@ -284,7 +259,7 @@ class Evaluation(Stage):
             window=Window(self.window.frames, self.window.stride),
             networks=FlaxNetworks(trained, "float32"),
             max_detections=MAX_DETECTIONS,
-            batch=run.batch,
+            batch=run.config.predict.batch,
             fusion=weights,
             product_share=product_share,
             right_level=right_level,
@@ -303,7 +278,7 @@ class Evaluation(Stage):
                 for stream, choice in chosen.items()
             },
             origin={
-                "config": run.fields,
+                "config": config_flag.flat(run.config),
                 "made_from": made_from,
                 "trained": trainings(run.workdir, stages),
                 "data": self._data(run)

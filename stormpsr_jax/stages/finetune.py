@@ -39,8 +39,7 @@ class Finetuning(Training):
         """Returns what it trains."""
         config, clip, data = self.finetune, self.temporal.clip, run.data
         train, val = data.source("train"), data.source("val")
-        pictures = config.batch * clip.num_frames
-        spatial = self.pretrain.network_to_train(run, train.image_size, pictures)
+        spatial = self.pretrain.network_to_train(run)
         transformer = learning.to_train(run, self.temporal.network(run), self.attention)
         loss_of = self.temporal.loss(run, config.batch)
         val_states = {name: r.states for name, r in val.recordings.items()}
@@ -77,7 +76,7 @@ class Finetuning(Training):
 
         # Clips are drawn by another seed than those of stage `temporal`, or the very same would
         # come first; in 31 bits, as grain takes seeds.
-        seed = (run.seed + zlib.crc32(b"finetune")) % 2**31
+        seed = (run.config.seed + zlib.crc32(b"finetune")) % 2**31
         options = self.temporal.clip_options(run, train, config.batch, seed)
         return Definition(
             init=init,
@@ -98,7 +97,7 @@ class Finetuning(Training):
         """Says whether windows, batches and the network can be made."""
         size, clips = learning.image_size(run), self.finetune.batch
         pictures = clips * self.temporal.clip.num_frames
-        model = self.pretrain.network_to_train(run, size, pictures, "none")
+        model = self.pretrain.network_to_train(run)
         return [
             *self.temporal.window_errors(run),
             *learning.batch_errors(run, "finetune", clips),

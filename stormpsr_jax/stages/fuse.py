@@ -112,7 +112,7 @@ class FusionFit(Stage):
                 steps=config.steps,
                 learning_rate=LEARNING_RATE,
                 decay=DECAY,
-                seed=run.seed,
+                seed=run.config.seed,
                 progress=bar.update,
             )
         losses = {"loss_before": fitted.before, "loss_after": fitted.after}

@@ -90,12 +90,10 @@ def batch_errors(run: Run, name: str, rows: int, fields: str = "batch") -> list[
 
 def image_size(run: Run, of: str = "encoder") -> tuple[int, int]:
     """Pixels (H, W) of what the encoder, or the detector, trains on, rendered yet or not."""
-    data = run.data
-    if data.is_there:
-        source = data.source if of == "encoder" else data.boxed_source
+    if run.data.is_there:
+        source = run.data.source if of == "encoder" else run.data.boxed_source
         return source(SPLITS[0]).image_size
-    side = data.encoder_size if of == "encoder" else data.detector_size
-    return (side or data.config.synthetic.size,) * 2
+    return (getattr(run.config, of).image_size or run.config.data.synthetic.size,) * 2
 
 
 def network_errors(section: str, module: nn.Module, shape: tuple[int, ...]) -> list[str]:

@@ -3,15 +3,12 @@
 import dataclasses
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from stormpsr_jax.base import results
 from stormpsr_jax.base.progress import Bar
-from stormpsr_jax.base.results import Record
 from stormpsr_jax.configs import default as sections
 from stormpsr_jax.data import sampling
 from stormpsr_jax.data.clips import ClipSource
@@ -89,7 +86,7 @@ class Prediction(Stage):
         """Predicts; finished recordings are kept. MemoryError, OSError: of `explained`."""
         splits, trained = self.predict.splits, self.networks(run)
         pictures = run.data.pictures(run.data.source(splits[0]), "detector" in trained)
-        made = functions(trained, pictures, MAX_DETECTIONS, run.batch)
+        made = functions(trained, pictures, MAX_DETECTIONS, run.config.predict.batch)
         with loop.explained(run.workdir / "predict", "predict.batch"):
             for source, name, progress in self.recordings(run, splits):
                 self._write(run, made, source, name, progress)
@@ -99,8 +96,8 @@ class Prediction(Stage):
         self, run: Run, made: Mapping[str, Batched], source: ClipSource, name: str, progress: Bar
     ) -> None:
         """Writes the predictions of one recording, or keeps them."""
-        workdir, window = run.workdir, Window(self.window.frames, self.window.stride)
-        recording, folder = source.recordings[name], workdir / "predictions" / source.split
+        window = Window(self.window.frames, self.window.stride)
+        recording, folder = source.recordings[name], run.workdir / "predictions" / source.split
         asd = folder / "asd" / f"{name}_results_pred.csv"
         temporal = folder / "temporal" / f"{name}_results_pred.csv"
         scored = folder / "scores" / f"{name}{scores.SUFFIX}"
@@ -113,8 +110,7 @@ class Prediction(Stage):
             visibility: np.isfinite(recording.visible).any(),
         }
         wanted = [path for path, is_asked in asked.items() if is_asked]
-        part_of = workdir / "predict" / "completed" / folder.name / name
-        if results.holds(part_of, workdir, wanted):
+        if all(path.exists() for path in wanted):  # of a run that was stopped
             progress.update(recording.num_frames)
             return
         frames: list[Frame] = []
@@ -135,13 +131,12 @@ class Prediction(Stage):
             scores.write_scores(scored, scores.Scores(numbers, *whole))
         if visibility in wanted:
             predictions.write_visibility(visibility, numbers, recording.visible)
-        results.write(part_of, Record({}, results=results.checksums(workdir, wanted)))
 
     def _chunks(
         self, run: Run, made: Mapping[str, Batched], source: ClipSource, name: str
     ) -> Iterator[Chunk]:
         """What the networks take of a recording."""
-        numbers, batch = source.numbers(name).tolist(), run.batch
+        numbers, batch = source.numbers(name).tolist(), run.config.predict.batch
         starts = range(0, len(numbers), batch)
         encoded: Iterable[Any] = itertools.repeat(None)
         detected: Iterable[Any] = itertools.repeat(None)
@@ -159,7 +154,7 @@ class Prediction(Stage):
         """Pictures, and what prediction files hold besides."""
         splits = self.predict.splits
         reads = [Reads(("pictures", "states", "visible"), splits)]
-        if run.data.config.detector_dir and self.detector:
+        if run.config.data.detector_dir and self.detector:
             source = Data.detector_source
             reads.append(Reads(("pictures",), splits, source, owner="the detector's "))
         return reads
@@ -175,17 +170,10 @@ class Prediction(Stage):
         ]
 
 
-def read_split(
-    run: Run, split: str, scored: bool, asd: Path | None = None
-) -> dict[str, LabelledPredictions]:
-    """The labels of a split and what the stage has left for it; the scores too, if `scored`.
-
-    `asd`: prediction files to take in place of those of stream asd.
-    """
+def read_split(run: Run, split: str, scored: bool) -> dict[str, LabelledPredictions]:
+    """The labels of a split and what the stage has left for it; the scores too, if `scored`."""
     folder = run.workdir / "predictions" / split
     there = {n: folder / n for n in ("asd", "temporal", "visibility") if (folder / n).is_dir()}
-    if asd is not None:
-        there["asd"] = asd
     if not there.keys() & {"asd", "temporal"}:
         raise ValueError(f"{folder}: no predictions; run stage 'predict' on split {split!r} first")
     return load_recordings(

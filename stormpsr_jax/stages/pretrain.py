@@ -17,7 +17,7 @@ from stormpsr_jax.serving.functions import Batched, Network, functions
 from stormpsr_jax.stages import learning
 from stormpsr_jax.stages.data import CAD, FPS, SPLITS, Reads
 from stormpsr_jax.stages.stage import Run, Training
-from stormpsr_jax.training import devices, losses
+from stormpsr_jax.training import losses
 from stormpsr_jax.training.checkpoint import BEST
 from stormpsr_jax.training.optimizer import layer_lr_scale, optimisation
 from stormpsr_jax.training.step import Batch, Definition, Loss, Params
@@ -57,24 +57,17 @@ class Pretraining(Training):
         backbone = backbones.build(section, dtype=run.activations)
         return learning.module_of(SpatialEncoder, section, encoder=backbone, num_components=K)
 
-    def network_to_train(
-        self, run: Run, image_size: tuple[int, int], pictures: int, remat: str = ""
-    ) -> SpatialEncoder:
-        """`network` as the devices of a run train it best on batches of so many pictures.
-
-        `remat`: what is recomputed; "" as the config asks, for which all processes come here.
-        """
+    def network_to_train(self, run: Run) -> SpatialEncoder:
+        """`network` as the devices of a run train it."""
         model = self.network(run)
         backbone = learning.to_train(run, model.encoder, self.attention)
-        each = pictures / run.devices.size
-        remat = devices.remat(remat or self.encoder.remat, backbone, image_size, each)
-        return model.clone(encoder=backbone.clone(remat=remat))
+        return model.clone(encoder=backbone.clone(remat=self.encoder.remat))
 
     def encode(self, run: Run, params: Params, batch_stats: Params, source: ClipSource) -> Batched:
-        """Pictures of a source, uint8 (B, H, W, 3) → embeddings (B, D), run.batch at once."""
+        """Pictures of a source, uint8 (B, H, W, 3) → embeddings (B, D), predict.batch at once."""
         network = Network(self.network(run), {"params": params, "batch_stats": batch_stats})
         pictures = run.data.pictures(source)
-        return functions({"encoder": network}, pictures, 1, run.batch)["encode"]
+        return functions({"encoder": network}, pictures, 1, run.config.predict.batch)["encode"]
 
     def starting_point(self, run: Run, image_size: tuple[int, int]) -> tuple[dict, dict]:
         """(params, batch_stats) for pictures of (H, W) pixels: of `init_from`, else fresh ones.
@@ -111,7 +104,7 @@ class Pretraining(Training):
         config, data = self.pretrain, run.data
         train, val = data.source("train"), data.source("val")
         sampler = self._sampler(run)
-        model = self.network_to_train(run, train.image_size, sampler.batch_size)
+        model = self.network_to_train(run)
         share = self.augment.occluders if self.takes_renders else 0.0
         # Frames from anywhere stand last and are for the state loss alone.
         keyed = sampler.batch_size - config.any_frames
@@ -176,7 +169,7 @@ class Pretraining(Training):
     ) -> pipelines.Batches:
         renders = run.data.source(CAD) if self.takes_renders else None
         return pipelines.key_frame_batches(
-            run.data.source("train"), renders, sampler, seed=run.seed, workers=workers
+            run.data.source("train"), renders, sampler, seed=run.config.seed, workers=workers
         )
 
     def _is_judged(self, run: Run) -> bool:
@@ -226,7 +219,7 @@ class Pretraining(Training):
             rows, fields = sampler.batch_size, "n_per_state, .cad_per_state or .any_frames"
             errors += learning.batch_errors(run, "pretrain", rows, fields)
         self.loss(run, rows)
-        model = self.network_to_train(run, size, rows, "none")
+        model = self.network_to_train(run)
         errors += learning.network_errors("encoder", model, (rows, *size, 3))
         if path is not None and not errors:
             key, images = jax.random.key(0), jax.ShapeDtypeStruct((2, *size, 3), np.float32)

@@ -14,7 +14,7 @@ import stormpsr_jax
 from stormpsr_jax.base import files, installed, results
 from stormpsr_jax.base.errors import raise_all
 from stormpsr_jax.base.results import Record
-from stormpsr_jax.configs import default
+from stormpsr_jax.configs.default import Config
 from stormpsr_jax.stages import config_flag
 from stormpsr_jax.stages.rendering import Rendering
 from stormpsr_jax.stages.stage import Run, Stage, Training
@@ -39,14 +39,14 @@ def changes(run: Run, stage: Stage, record: Record) -> list[str]:
     # has and its stage takes no more was another stage's, whose result tells.
     on_record = record.made_from.get("config", {})
     # What is no field of the config, and what once was on record of few stages, changed nothing.
-    usual = {**now["config"], **_defaults(), "seed": run.seed, "dtype": run.dtype}
+    usual = {**now["config"], **_defaults(), "seed": run.config.seed, "dtype": run.config.dtype}
     before = {field: on_record.get(field, usual[field]) for field in now["config"]}
     return results.differences({**record.made_from, "config": before}, now)
 
 
 @functools.cache
 def _defaults() -> dict[str, Any]:
-    return config_flag.flat(default.get_config())
+    return config_flag.flat(Config())
 
 
 def is_made(run: Run, stage: Stage) -> bool:
@@ -80,7 +80,13 @@ def stale(run: Run, stages: Sequence[Stage]) -> dict[Stage, list[str]]:
 
 def check(run: Run, stages: Sequence[Stage], remake: bool) -> None:
     """Raises ValueError for results that the stages of a run must not use, or throw away."""
-    again, wrong, kept = stale(run, stages), list[str](), list[str]()
+    again, kept = stale(run, stages), list[str]()
+    wrong = [
+        f"{run.workdir / stage.name}: leads to the folder of another run, which has not made this "
+        "yet; give its command first, or remove the link"
+        for stage in stages
+        if (run.workdir / stage.name).is_symlink() and not is_made(run, stage)
+    ]
     before = [other for stage in stages for other in stage.after if other not in stages]
     needed = [*stages]
     for stage in needed:  # and what they come after, which is added on the way
@@ -114,7 +120,7 @@ def _is_of_other_code(record: Record) -> bool:
 
 def _is_users(run: Run, stage: Stage) -> bool:
     """Whether its results are in a folder that no run removes."""
-    return isinstance(stage, Rendering) and bool(run.data.config.dir)
+    return isinstance(stage, Rendering) and bool(run.config.data.dir)
 
 
 def _ask(run: Run, again: Mapping[Stage, Sequence[str]]) -> None:
@@ -186,9 +192,9 @@ def prepare(run: Run, stage: Stage, remake: bool) -> bool:
         if not (why := why + results.damage(run.workdir, before)):
             return before.results is not None
         print(f"{stage.name}: made again ({_first(why)})", flush=True)
-        if not _is_users(run, stage):
-            for name in reversed(stage.folders):
-                files.remove(run.workdir / name)
+    if not (_is_users(run, stage) if before else isinstance(stage, Rendering)):
+        for name in reversed(stage.folders):
+            files.remove(run.workdir / name)
     trained = []
     if isinstance(stage, Training):
         known = run.data.recordings()

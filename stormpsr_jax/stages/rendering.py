@@ -49,7 +49,7 @@ class Rendering(Stage):
 
     def is_given(self, run: Run) -> bool:
         """Whether it would make data that are there, and that this run has not made."""
-        given = run.data.config.dir and run.data.is_there
+        given = run.config.data.dir and run.data.is_there
         return bool(given) and not (run.workdir / self.name / results.RECORD).exists()
 
     def words(self, out: Path) -> list[str]:
@@ -112,7 +112,7 @@ class Rendering(Stage):
     def _of_sizes(self, run: Run) -> Iterator[str]:
         """Says whether pictures would be smaller than a network looks at."""
         for section in ("encoder", "detector"):
-            if (size := getattr(run.data, f"{section}_size")) > self.synthetic.size:
+            if (size := getattr(run.config, section).image_size) > self.synthetic.size:
                 yield (
                     f"--config.{section}.image_size={size}: stage 'data' renders pictures of "
                     f"{self.synthetic.size}; raise --config.data.synthetic.size, or lower this"

@@ -3,15 +3,12 @@
 import functools
 import json
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 import msgspec
-from ml_collections import ConfigDict
 from msgspec.structs import asdict
 
 from stormpsr_jax.base import files, interruption, memory, results
@@ -19,7 +16,7 @@ from stormpsr_jax.base.errors import gathering, raise_all
 from stormpsr_jax.configs.default import Config
 from stormpsr_jax.data import folder as data_folder
 from stormpsr_jax.networks import backbones
-from stormpsr_jax.stages import config_flag, order, remaking
+from stormpsr_jax.stages import order, remaking
 from stormpsr_jax.stages.data import CAD, LABEL_FILES, Data
 from stormpsr_jax.stages.rendering import Rendering
 from stormpsr_jax.stages.stage import Run, Stage
@@ -160,50 +157,11 @@ def _passed(run: Run, stage: Stage) -> bool:
         return False
 
 
-def _place(run: Run, stage: Stage, shared: Path) -> Path | None:
-    """Where its results are shared; None: they are not in a folder of their own."""
-    outside = isinstance(stage, Rendering) and run.data.config.dir
-    if outside or not all(pattern.startswith(f"{stage.name}/") for pattern in stage.results):
-        return None
-    return shared / f"{stage.name}-{results.of_json(stage.made_from(run))[:16]}"
-
-
-def take(run: Run, stage: Stage, shared: Path) -> bool:
-    """Leads WORKDIR/NAME to what another run has made, where this run has nothing of its own.
-
-    Returns whether it did.
-    """
-    folder, place = run.workdir / stage.name, _place(run, stage, shared)
-    if folder.is_symlink() and not folder.exists():
-        folder.unlink()  # what it led to is gone
-    if place is None or not place.is_dir() or folder.exists():
-        return False
-    folder.symlink_to(os.path.relpath(place, run.workdir), target_is_directory=True)
-    return True
-
-
-def give(run: Run, stage: Stage, shared: Path) -> None:
-    """Moves what a run has made to where all find it."""
-    folder, place = run.workdir / stage.name, _place(run, stage, shared)
-    if place is None or folder.is_symlink():
-        return
-    place.parent.mkdir(parents=True, exist_ok=True)
-    if place.exists() and results.found(place) == results.found(folder):
-        files.remove(folder)
-    else:
-        part = place.with_name(f".{place.name}.{os.getpid()}")
-        shutil.move(folder, part)
-        files.remove(place)  # of other code of the package
-        part.rename(place)
-    take(run, stage, shared)
-
-
 def run(
-    config: ConfigDict,
+    config: Config,
     workdir: Path,
     profile_steps: tuple[int, int] | None = None,
     remake: bool = False,
-    shared: Path | None = None,
     on_start: Callable[[], None] = lambda: None,
 ) -> None:
     """Runs the stages of a config in a working directory.
@@ -212,7 +170,6 @@ def run(
         profile_steps: steps (first, last) of every trained stage to record a profile of.
         remake: throws away trained weights that depend on a change, and what other code of the
             package has made; otherwise the former is an error, and the latter stays.
-        shared: folder of results that several runs share.
         on_start: called once no mistake was found, before anything is computed.
 
     Raises:
@@ -221,22 +178,18 @@ def run(
         SystemExit: after SIGTERM or Ctrl-C; see `interruption`.
     """
     memory.keep_freed()
-    values = config_flag.typed(config)
-    fields = config_flag.flat(config)
-    hosts.check_agreement({k: v for k, v in fields.items() if not k.endswith(".workers")})
-    hosts.here()  # together, for the first time: process 0 alone opens data below
     workdir.mkdir(parents=True, exist_ok=True)
     _keep_compiled()
     with hosts.claimed(workdir):
         mesh = make_mesh(fsdp=config.mesh.fsdp)
-        opened = functools.partial(run_of, values, workdir, mesh, profile_steps, fields)
-        made, every = opened(), order.stages(values)
-        stages = chosen(every, values, made)
-        hosts.on_process_0(lambda: _check(values, made, stages, remake))
+        opened = functools.partial(run_of, config, workdir, mesh, profile_steps)
+        made, every = opened(), order.stages(config)
+        stages = chosen(every, config, made)
+        hosts.on_process_0(lambda: _check(config, made, stages, remake))
         if mesh.size > 1:
             _say(f"mesh {dict(mesh.shape)} over {jax.process_count()} processes")
-        if "data" in values.stages and every["data"] not in stages:
-            _say(f"data: {values.data.dir} is trained on as it is, data.synthetic is not used")
+        if "data" in config.stages and every["data"] not in stages:
+            _say(f"data: {config.data.dir} is trained on as it is, data.synthetic is not used")
         if made.data.extra is not None:
             _say(str(made.data.extra))
         on_start()
@@ -245,9 +198,9 @@ def run(
             interruption.end_if_asked(stopped)
             if interruption.all_stop():
                 interruption.end(stopped)
-            if _make(made, stage, remake, shared) and isinstance(stage, Rendering):
+            if _make(made, stage, remake) and isinstance(stage, Rendering):
                 made = opened()  # with what is new
-                hosts.on_process_0(functools.partial(_refuse, values, made, stages))
+                hosts.on_process_0(functools.partial(_refuse, config, made, stages))
         interruption.end_if_asked("all stages are done")
 
 
@@ -256,31 +209,10 @@ def run_of(
     workdir: Path,
     mesh: jax.sharding.Mesh | None,
     profile_steps: tuple[int, int] | None = None,
-    fields: Mapping[str, Any] | None = None,
 ) -> Run:
     """What the stages of a config work in; without a mesh, to look at what is there."""
-    loaders = config.data.workers
-    data = Data(
-        config.data,
-        workdir,
-        config.procedure,
-        config.encoder.image_size,
-        config.detector.image_size,
-        readers=1 if mesh is None else max(hosts.share(loaders), 1),
-    )
-    return Run(
-        workdir,
-        data,
-        mesh,
-        seed=config.seed,
-        dtype=config.dtype,
-        loaders=loaders,
-        batch=config.predict.batch,
-        log_every=config.log_every,
-        checkpoint_every=config.checkpoint_every,
-        profile_steps=profile_steps,
-        fields=fields or {},
-    )
+    readers = 1 if mesh is None else max(hosts.loaders(config.data.workers), 1)
+    return Run(workdir, Data(config, workdir, readers), mesh, config, profile_steps)
 
 
 def chosen(stages: Mapping[str, Stage], config: Config, run: Run) -> list[Stage]:
@@ -311,11 +243,8 @@ def _check(config: Config, run: Run, stages: Sequence[Stage], remake: bool) -> N
     files.write_text(run.workdir / "config.json", content + "\n")
 
 
-def _make(run: Run, stage: Stage, remake: bool, shared: Path | None) -> bool:
-    """Makes a stage, unless all is there; returns whether its results are new to this run."""
-    taken = False
-    if shared is not None:
-        taken = hosts.on_process_0(lambda: take(run, stage, shared))
+def _make(run: Run, stage: Stage, remake: bool) -> bool:
+    """Makes a stage, unless all is there; returns whether it did."""
     if done := hosts.on_process_0(lambda: remaking.prepare(run, stage, remake)):
         _say(f"{stage.name}: done before")
     else:
@@ -325,11 +254,9 @@ def _make(run: Run, stage: Stage, remake: bool, shared: Path | None) -> bool:
         hosts.wait_for_all(f"{stage.name} run")
         hosts.on_process_0(lambda: remaking.finish(run, stage, facts))
         _say(f"{stage.name}: {time.monotonic() - start:.0f} s")
-    if shared is not None:
-        hosts.on_process_0(lambda: give(run, stage, shared))
     if jax.process_index() == 0:
         stage.show(run)
-    return taken or not done
+    return not done
 
 
 def _say(text: str) -> None:

@@ -23,7 +23,7 @@ import msgspec
 
 from stormpsr_jax.base import installed, results, user_code
 from stormpsr_jax.base.progress import Bar
-from stormpsr_jax.configs.default import FREE, OWN, Section, names
+from stormpsr_jax.configs.default import FREE, OWN, Config, Section, names
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.recordings.procedure import Procedure
 from stormpsr_jax.stages.data import Data, Reads, normalisation
@@ -40,24 +40,16 @@ class Run:
 
     Attributes:
         mesh: None: to look at what is there, which takes no devices.
-        dtype: of activations.
-        loaders: processes that load, of this machine.
-        batch: frames at once, where nothing is learnt.
+        config: of all stages, each of which has the sections that it acts by. What it takes of this
+            one, but for the seed and the dtype, changes nothing of what comes out.
         profile_steps: of every trained stage.
-        fields: the whole config, {field: JSON value}, which a model keeps; no stage acts by it.
     """
 
     workdir: Path
     data: Data
     mesh: jax.sharding.Mesh | None
-    seed: int = 0
-    dtype: str = "float32"
-    loaders: int = 0
-    batch: int = 64
-    log_every: int = 50
-    checkpoint_every: int = 2_500
+    config: Config
     profile_steps: tuple[int, int] | None = None
-    fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def devices(self) -> jax.sharding.Mesh:
@@ -72,18 +64,18 @@ class Run:
 
     @property
     def workers(self) -> int:
-        """Loader processes of this process: its share of the machine's."""
-        return hosts.share(self.loaders)
+        """Loader processes of this process."""
+        return hosts.loaders(self.config.data.workers)
 
     def key(self, name: str) -> jax.Array:
         """The random stream of this name, fixed by the seed."""
         number = zlib.crc32(name.encode()) % 2**31
-        return jax.random.fold_in(jax.random.key(self.seed), number)
+        return jax.random.fold_in(jax.random.key(self.config.seed), number)
 
     @property
     def activations(self) -> jnp.dtype:
         """The type of activations."""
-        return jnp.dtype(self.dtype)
+        return jnp.dtype(self.config.dtype)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,7 +143,7 @@ class Stage:
         Without "data", "files" and "procedure" where its data are not rendered yet.
         """
         before = {stage.name: results.of_results(run.workdir / stage.name) for stage in self.after}
-        config = {"seed": run.seed, "dtype": run.dtype, **self.config}
+        config = {"seed": run.config.seed, "dtype": run.config.dtype, **self.config}
         origin: dict[str, Any] = {"config": config, "stages": before}
         if not run.data.is_there:
             return origin
@@ -163,7 +155,7 @@ class Stage:
             if names(hint) and OWN.fullmatch(text := getattr(value, name))
         }
         files, reads = self.files(run) | user_code.checksums(own_code), self.reads(run)
-        config |= normalisation(run.data.config, reads)
+        config |= normalisation(run.config.data, reads)
         procedure: dict[str, Any] = {"number of components": run.procedure.num_components}
         data: dict[str, Any] = {}
         for read in reads:
@@ -238,8 +230,8 @@ class Training(Stage):
             eval_every=self.learning.eval_every,
             mesh=run.devices,
             rng=run.key(f"{self.name}/steps"),
-            log_every=run.log_every,
-            checkpoint_every=run.checkpoint_every,
+            log_every=run.config.log_every,
+            checkpoint_every=run.config.checkpoint_every,
             profile_steps=run.profile_steps,
         )
 

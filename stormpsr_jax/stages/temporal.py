@@ -171,6 +171,7 @@ class TemporalTraining(Training):
         train, val = data.source("train"), data.source("val")
         val_embeddings = self.embed.read(run, "val")
         val_states = {name: r.states for name, r in val.recordings.items()}
+        seed, every = run.config.seed, self.embed.embed.every
         model = learning.to_train(run, self.network(run), self.attention)
         width = next(iter(val_embeddings.values())).shape[1]
         shape = (1, self.clip.num_frames, width)
@@ -197,7 +198,7 @@ class TemporalTraining(Training):
             loss_fn=loss_fn,
             data=embedded_clips(
                 {name: r.states for name, r in train.recordings.items()},
-                **self.clip_options(run, train, config.batch, run.seed, self.embed.embed.every),
+                **self.clip_options(run, train, config.batch, seed, every),
             ),
             **optimisation(config),
             evaluate=evaluate,

@@ -9,7 +9,6 @@ import functools
 import logging
 import os
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,6 @@ from stormpsr_jax.training import hosts
 from stormpsr_jax.weights.parameters import load_params, save_params
 
 BEST = "best.safetensors"
-SECONDS = 600.0  # after which a checkpoint is overdue
 
 
 class Checkpoints:
@@ -34,7 +32,6 @@ class Checkpoints:
     def __init__(self, workdir: Path):
         _quieten_orbax()
         self.directory = workdir.absolute() / "checkpoints"
-        self._saved = time.monotonic()
         self._manager = _Manager(
             self.directory,
             options=ocp.CheckpointManagerOptions(
@@ -52,11 +49,6 @@ class Checkpoints:
         """Starts saving and returns; the state may be donated at once, `values` are for JSON."""
         both = {"state": ocp.args.StandardSave(state), "values": ocp.args.JsonSave(values)}
         self._manager.save(step, args=ocp.args.Composite(**both))
-        self._saved = time.monotonic()
-
-    def overdue(self) -> bool:
-        """Whether the last one, or the start, is SECONDS ago; all processes ask together."""
-        return bool(hosts.of_process_0(time.monotonic() - self._saved > SECONDS))
 
     def latest(self) -> Path | None:
         """Returns the folder of the newest complete checkpoint, None without any."""

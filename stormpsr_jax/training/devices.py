@@ -4,18 +4,13 @@ Batches are split over (data, fsdp), parameters and optimiser state over fsdp. W
 does in another way differs in the last digits.
 """
 
-import functools
 import os
 from collections.abc import Mapping
 from typing import Any
 
-import flax.linen as nn
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
-
-from stormpsr_jax.networks.vit import REMAT
 
 AXES = ("data", "fsdp")
 
@@ -80,11 +75,6 @@ def put(arrays: Mapping[str, np.ndarray], sharding: NamedSharding) -> dict[str, 
 
 # --- By kind of device ----------------------------------------------------------------------------
 
-AUTO = "auto"
-# Of a device's memory, what state and activations may take: the rest is for a batch in advance,
-# the libraries' work space, and what lies scattered.
-_SHARE = 0.85
-_COPIES = 4  # of the parameters: themselves, gradient, momentum, and the best or next ones
 
 # By platform, options of XLA that networks are compiled with wherever they run. What XLA for CPUs
 # hands over to YNNPACK by default takes longer there: benchmarks/results/time.md has figures.
@@ -130,50 +120,4 @@ def attention(asked: str, dtype: Any, device: jax.Device) -> str:
             "kernel takes bfloat16 and an NVIDIA GPU of compute capability 8.0 (A100) or more; set "
             "--config.attention=auto"
         )
-    return asked if asked != AUTO else "cudnn" if there else "xla"
-
-
-def remat(asked: str, backbone: nn.Module, image_size: tuple[int, int], pictures: float) -> str:
-    """What of a backbone's activations is computed again in the backward pass, a key of REMAT.
-
-    That which is asked for, or of "auto" the first with which a step, of so many pictures a device,
-    fits into its memory, or the last. On a CPU nothing, as XLA for CPU undoes it.
-    """
-    if asked != AUTO:
-        return asked
-    if (room := device_memory()) is None:
-        return "none"
-    for name in REMAT:
-        fixed, each = _kept_bytes(backbone.clone(remat=name), image_size)
-        if fixed + pictures * each <= _SHARE * room:
-            break
-    return name
-
-
-def _kept_bytes(backbone: nn.Module, image_size: tuple[int, int]) -> tuple[float, float]:
-    """Bytes that training keeps: of parameters and their like, and of each picture. Only traced."""
-
-    def forward(variables: Any, images: jax.Array) -> Any:
-        return jax.vjp(lambda v: backbone.apply(v, images, True), variables)[1]
-
-    def size(tree: Any) -> float:
-        return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
-
-    one, two = (jax.ShapeDtypeStruct((rows, *image_size, 3), np.float32) for rows in (1, 2))
-    variables = jax.eval_shape(backbone.init, jax.random.key(0), one)
-    kept = [size(jax.eval_shape(forward, variables, images)) for images in (one, two)]
-    return _COPIES * size(variables), kept[1] - kept[0]
-
-
-@functools.cache
-def device_memory() -> float | None:
-    """Bytes that JAX can have of a device, the least of all processes; None where it does not say.
-
-    All processes of a run come here together, as they choose the same.
-    """
-    device = jax.local_devices()[0]
-    limit = (device.memory_stats() or {}).get("bytes_limit", 0) if device.platform != "cpu" else 0
-    if jax.process_count() > 1:
-        megabytes = np.asarray(limit // 2**20, np.int32)
-        limit = int(multihost_utils.process_allgather(megabytes).min()) * 2**20
-    return limit or None
+    return asked if asked != "auto" else "cudnn" if there else "xla"

@@ -1,14 +1,10 @@
-"""Several processes as one run: how they find each other, and whether they run the same thing."""
+"""Several processes as one run: how they find each other, and what they share out."""
 
 import contextlib
-import functools
-import json
 import os
-import platform
 import sys
 import time
 import traceback
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +13,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from stormpsr_jax.base import files, installed
+from stormpsr_jax.base import files
 from stormpsr_jax.base.errors import one_line
 
 # Of a device: twice what decodes for the fastest stage on an H100, by docs/scale.md.
@@ -63,29 +59,6 @@ def connect(
         flag = "--distributed" if coordinator is None else f"--coordinator={coordinator}"
         reason = str(error).strip().partition("\n")[0]
         raise ValueError(f"{flag}: the processes do not find each other ({reason})") from error
-
-
-def several() -> bool:
-    """Whether this process is one of several; where it never connected, JAX is not started."""
-    return jax.distributed.is_initialized() and jax.process_count() > 1
-
-
-def check_agreement(config: dict[str, Any]) -> None:
-    """Makes sure that all processes run this config ({field: JSON value}) with this code.
-
-    Raises:
-        ValueError: on every process, if one differs from process 0; names these.
-    """
-    if jax.process_count() == 1:
-        return
-    code = f"{jax.__version__} {installed.code()}"
-    mine = zlib.crc32(json.dumps(config | {"code": code}, sort_keys=True).encode()) >> 1
-    every = multihost_utils.process_allgather(np.asarray(mine))
-    if differing := np.flatnonzero(every != every[0]).tolist():
-        raise ValueError(
-            f"processes {differing} run another config or other code than process 0; start all "
-            "with the same, and the same versions on all hosts"
-        )
 
 
 def of_process_0(number: int) -> int:
@@ -166,37 +139,17 @@ def together(local: Any, total: int) -> Any:
     return jax.tree.map(whole, local)
 
 
-@functools.cache
-def here() -> tuple[int, int]:
-    """Returns the place of this process among those of its machine, from 0, and their number.
-
-    All processes have to call it together for the first time.
-    """
-    if jax.process_count() == 1:
-        return 0, 1
-    boot = Path("/proc/sys/kernel/random/boot_id")  # the same in all containers of a machine
-    name = boot.read_text() if boot.exists() else platform.node()
-    mine = np.uint32(zlib.crc32(name.encode()))
-    all_names = np.asarray(multihost_utils.process_allgather(mine))
-    there = np.flatnonzero(all_names == mine).tolist()
-    return there.index(jax.process_index()), len(there)
-
-
 def cores() -> int:
     """Returns how many cores of this machine the process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def share(count: int) -> int:
-    """Returns how many of `count` loaders of a machine this process starts; one at least of any.
+def loaders(count: int) -> int:
+    """Returns how many loader processes this process starts when it is told to start so many.
 
     Of −1, so many that its devices need not wait, as far as there are cores.
     """
-    place, processes = here()
-    if count < 0:
-        return max(1, min(cores() // processes, LOADERS * jax.local_device_count()))
-    own = (count + processes - 1 - place) // processes
-    return max(own, min(count, 1))
+    return count if count >= 0 else max(1, min(cores(), LOADERS * jax.local_device_count()))
 
 
 def on_every_host(tree: Any) -> Any:

@@ -59,8 +59,7 @@ def train(
     Args:
         workdir: this stage's own folder, which has its name.
         eval_every, log_every, checkpoint_every: steps from one evaluation, log row or checkpoint
-            to the next; all come after the last step too. A checkpoint is also made at the first
-            log row `checkpoint.SECONDS` after the last.
+            to the next; all come after the last step too.
         rng: key of the stage; step i uses fold_in(rng, i).
         profile_steps: (a, b) records steps a … b, counted from 1, for TensorBoard's profiler and
             Perfetto, under WORKDIR/profile.
@@ -130,7 +129,6 @@ def train(
                 losses.look()
             if step in (last, steps):
                 profile.close()
-            overdue = False
             if due(log_every):
                 row = _floats(sums)
                 row = {name: row[name] / row["count"] for name in row if name != "count"}
@@ -138,12 +136,11 @@ def train(
                 row["lr"] = float(definition.schedule(step - 1))
                 writer.write(step, row, pace.lap(step))
                 sums = _put_sums(dict.fromkeys(sums, 0), mesh)
-                overdue = checkpoints.overdue()
             if evaluate and due(eval_every):
                 with pace.spent("apart"):
                     best.judge(evaluate, step, state)
             stop = bool(stop_asked) or interruption.all_stop()
-            if overdue or stop or due(checkpoint_every):
+            if stop or due(checkpoint_every):
                 losses.look()
                 # float32 -> JSON -> float32 is exact, so an open log row continues where it was.
                 checkpoints.save(step, state, best.found | {"sums": _floats(sums)})
@@ -324,6 +321,7 @@ def explained(workdir: Path, batch_field: str) -> Iterator[None]:
         if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text or "MemoryError" in text:
             raise MemoryError(
                 f"stage {stage!r}: not enough memory for a batch; lower "
-                f"--config.{batch_field} ({text.splitlines()[0][:200] if text else ''})"
+                f"--config.{batch_field}, or set --config.encoder.remat=dots where the encoder "
+                f"learns ({text.splitlines()[0][:200] if text else ''})"
             ) from error
         raise

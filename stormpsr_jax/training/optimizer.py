@@ -61,7 +61,7 @@ def layer_lr_scale(
     Layer-wise decay in (0, 1] (Clark et al. 2020; Bao et al. 2022): the last of its layers, the
     norm, has `scale`, each layer below once more decay, and what is in front of the first layer
     scale · decay^(number of layers). `prefix` is the path of the backbone's parameters; `layers`
-    are of `networks.family.Family.module`.
+    are of its module.
     """
     factors = {prefix: scale * decay ** len(layers)}
     for below, names in enumerate(reversed(layers)):

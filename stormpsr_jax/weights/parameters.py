@@ -12,8 +12,8 @@ import safetensors.numpy
 from flax import traverse_util
 
 from stormpsr_jax.base import files
-from stormpsr_jax.networks import backbones, vit_published
-from stormpsr_jax.weights import torch_files
+from stormpsr_jax.networks.backbones import LABELS
+from stormpsr_jax.weights import backbones, torch_files
 from stormpsr_jax.weights.torch_layout import check_names, check_ours, from_state_dict
 
 FORMAT = "stormpsr_jax"
@@ -21,7 +21,7 @@ _IMPORT = (
     "make such a file with `python -m stormpsr_jax.weights import --kind=… --checkpoint=… --out=…`"
 )
 # A module that the parameters of each kind have at their top, and no other kind has.
-LANDMARKS = {family.kind: family.landmark for family in backbones.FAMILIES} | {
+LANDMARKS = backbones.LANDMARKS | {
     "spatial": "encoder",
     "temporal": "pos_embedding",  # of all the back-ends only the transformer has it
     "storm": "temporal",
@@ -111,8 +111,8 @@ def initialise_from(
     lists missing and unexpected names, or names a shape, and how backbones differ.
     """
     loaded_params, loaded_stats, library = load_any(Path(path))
-    landmarks = {family.landmark for family in backbones.FAMILIES}
-    backbone_only = "encoder" in params and not landmarks.isdisjoint(loaded_params)
+    landmarks = backbones.LANDMARKS.values()
+    backbone_only = "encoder" in params and not loaded_params.keys().isdisjoint(landmarks)
     if backbone_only:
         loaded_params = {"encoder": loaded_params}
 
@@ -122,8 +122,8 @@ def initialise_from(
     given, fresh = loaded_params.get("encoder", {}), params.get("encoder", {})
     why = backbones.differences(given, fresh)
     check_names(f"{path}{why}", [name for name in wanted if name.startswith(inside)], rows)
-    if given and backbones.family_of(given) == backbones.family_of(fresh):
-        given = vit_published.fitted(given, fresh, size, library, "params/encoder/")
+    if given and backbones.kind_of(given) == backbones.kind_of(fresh):
+        given = backbones.fitted(given, fresh, size, library, "params/encoder/")
         loaded_params = {**loaded_params, "encoder": given}
 
     taken = _flat(loaded_params, loaded_stats)
@@ -163,19 +163,18 @@ def load_any(path: Path, kind: str | None = None) -> tuple[dict, dict, str | Non
                     held = f"it holds {', '.join(tops)}{only}"
                     raise ValueError(f"{path} is no --kind={kind}: {held}")
                 check_ours(arrays, kind, path)
-            known = {json.dumps(name): name for name in vit_published.LIBRARIES}
+            known = {json.dumps(name): name for name in backbones.LIBRARIES}
             library = known.get(metadata.get("library", ""))
             return *_trees(path, arrays, metadata), library
     state, library = torch_files.read_state_dict(path), None
     if kind is None:
-        published = backbones.family_published(state)
-        if published is None:
-            names = " or a ".join(family.label for family in backbones.FAMILIES)
+        kind = backbones.kind_published(state)
+        if kind is None:
+            names = " or a ".join(LABELS.values())
             raise ValueError(
                 f"{path} is neither in this package's format nor a {names} as timm or transformers "
                 f"publish it; {_IMPORT}"
             )
-        kind = published.kind
-    if family := backbones.BY_KIND.get(kind):
-        state, library = family.published(state, path)
+    if kind in backbones.MODULES:
+        state, library = backbones.published(kind, state, path)
     return *from_state_dict(state, kind, path), library

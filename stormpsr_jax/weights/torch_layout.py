@@ -1,6 +1,6 @@
 """Names and axes of PyTorch state dicts (timm's backbones, the released code) beside ours.
 
-One table serves both directions; the rows of a backbone are its family's. Our flat names are those
+One table serves both directions; the rows of backbones are in `backbones`. Our flat names are those
 of a file of `parameters.save_params`: collection, modules and leaf joined by "/".
 """
 
@@ -12,28 +12,28 @@ from typing import NamedTuple
 import numpy as np
 from flax import traverse_util
 
-from stormpsr_jax.networks import backbones, stored
-from stormpsr_jax.networks.stored import Layer
+from stormpsr_jax.weights import backbones
+from stormpsr_jax.weights.backbones import Layer
 
 # Where the backbone of each kind is, in the state dict and in our flat names.
-BACKBONE_AT = {f.kind: ("", "params/") for f in backbones.FAMILIES} | {
+BACKBONE_AT = dict.fromkeys(backbones.MODULES, ("", "params/")) | {
     "spatial": ("encoder.", "params/encoder/"),
     "storm": ("spatial_enc.encoder.", "params/spatial/encoder/"),
 }
 _HEADS = (
-    Layer("first_head.0", "first_head/dense", stored.DENSE),
-    Layer("first_head.1", "first_head/norm", stored.BATCH_NORM),
-    Layer("second_head.0", "second_head/dense", stored.DENSE),
-    Layer("second_head.1", "second_head/norm", stored.BATCH_NORM),
-    Layer("second_head.3", "projection_head", stored.DENSE),
+    Layer("first_head.0", "first_head/dense", backbones.DENSE),
+    Layer("first_head.1", "first_head/norm", backbones.BATCH_NORM),
+    Layer("second_head.0", "second_head/dense", backbones.DENSE),
+    Layer("second_head.1", "second_head/norm", backbones.BATCH_NORM),
+    Layer("second_head.3", "projection_head", backbones.DENSE),
 )
 _TEMPORAL_BLOCK = (
-    Layer("0.fn.norm", "norm1", stored.NORM),
-    Layer("0.fn.fn.to_qkv", "attn/qkv", stored.DENSE_WITHOUT_BIAS),
-    Layer("0.fn.fn.to_out.0", "attn/proj", stored.DENSE),
-    Layer("1.fn.norm", "norm2", stored.NORM),
-    Layer("1.fn.fn.net.0", "fc1", stored.DENSE),
-    Layer("1.fn.fn.net.3", "fc2", stored.DENSE),
+    Layer("0.fn.norm", "norm1", backbones.NORM),
+    Layer("0.fn.fn.to_qkv", "attn/qkv", backbones.DENSE_WITHOUT_BIAS),
+    Layer("0.fn.fn.to_out.0", "attn/proj", backbones.DENSE),
+    Layer("1.fn.norm", "norm2", backbones.NORM),
+    Layer("1.fn.fn.net.0", "fc1", backbones.DENSE),
+    Layer("1.fn.fn.net.3", "fc2", backbones.DENSE),
 )
 
 
@@ -75,9 +75,9 @@ _BIAS = Leaf(".bias", "/bias", 1)
 _KERNEL = Leaf(".weight", "/kernel", 2, "params", 2, np.transpose, np.transpose)
 _NORM = (Leaf(".weight", "/scale", 1), _BIAS)
 LEAVES: dict[str, tuple[Leaf, ...]] = {
-    stored.DENSE: (_KERNEL, _BIAS),
-    stored.DENSE_WITHOUT_BIAS: (_KERNEL,),
-    stored.CONV: (
+    backbones.DENSE: (_KERNEL, _BIAS),
+    backbones.DENSE_WITHOUT_BIAS: (_KERNEL,),
+    backbones.CONV: (
         Leaf(
             *(".weight", "/kernel", 4, "params", 4),
             lambda value: value.transpose(2, 3, 1, 0),
@@ -85,18 +85,18 @@ LEAVES: dict[str, tuple[Leaf, ...]] = {
         ),
         _BIAS,
     ),
-    stored.PATCHES: (
+    backbones.PATCHES: (
         Leaf(".weight", "/kernel", 2, "params", 4, _patches_from_torch, _patches_to_torch),
         _BIAS,
     ),
-    stored.NORM: _NORM,
-    stored.BATCH_NORM: (
+    backbones.NORM: _NORM,
+    backbones.BATCH_NORM: (
         *_NORM,
         Leaf(".running_mean", "/mean", 1, "batch_stats"),
         Leaf(".running_var", "/var", 1, "batch_stats"),
     ),
-    stored.VECTOR: (Leaf("", "", 1),),
-    stored.TOKENS: (Leaf("", "", 3, "params", 3),),
+    backbones.VECTOR: (Leaf("", "", 1),),
+    backbones.TOKENS: (Leaf("", "", 3, "params", 3),),
 }
 
 
@@ -113,8 +113,8 @@ def _rows(kind: str, names: Collection[str]) -> Iterator[Layer]:
         torch, ours = BACKBONE_AT[kind]
         inner = {n.removeprefix(at) for at in (torch, ours) for n in names if n.startswith(at)}
         tops = {name.split("/")[0] for name in inner}
-        found = backbones.family_published(inner) or backbones.family_of(tops)
-        for row in backbones.BY_KIND.get(kind, found).rows(inner):
+        held = backbones.kind_published(inner) or backbones.kind_of(tops)
+        for row in backbones.rows(kind if kind in backbones.MODULES else held, inner):
             path = f"{ours.removeprefix('params/')}{row.ours}"
             yield Layer(None if row.torch is None else f"{torch}{row.torch}", path, row.layer)
     if kind in ("spatial", "storm"):
@@ -125,22 +125,22 @@ def _rows(kind: str, names: Collection[str]) -> Iterator[Layer]:
     if kind in ("temporal", "storm"):
         ours = "temporal/" if kind == "storm" else ""
         for name in ("cls_token", "pos_embedding"):
-            yield Layer(f"temporal_enc.{name}", f"{ours}{name}", stored.TOKENS)
+            yield Layer(f"temporal_enc.{name}", f"{ours}{name}", backbones.TOKENS)
         blocks = rf"^(?:temporal_enc\.layers\.|params/{ours}block_)(\d{{1,9}})[./]"
         # At least one block, so that a file without any fails by the names that it lacks.
-        for i in range(max(1, stored.count(blocks, names))):
+        for i in range(max(1, backbones.count(blocks, names))):
             for row in _TEMPORAL_BLOCK:
                 torch, path = f"temporal_enc.layers.{i}.{row.torch}", f"{ours}block_{i}/{row.ours}"
                 yield Layer(torch, path, row.layer)
-        yield Layer("mlp_head.0", f"{ours}head_norm", stored.NORM)
-        yield Layer("mlp_head.1", f"{ours}head", stored.DENSE)
+        yield Layer("mlp_head.0", f"{ours}head_norm", backbones.NORM)
+        yield Layer("mlp_head.1", f"{ours}head", backbones.DENSE)
         yield from _ours_alone(f"{ours}head_hidden", names)
 
 
 def _ours_alone(path: str, names: Collection[str]) -> Iterator[Layer]:
     """A Dense layer that no state dict has, if the names have any part of it."""
     if any(name.startswith(f"params/{path}/") for name in names):
-        yield Layer(None, path, stored.DENSE)
+        yield Layer(None, path, backbones.DENSE)
 
 
 def check_names(path: str | Path, wanted: Collection[str], given: Collection[str]) -> None:
@@ -181,7 +181,7 @@ def from_state_dict(
     """
     # A counter, and timm's ImageNet classifier.
     unused = {name for name in state if name.endswith("num_batches_tracked")}
-    unused |= {"head.weight", "head.bias"} if kind in backbones.BY_KIND else set()
+    unused |= {"head.weight", "head.bias"} if kind in backbones.MODULES else set()
     state = {name: value for name, value in state.items() if name not in unused}
     arrays = {torch: (name, leaf) for torch, name, leaf in _arrays(kind, state) if torch}
     check_names(path, arrays, state)

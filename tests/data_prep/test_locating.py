@@ -146,7 +146,7 @@ def test_what_cannot_be_located_is_said(films, tmp_path, changes, message):
 
 
 def test_another_locator_than_the_pictures_were_made_with_is_refused(films, tmp_path):
-    data = Data(sections.Data(dir=str(films / "out")), tmp_path, "")
+    data = Data(sections.Config(procedure="", data=sections.Data(dir=str(films / "out"))), tmp_path)
     source = data.source("test")
     assert data.pictures(source).locator_size == tuple(source.locator.size)
     assert set(data.locator(source)) == {"locator"}

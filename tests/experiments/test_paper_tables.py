@@ -1,7 +1,7 @@
-import ast
 import contextlib
 import io
 import json
+import os
 import shlex
 import shutil
 import statistics
@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from stormpsr_jax import evaluate, paper
+from stormpsr_jax import evaluate, main, paper
 from stormpsr_jax.configs import industreal, meccano
 from stormpsr_jax.experiments import paper_plan, runs
 from stormpsr_jax.experiments.paper_results import markdown, spread
 from stormpsr_jax.stages import run as stages_run
-from stormpsr_jax.stages.config_flag import flat
+from stormpsr_jax.stages.config_flag import flat, typed
 from tests.support.processes import finish, start
 from tests.support.tiny import TINY, flags_of, tiny
 
@@ -30,6 +30,7 @@ def planned(config, root, tables=ALL, seeds=(0,)):
 def test_rows_differ_from_the_whole_method_as_they_say(module, tmp_path):
     config = module.get_config()
     config.data.dir = "data"
+    config = typed(config)
     runs = planned(config, tmp_path)
     usual = flat(runs["base", 0].config)
     assert usual == flat(config) | {"stages": [stage for stage in config.stages if stage != "fuse"]}
@@ -60,25 +61,29 @@ def test_rows_differ_from_the_whole_method_as_they_say(module, tmp_path):
     for name in ("transformer", "mlp"):
         assert runs[f"w256_{name}", 0] is runs[f"stride_1_{name}", 0]
     for run in runs.values():
-        assert list(stages_run._fields(run.values, run.opened, ())) == []
+        assert list(stages_run._fields(run.config, run.opened, ())) == []
 
 
-def test_what_runs_share_is_missing_first_and_what_is_finished_is_not(tmp_path, finished, capsys):
+def test_what_runs_share_is_made_once_and_what_is_finished_is_not_missing(
+    tmp_path, finished, capsys
+):
     asked = ["finetune", "--seeds=1", "--config=synthetic_full", f"--workdir={tmp_path}"]
     lines = [shlex.split(line) for line in paper_says(asked).splitlines()]
-    flag = "--config.stages="
-    stages = [next(w for w in words if w.startswith(flag)) for words in lines]
-    last = [ast.literal_eval(word.removeprefix(flag))[-1] for word in stages]
-    assert last == ["data", "pretrain", "embed", "temporal", "detector", "evaluate", "evaluate"]
     folders = [Path(word).name for words in lines for word in words if "--workdir=" in word]
-    assert folders == [*["frozen"] * 6, "finetuned"]
-    assert "note: the first 5 make what others share" in capsys.readouterr().err
-    assert not list(tmp_path.iterdir())
+    assert folders == ["frozen", "finetuned"]
+    assert "note: give the first 1, then 1: later ones take" in capsys.readouterr().err
+    shared = tmp_path / "seed_0/finetuned"
+    links = {path.name: os.readlink(path) for path in shared.iterdir()}
+    names = ("data", "pretrain", "embed", "temporal", "detector")
+    assert links == {name: f"../frozen/{name}" for name in names}
+    with pytest.raises(ValueError, match=r"finetuned/data: leads to the folder of another run"):
+        main.run(tiny(), shared)
     variants = {"base": {}, "last": {"temporal_model.context_frames": 1}}
-    base, last = (both := runs.planned(tiny(), variants, tmp_path, [0])).values()
+    base, last = (both := runs.planned(typed(tiny()), variants, tmp_path / "more", [0])).values()
     # What others than `temporal` have made is there, the recordings too.
     shutil.copytree(finished, base.folder)
     assert runs.missing(both.values()) == [[last]]
+    assert all(last.is_made(last.stages[name]) for name in ("data", "pretrain", "detector"))
 
 
 def test_a_row_has_mean_and_standard_deviation_over_seeds():
@@ -108,7 +113,7 @@ def paper_says(argv):
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as output:
         patch.setattr(sys, "argv", ["paper", *argv])
         with contextlib.suppress(SystemExit):  # of an error
-            paper.run(paper.plan, "paper", paper.__doc__, "TABLE", takes_asd=True)
+            paper.run(paper.plan, "paper", paper.__doc__, "TABLE")
     return output.getvalue()
 
 
@@ -161,33 +166,3 @@ def test_figures_are_those_of_the_run_and_of_evaluate(made, finished, tmp_path):
     rows = {row["text"]: row["mean"] for row in content["rows"]}
     assert rows["frozen, temporal"]["pos"] == frozen["streams"]["temporal"]["pos"]
     assert rows["fine-tuned, temporal"]["pos"] == run["streams"]["temporal"]["pos"]
-
-
-def test_rows_with_detections_from_elsewhere(made, finished, tmp_path, capsys):
-    root = made
-    theirs = tmp_path / "theirs"
-    shutil.copytree(root / "seed_0/base/predictions/test/asd", theirs)
-    asked = words(root, ["main", "--seeds=1", f"--asd={theirs}"], finished)
-    own = {
-        row["text"]: row["mean"]
-        for row in json.loads((root / "tables/main.json").read_text())["rows"]
-    }
-    paper_says(asked)
-    content = json.loads((root / "tables/main.json").read_text())
-    rows = {row["text"]: row["mean"] for row in content["rows"]}
-    assert rows.keys() > own.keys()
-    assert all(rows[text] == mean for text, mean in own.items())
-    # They are the run's own, and too few recordings choose other settings than the papers'.
-    for text in ("STORM-PSR", "ASD, B1 (naive)", "STORM-PSR, with errors"):
-        assert rows[f"{text}, detections of --asd"] == own[text]
-    assert f"{theirs}, by the papers' settings (of other products T is 6" in content["note"]
-    for path in theirs.iterdir():
-        path.write_text(path.read_text().splitlines()[0] + "\n")  # no detections
-    paper_says(asked)
-    content = json.loads((root / "tables/main.json").read_text())
-    rows = {row["text"]: row["mean"] for row in content["rows"]}
-    assert rows["ASD, B1 (naive), detections of --asd"]["f1"] == 0
-    assert rows["ASD, B1 (naive)"] == own["ASD, B1 (naive)"]
-    path.unlink()
-    paper_says(asked)
-    assert f"no {path.name} for the recording" in capsys.readouterr().err

@@ -7,8 +7,9 @@ import pytest
 import safetensors.numpy
 
 from stormpsr_jax.configs import default
-from stormpsr_jax.networks import backbones, vit, vit_published
+from stormpsr_jax.networks import backbones, vit
 from stormpsr_jax.weights import parameters
+from stormpsr_jax.weights.backbones import fields_of
 from tests.support.weights_data import FIXTURES, command, published
 
 CASES = sorted(path.stem for path in FIXTURES.glob("*.npz"))
@@ -36,26 +37,23 @@ def test_run_matches_the_library_at_every_size(name, tmp_path):
 def test_backbones_match_the_models_that_timm_builds():
     """Read off timm's own models by the maker of the fixtures, among them widths of SwiGLU."""
     table = json.loads((FIXTURES / "timm.json").read_text())
-    named = {name for name in backbones.BACKBONES if "/" not in name}
-    assert set(table) == named - {"efficientnet_lite0"}
+    assert set(table) == {name for name in backbones.VITS if "/" not in name}
     for name, row in table.items():
-        family = backbones.BACKBONES[name]
-        module = family.module(**family.named[name])
+        module = vit.ViT(**backbones.VITS[name])
         found = {key: getattr(module, key) for key in row}
         assert json.loads(json.dumps(found)) == row, name  # tuples are lists there
 
 
 def test_the_largest_dinov3_has_no_bias_of_queries_and_values():
     """In neither library; all other DINOv3 of transformers do."""
-    names = [name for name in vit_published.NAMED if name.startswith("facebook/dinov3-")]
-    without = {name for name in names if vit_published.NAMED[name]["bias"] == "none"}
+    names = [name for name in backbones.VITS if name.startswith("facebook/dinov3-")]
+    without = {name for name in names if backbones.VITS[name]["bias"] == "none"}
     assert without == {f"facebook/dinov3-vit7b16-pretrain-{of}" for of in ("lvd1689m", "sat493m")}
-    assert vit_published.NAMED["vit_7b_patch16_dinov3"]["bias"] == "none"
+    assert backbones.VITS["vit_7b_patch16_dinov3"]["bias"] == "none"
 
 
 def test_fields_numbers_of_the_config_replace_the_backbones():
     encoder = default.get_config().encoder
-    encoder.remat = "none"  # what `auto` is depends on the device
     assert backbones.build(encoder) == vit.ViT()  # the paper's ViT-S/16
     encoder.backbone, encoder.width, encoder.depth = "vit_giant_patch14_dinov2", 48, 2
     found = backbones.build(encoder)
@@ -71,9 +69,7 @@ def test_fields_of_epsilon_follows_the_family_and_the_library(name, tmp_path):
     assert library == name.split("_")[0]
     small = {"transformers_vit": 1e-12, "timm_clip": 1e-5}.get(name, 1e-6)
     expected = 1e-5 if "dinov3" in name else small
-    family = backbones.family_of(params)
-    assert family.kind == "vit"
-    assert family.fields_of(params, 2, library)["norm_eps"] == expected
+    assert fields_of(params, 2, library)["norm_eps"] == expected
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if name.startswith("timm_")])

@@ -10,7 +10,6 @@ from stormpsr_jax.networks import architectures, vit
 from stormpsr_jax.psr.accumulation import DECODERS
 from stormpsr_jax.recordings.procedure import load_procedure
 from stormpsr_jax.stages import config_flag, run
-from stormpsr_jax.training import devices
 from tests.support import arrays, lantern
 from tests.support.arrays import filled
 from tests.support.tiny import TRAINED, tiny, tiny_run
@@ -54,7 +53,7 @@ def test_what_is_wrong_with_fields_is_said_of_all_at_once():
 def test_ranges_every_number_of_the_config_has_one():
     without = [
         field
-        for field, value in config_flag.flat(tiny()).items()
+        for field, value in config_flag.flat(config_flag.typed(tiny())).items()
         if isinstance(value, int | float)
         and not isinstance(value, bool)
         and not config_flag.find_errors(tiny(**{field: type(value)(-(10.0**12))}))
@@ -157,7 +156,7 @@ def test_choices_are_those_that_the_code_knows():
     known = {
         "data.synthetic.world": worlds.WORLDS,
         "data.synthetic.occlusion": worlds.BENCH.hidden,
-        "encoder.remat": (devices.AUTO, *vit.REMAT),
+        "encoder.remat": vit.REMAT,
         "temporal_model.backbone": architectures.TEMPORAL,
         "evaluate.decoder": DECODERS,
     }

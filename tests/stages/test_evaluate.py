@@ -190,7 +190,7 @@ def fit(tmp_path):
     """A folder, and what fits in it by so many steps."""
     config = synthetic.get_config()
     run, _ = opened(config, tmp_path)
-    run = dataclasses.replace(run, data=Labels(run.data.config, tmp_path, ""))
+    run = dataclasses.replace(run, data=Labels(run.config, tmp_path))
 
     def make(steps=3, **detector):
         config.fuse.steps = steps

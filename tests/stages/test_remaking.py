@@ -199,6 +199,14 @@ def test_damage_is_named_and_made_again_as_it_was(folder, finished, name, stage)
     assert set(made) == {stage}
 
 
+def test_files_without_a_record_of_what_they_were_made_from_are_made_again(folder, finished):
+    name = "predictions/test/asd/test_000_results_pred.csv"
+    (folder / name).write_text("")
+    shutil.rmtree(folder / "predict")
+    assert "predict" in run(folder)[0]
+    assert (folder / name).read_bytes() == (finished / name).read_bytes()
+
+
 def test_a_field_that_is_newer_than_a_run_loses_nothing_of_it_at_its_default(folder):
     record = folder / "temporal/record.json"
     content = json.loads(record.read_text())

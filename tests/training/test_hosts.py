@@ -12,8 +12,6 @@ from tests.support.processes import ROOT, environment, free_address, free_port, 
 
 pytestmark = pytest.mark.system
 
-CONFIG = {"temporal.steps": 12, "seed": 0}
-
 
 def start_one(address, count, index, action, timeout=60, **variables):
     words = [sys.executable, __file__, address, count, index, action, timeout]
@@ -29,13 +27,12 @@ def together(*actions):
     return [(p.returncode, text) for p, text in zip(processes, outputs, strict=True)]
 
 
-def test_hosts_same_config_agrees_and_flags_are_process_zeros():
+def test_hosts_share_rows_and_flags_are_process_zeros():
     for code, output in together("agree", "agree"):
         assert code == 0, output
         assert "4 devices, flag True, sum 6" in output
-        # Of seven rows each process had its part; of loaders of the machine, its share.
+        # Of seven rows each process had its part.
         assert "rows [0, 1, 4, 9, 16, 25, 36]" in output
-        assert "loaders of 0, 1 and 8: [0, 1, 4]" in output
 
 
 def test_connect_asks_the_launcher():
@@ -53,12 +50,6 @@ def test_connect_asks_the_launcher():
         assert f"cards {i}" in output  # one process, one card: the convention of JAX
 
 
-def test_hosts_another_config_and_other_code_are_an_error_on_every_process():
-    for code, output in together("agree", "other config", "other code"):
-        assert code == 1
-        assert "processes [1, 2] run another config or other code than process 0" in output
-
-
 def test_hosts_dead_process_ends_the_others():
     (code0, _), (dead, _), (code2, _) = together("work", "die", "work")
     assert dead == -9
@@ -71,22 +62,13 @@ def main(address: str, count: str, index: str, action: str, timeout: str) -> Non
 
     from stormpsr_jax.training.devices import batch_sharding, make_mesh, put
 
-    config = dict(CONFIG)
-    if action == "other config":
-        config["temporal.steps"] = 13
     if action in ("work", "die"):
         hosts.HEARTBEAT_SECONDS = 5
-    if action == "other code":
-        hosts.installed.code = lambda: "another"
     if address == "launcher":
         hosts.connect(timeout=int(timeout))
         index = str(jax.process_index())
     else:
         hosts.connect(address, int(count), int(index), timeout=int(timeout))
-    try:
-        hosts.check_agreement(config)
-    except ValueError as error:
-        hosts.fail(error)
     mesh = make_mesh()
     total = jax.jit(lambda x: x.sum())
     rows = {"x": np.full((4,), 1.0 + int(index), np.float32)}
@@ -103,7 +85,6 @@ def main(address: str, count: str, index: str, action: str, timeout: str) -> Non
     print(f"{jax.device_count()} devices, flag {flag}, sum {value:.0f}", flush=True)
     own = np.arange(7, dtype=np.float32)[hosts.part(7)] ** 2
     print("rows", hosts.together(own, 7).astype(int).tolist(), flush=True)
-    print("loaders of 0, 1 and 8:", [hosts.share(n) for n in (0, 1, 8)], flush=True)
     print("cards", jax.config.read("jax_cuda_visible_devices"), flush=True)
     hosts.wait_for_all("end")
 

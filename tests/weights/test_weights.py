@@ -4,8 +4,8 @@ import pytest
 import safetensors.numpy
 
 from stormpsr_jax.networks import spatial, temporal, vit
-from stormpsr_jax.weights import forward, parameters, torch_layout
-from stormpsr_jax.weights.command import main
+from stormpsr_jax.weights import parameters, torch_layout
+from stormpsr_jax.weights.command import build_spatial, build_temporal, main, run
 from tests.support.golden import SHARED, SHIPPED, needs_shared, under
 from tests.support.processes import refused
 from tests.support.weights_data import command, random_state
@@ -77,11 +77,11 @@ def test_import_then_export_gives_the_state_dict_back_and_names_that_do_not_fit(
 def test_builders_models_of_every_option_are_rebuilt_from_their_parameters():
     images, encoder = np.zeros((2, 16, 16, 3), np.float32), ENCODER.clone(projection=4)
     fresh = jax.eval_shape(encoder.init, jax.random.key(0), images)
-    rebuilt = forward.build_spatial(fresh["params"], 3)
+    rebuilt = build_spatial(fresh["params"], 3)
     assert jax.eval_shape(rebuilt.init, jax.random.key(0), images) == fresh
     clips = np.zeros((1, 4, 6), np.float32)
     fresh = jax.eval_shape(TRANSFORMER.init, jax.random.key(0), clips)
-    rebuilt = forward.build_temporal(fresh["params"], 2)
+    rebuilt = build_temporal(fresh["params"], 2)
     assert jax.eval_shape(rebuilt.init, jax.random.key(0), clips) == fresh
 
 
@@ -161,9 +161,9 @@ def test_run_golden_outputs(tmp_path, file, kind, heads, outputs, ending):
 def test_run_chunks_do_not_change_the_outputs():
     params, stats = torch_layout.from_state_dict(random_state("storm"), "storm")
     x = np.random.default_rng(0).normal(size=(3, 4, 12, 12, 3))
-    whole = forward.run("storm", params, stats, x, 2, 2)["logits"]
+    whole = run("storm", params, stats, x, 2, 2)["logits"]
     assert whole.shape == (3, 3)
-    parts = forward.run("storm", params, stats, x, 2, 2, chunk=8)["logits"]
+    parts = run("storm", params, stats, x, 2, 2, chunk=8)["logits"]
     np.testing.assert_allclose(parts, whole, atol=1e-5)
 
 

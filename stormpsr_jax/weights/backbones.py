@@ -1,11 +1,6 @@
-"""Published ViTs: their names and sizes, and their state dicts brought to one layout.
+"""State dicts of published backbones, brought to one layout and to ours.
 
-A new one is a row in `vits.json`, under the name that its library has for it: a model of timm
-(without the tag of its weights), or a repository of transformers. Its weights are no part of this
-package; docs/research.md says where they come from. The feature is always the class token after the
-last norm, so models of timm without a class token are left out.
-
-The layout is of timm's `vit_*` models:
+The layout of ViTs is that of timm's `vit_*` models:
 
 | | timm `vit_*` | timm's DINOv3 (eva.py) | transformers |
 |---|---|---|---|
@@ -15,41 +10,134 @@ The layout is of timm's `vit_*` models:
 | position of [CLS] with registers | none, or a row | – | a row |
 
 A file's library also says what its arrays do not: how the library fits positions to pictures of
-another size, and the epsilon of its norms (see `fields_of`).
+another size, and the epsilon of its norms (see `fields_of`). An EfficientNet has the names of
+efficientnet_pytorch.
 """
 
-import json
 import math
 import re
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from stormpsr_jax.networks import stored
-from stormpsr_jax.networks.stored import Layer
+from stormpsr_jax.networks import efficientnet
+from stormpsr_jax.networks.backbones import KEYS, LABELS, VITS
+from stormpsr_jax.networks.efficientnet import EfficientNet
+from stormpsr_jax.networks.vit import ViT
 
-_PUBLISHED = json.loads(Path(__file__).with_name("vits.json").read_text("utf-8"))
-NAMED: dict[str, dict[str, Any]] = _PUBLISHED["models"]  # fields of the ViT, by name
-# By library, (pattern, replacement) on its names: of transformers those of ViT, DINOv2 with and
-# without registers, and DINOv3.
-_KEYS: dict[str, list[tuple[str, str]]] = _PUBLISHED["keys"]
 LIBRARIES = TIMM, TRANSFORMERS = "timm", "transformers"
+MODULES: dict[str, type[nn.Module]] = {"vit": ViT, "efficientnet": EfficientNet}  # by kind
+# By kind, a name at the top of the parameters that no other kind has there.
+LANDMARKS = {"vit": "patch_embed", "efficientnet": "conv_head"}
+# And a pattern that a name in each published state dict has.
+_MARKS = {"vit": r"^cls_token$|(^|\.)embeddings\.cls_token$", "efficientnet": r"^_conv_stem\."}
 # What stands in no way of the class token: masks of pre-training, poolers, classifiers.
 _IGNORED = re.compile(r"(embeddings\.)?mask_token|(pooler|classifier|head)\..*")
+EPS = 1e-3  # of an EfficientNet's folded norms
 
 
-def to_timm(
-    state: Mapping[str, np.ndarray], path: str | Path = "state dict"
-) -> tuple[dict[str, np.ndarray], str]:
+# Layers of a network as state dicts of PyTorch and flax have them, for `Layer.layer`;
+# `torch_layout` has their arrays.
+DENSE, DENSE_WITHOUT_BIAS, CONV, NORM, BATCH_NORM = "dense", "bare dense", "conv", "norm", "batch"
+PATCHES = "patches"  # a convolution whose stride is its kernel, ours as a matrix product
+VECTOR, TOKENS = "vector", "tokens"  # one array of one axis, and of three
+
+
+class Layer(NamedTuple):
+    """A layer of a network in both layouts.
+
+    Attributes:
+        torch: its name in the state dict; None: state dicts have no such layer.
+        ours: the path of its module, or of its array.
+        layer: one of the layers above.
+    """
+
+    torch: str | None
+    ours: str
+    layer: str
+
+
+def count(pattern: str, names: Collection[str]) -> int:
+    """One more than the largest number that the pattern finds in the names, 0 if there is none."""
+    last = max((int(m[1]) for n in names if (m := re.search(pattern, n))), default=-1)
+    # Never more than there are names: a made-up number is not to ask for billions of them.
+    return min(len(names), last + 1)
+
+
+def kind_of(params: Collection[str]) -> str:
+    """The kind of parameters with these names at their top; "vit" if they are of none."""
+    return "efficientnet" if LANDMARKS["efficientnet"] in params else "vit"
+
+
+def kind_published(names: Collection[str]) -> str | None:
+    """The kind of a published state dict with these names; None if it is of none."""
+    return next((k for k, mark in _MARKS.items() if any(re.search(mark, n) for n in names)), None)
+
+
+def build(params: Mapping, num_heads: int | None = None, library: str | None = None) -> nn.Module:
+    """The backbone that `params` belong to."""
+    return MODULES[kind_of(params)](**fields_of(params, num_heads, library))
+
+
+def fields_of(
+    params: Mapping, num_heads: int | None = None, library: str | None = None
+) -> dict[str, Any]:
+    """Fields of the backbone that `params` belong to, which a library (or None) published.
+
+    `num_heads` None is that of the published model of this size, or else width / 64. ValueError if
+    they do not divide the width, the patch is no square, or there is no such EfficientNet.
+    """
+    if kind_of(params) == "vit":
+        return _vit_fields(params, num_heads, library)
+    return _efficientnet_fields(params)
+
+
+def differences(given: Mapping, wanted: Mapping) -> str:
+    """Says in what the backbone of parameters given differs from one wanted; "" if in nothing.
+
+    The parameters may be no whole backbone; other messages name what they lack.
+    """
+    label, other = (LABELS[MODULES[kind_of(params)]] for params in (given, wanted))
+    if label != other:
+        return f" (it is a {label}, not a {other}: see encoder.backbone)"
+    try:
+        have, need = fields_of(given, 1), fields_of(wanted, 1)
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError):
+        return ""
+    other_fields = [f"{n} {have[n]}, not {need[n]}" for n in have if have[n] != need[n]]
+    if not other_fields:
+        return ""
+    return f" (its {label} has {'; '.join(other_fields)}: see encoder.backbone)"
+
+
+def published(
+    kind: str, state: Mapping[str, np.ndarray], path: str | Path
+) -> tuple[dict[str, np.ndarray], str | None]:
+    """(state dict in the names of `rows`, its library if that is known) of a published one.
+
+    Names that no rule knows are kept, for `torch_layout` to list. `path` is for messages.
+    ValueError: two names mean the same, or shapes of parts do not fit each other.
+    """
+    return to_timm(state, path) if kind == "vit" else (_with_folded_norms(state, path), None)
+
+
+def rows(kind: str, names: Collection[str]) -> Iterator[Layer]:
+    """The layers of a backbone with these names of arrays, in the layout of `published` or ours."""
+    yield from _vit_rows(names) if kind == "vit" else _efficientnet_rows(names)
+
+
+# --- ViT ------------------------------------------------------------------------------------------
+
+
+def to_timm(state: Mapping[str, np.ndarray], path: str | Path) -> tuple[dict[str, np.ndarray], str]:
     """(state dict in the names of timm's `vit_*`, library) of a ViT of either library.
 
-    Of positions, the first row is always [CLS]'s. Names that no rule knows are kept, for
-    `weights.torch_layout` to list. `path` is for messages. ValueError: two names mean the same, or
-    shapes of parts do not fit each other.
+    Of positions, the first row is always [CLS]'s. The rest is of `published`.
     """
     library = TIMM
     if any(name.endswith("embeddings.cls_token") for name in state):
@@ -57,7 +145,7 @@ def to_timm(
     arrays: dict[str, np.ndarray] = {}
     for name, value in state.items():
         new = name
-        for pattern, replacement in _KEYS[library]:
+        for pattern, replacement in KEYS[library]:
             new = re.sub(pattern, replacement, new)
         if _IGNORED.fullmatch(new):
             continue
@@ -196,11 +284,11 @@ def square(n: int, name: str) -> tuple[int, int]:
 
 
 _BLOCK = (
-    ("norm1", "norm1", stored.NORM),
-    ("attn.proj", "attn/proj", stored.DENSE),
-    ("norm2", "norm2", stored.NORM),
-    ("mlp.fc1", "fc1", stored.DENSE),
-    ("mlp.fc2", "fc2", stored.DENSE),
+    ("norm1", "norm1", NORM),
+    ("attn.proj", "attn/proj", DENSE),
+    ("norm2", "norm2", NORM),
+    ("mlp.fc1", "fc1", DENSE),
+    ("mlp.fc2", "fc2", DENSE),
 )
 # What only some ViTs have: a model has all of a row's arrays if any name ends like one.
 _BLOCK_OPTIONS = (
@@ -209,47 +297,39 @@ _BLOCK_OPTIONS = (
 )
 
 
-def rows(names: Collection[str]) -> Iterator[Layer]:
-    """The layers of a ViT with these names of arrays, in the layout of `to_timm` or in ours."""
+def _vit_rows(names: Collection[str]) -> Iterator[Layer]:
     endings = {re.sub(r"^(?:blocks\.\d{1,9}\.|block_\d{1,9}/)", "", name) for name in names}
 
     def has(*ends: str) -> bool:
         return not endings.isdisjoint(ends)
 
-    yield Layer("cls_token", "cls_token", stored.TOKENS)
+    yield Layer("cls_token", "cls_token", TOKENS)
     bias = has("attn.qkv.bias", "attn/qkv/bias")
     bias |= not has("attn.qkv.weight", "attn/qkv/kernel")  # a file cut off
     # Models with rotary positions have no bias of keys.
     if bias or has("pos_embed"):
-        yield Layer("pos_embed", "pos_embed", stored.TOKENS)
+        yield Layer("pos_embed", "pos_embed", TOKENS)
     if has("reg_token", "registers"):
-        yield Layer("reg_token", "registers", stored.TOKENS)
-    qkv = stored.DENSE if bias else stored.DENSE_WITHOUT_BIAS
+        yield Layer("reg_token", "registers", TOKENS)
+    qkv = DENSE if bias else DENSE_WITHOUT_BIAS
     block = [*_BLOCK, ("attn.qkv", "attn/qkv", qkv)]
     for pairs in _BLOCK_OPTIONS:
         if has(*pairs[0], *pairs[1]):
-            block += [(*pair, stored.VECTOR) for pair in pairs]
+            block += [(*pair, VECTOR) for pair in pairs]
     # At least one block, so that a file without any fails by the names that it lacks.
-    for i in range(max(1, stored.count(r"^(?:blocks\.|block_)(\d{1,9})[./]", names))):
+    for i in range(max(1, count(r"^(?:blocks\.|block_)(\d{1,9})[./]", names))):
         for torch, ours, layer in block:
             yield Layer(f"blocks.{i}.{torch}", f"block_{i}/{ours}", layer)
-    yield Layer("patch_embed.proj", "patch_embed", stored.PATCHES)
-    yield Layer("norm", "norm", stored.NORM)
+    yield Layer("patch_embed.proj", "patch_embed", PATCHES)
+    yield Layer("norm", "norm", NORM)
     if has("norm_pre.weight", "norm_pre.bias", "norm_pre/scale", "norm_pre/bias"):
-        yield Layer("norm_pre", "norm_pre", stored.NORM)
-    for i in range(stored.count(r"^stem_(?:norm_)?(\d{1,9})/", names)):  # ours alone
-        yield Layer(None, f"stem_{i}", stored.CONV)
-        yield Layer(None, f"stem_norm_{i}", stored.NORM)
+        yield Layer("norm_pre", "norm_pre", NORM)
+    for i in range(count(r"^stem_(?:norm_)?(\d{1,9})/", names)):  # ours alone
+        yield Layer(None, f"stem_{i}", CONV)
+        yield Layer(None, f"stem_norm_{i}", NORM)
 
 
-def fields_of(
-    params: Mapping, num_heads: int | None = None, library: str | None = None
-) -> dict[str, Any]:
-    """Fields of the ViT that `params` belong to, which a library (or None) published.
-
-    `num_heads` None is that of the published model of this size, or else width / 64. ValueError if
-    they do not divide the width, or the patch is no square.
-    """
+def _vit_fields(params: Mapping, num_heads: int | None, library: str | None) -> dict[str, Any]:
     block = params["block_0"]
     width = params["cls_token"].shape[-1]
     stems = sum(re.fullmatch(r"stem_\d+", name) is not None for name in params)
@@ -276,7 +356,7 @@ def fields_of(
     }
     alike = (
         model["num_heads"]
-        for model in NAMED.values()
+        for model in VITS.values()
         if (model["width"], model["depth"]) == (fields["width"], fields["depth"])
         and model.get("positions", "learned") == fields["positions"]
     )
@@ -318,3 +398,50 @@ def fitted(
     antialias = library != "transformers" or "registers" in params
     resized = resize_position_embedding(positions, grid, antialias, f"{name}pos_embed")
     return {**params, "pos_embed": resized}
+
+
+# --- EfficientNet ---------------------------------------------------------------------------------
+
+
+def _efficientnet_rows(names: Collection[str]) -> Iterator[Layer]:
+    yield Layer("_conv_stem", "stem", CONV)
+    # At least one block, so that a file without any fails by the names that it lacks.
+    for i in range(max(1, count(r"^(?:_blocks\.|block_)(\d{1,4})[./]", names))):
+        for part in ("expand", "depthwise", "project")[i == 0 :]:
+            yield Layer(f"_blocks.{i}._{part}_conv", f"block_{i}/{part}", CONV)
+    yield Layer("_conv_head", "conv_head", CONV)
+
+
+def _efficientnet_fields(params: Mapping) -> dict[str, Any]:
+    width = params["stem"]["bias"].shape[0]
+    blocks = sum(name.startswith("block_") for name in params)
+    fields = [params[f"block_{i}"]["project"]["bias"].shape[0] for i in range(blocks)]
+    wanted = [quarters * width // 4 for quarters, *_ in efficientnet.STAGES]
+    depths = tuple(fields.count(channels) for channels in wanted)
+    if [c for c, depth in zip(wanted, depths, strict=True) for _ in range(depth)] != fields:
+        raise ValueError(f"blocks of {fields} channels are of no EfficientNet-Lite")
+    return {"width": width, "depths": depths}
+
+
+def _with_folded_norms(state: Mapping[str, np.ndarray], path: str | Path) -> dict[str, np.ndarray]:
+    arrays = {name: value for name, value in state.items() if not name.startswith("_fc.")}
+    for row in _efficientnet_rows(state):
+        conv = str(row.torch)
+        block, _, part = conv.rpartition(".")
+        # A block counts its norms, and the first one has one less.
+        at = {"_conv_stem": 0, "_conv_head": 1, "_expand_conv": 0, "_depthwise_conv": 1}.get(
+            part, 2
+        )
+        norm = f"{block}{'.' * bool(block)}_bn{at}."
+        names = [f"{norm}{end}" for end in ("weight", "bias", "running_mean", "running_var")]
+        kernel = arrays.get(f"{conv}.weight")
+        if kernel is None or not all(name in arrays for name in names):
+            continue  # the list of names that do not fit says so
+        gain, bias, mean, var = (np.asarray(arrays.pop(name), np.float64) for name in names)
+        shapes = {array.shape for array in (gain, bias, mean, var)}
+        if kernel.ndim != 4 or shapes != {kernel.shape[:1]} or not (var >= 0).all():
+            raise ValueError(f"{path}: {norm}* does not fit {conv}.weight {kernel.shape}")
+        gain = gain / np.sqrt(var + EPS)
+        arrays[f"{conv}.weight"] = kernel * gain[:, None, None, None]
+        arrays[f"{conv}.bias"] = bias - mean * gain
+    return arrays
