@@ -18,9 +18,10 @@ from data_prep import command, matching
 from data_prep.label.boxes import CARRIED, Box, BoxFolder
 from data_prep.label.frames import Video
 from data_prep.label.labels import LabelFolder, Snapshot
-from data_prep.label.models import SIZE, Proposals, TrainingOptions, training, uncertainty
+from data_prep.label.models import Proposals, TrainingOptions, training, uncertainty
 from data_prep.label.store import LabelStore, State
 from data_prep.notes import ENOUGH_VIDEOS, ENOUGH_WRONG, product_size
+from data_prep.train import SIZE
 from data_prep.writing.from_files import SAME_ASPECT
 from data_prep.writing.locating import CLOSE
 from stormpsr_jax.base import folders
@@ -188,7 +189,7 @@ class Project:
         pictured = {name: self.recordings[name].place for name in done}
         for drawn in (boxes, None):  # the detector needs some in both
             which = (self._videos, folder, drawn, self._procedure_file, wanted)
-            commands, data, workdir, last = training(*which)
+            words, data, workdir, last = training(*which)
             before = matching.splits_of_folder(data)
             tops = folder, Path(self._videos)
             splits = matching.choose_splits(
@@ -227,8 +228,8 @@ class Project:
                 found = [message_of(error)]
             rows["Record next"] = " ".join(found) or "nothing stands out"
         told = {"shown": rows, "replaces": [line for line in replaces if line]}
-        typed = [shlex.join(["python", "-m", *command]) for command in commands]
-        return told | {"commands": typed}, commands, workdir
+        typed = shlex.join(["stormpsr", "train", *words[1:]])
+        return told | {"commands": [typed]}, [words], workdir
 
     def _product_size(self, boxed: Mapping[str, Any], wanted: TrainingOptions) -> str:
         """How large the product is in the pictures that networks see, and whether that is enough.

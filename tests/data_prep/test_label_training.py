@@ -15,8 +15,8 @@ PROGRAM = f"""
 from data_prep.label import __main__, project
 whole = project.training
 def training(*given):
-    (own, main), *folders = whole(*given)
-    return [own, main + {FLAGS}], *folders
+    words, *folders = whole(*given)
+    return words + {FLAGS}, *folders
 project.training = training
 __main__.main()
 """
