@@ -71,16 +71,11 @@ class FolderCheck:
             for recording in source.recordings.values():
                 yield split, recording
 
-    def picture(
-        self, split: str, recording: LabelledFrames, index: int, at_least: int = 0
-    ) -> np.ndarray | None:
-        """A frame as (H, W, 3) uint8 RGB; None if it cannot be read.
-
-        The decoder halves the size while `at_least` pixels of each side are left; 0: as stored.
-        """
+    def picture(self, split: str, recording: LabelledFrames, index: int) -> np.ndarray | None:
+        """A frame as (H, W, 3) uint8 RGB; None if it cannot be read."""
         try:
             (jpeg,) = self.sources[split].jpegs(recording.name, [recording.first_frame + index])
-            return simplejpeg.decode_jpeg(jpeg, min_height=at_least, min_width=at_least)
+            return simplejpeg.decode_jpeg(jpeg)
         except ValueError:  # `check_pictures` names it
             return None
 
@@ -266,7 +261,7 @@ def _completions(checked: FolderCheck) -> Iterator[Strip]:
         yield (
             f"{split}/{name} {clock(index / checked.fps)} {', '.join(names)}",
             [
-                Tile(checked.picture(split, recording, i, TILE), caption)
+                Tile(checked.picture(split, recording, i), caption)
                 for i, caption in zip(indices, captions, strict=True)
             ],
         )
@@ -318,7 +313,7 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     add("--out", metavar="FILE", help="the contact sheet, JPEG; default DIR/check.jpg")
 
 
-main = command.command("check", __doc__, _add_flags, check, failed=bool, interrupted="")
+main = command.command("check", __doc__, _add_flags, check, failed=bool)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -28,13 +28,12 @@ def command(
     *,
     failed: Callable[[Any], bool] = lambda result: False,
     renders: bool = False,
-    interrupted: str = "; run the same command again, finished recordings are kept",
 ) -> Callable[..., int]:
     """Makes main(argv) of `python -m data_prep.<module>`, which returns an exit code.
 
     What goes wrong is one line `error: …` and exit code 2; that of Ctrl-C is 130. `act` gets the
-    flags by name, but for what `_arguments` says; where `failed` says so of its result, the code is
-    1.
+    flags by name (`workers` may be the cluster of --ray, `procedure` has been read); where `failed`
+    says so of its result, the code is 1.
     """
 
     def main(argv: Sequence[str] | None = None) -> int:
@@ -54,14 +53,13 @@ def command(
                 raise
             fail_for(error)
         except KeyboardInterrupt:
-            print(f"interrupted{interrupted}", file=sys.stderr)
+            print("interrupted; run the same command again", file=sys.stderr)
             return 130
 
     return main
 
 
 def _arguments(flags: argparse.Namespace) -> dict[str, Any]:
-    """The flags by name: `workers` may be the cluster of --ray, `procedure` has been read."""
     given = vars(flags)
     if cluster := given.pop("ray", None):
         given["workers"] = cluster
@@ -95,7 +93,6 @@ def add_shard_flags(parser: argparse.ArgumentParser, ray: bool = False) -> None:
     group.add_argument("--workers", type=at_least(1), default=2, metavar="N", help=what)
     if ray:
         group.add_argument("--ray", metavar="HOST:PORT", help="make them on a Ray cluster")
-    add("--recordings", default="*", metavar="GLOB", help="make only these")
 
 
 def picture_size(text: str) -> int:

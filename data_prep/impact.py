@@ -61,7 +61,7 @@ def make_dataset(
     labels: str | Path,
     procedure: Procedure,
     **options: Any,
-) -> bool:
+) -> None:
     """Makes the clip shards; see the module and from_files.build. ValueError has all errors."""
     tops = folders.require(labels, "--labels"), folders.require(videos, "--videos", "or a video")
     labelled = matching.find_labels(tops[0], f"--labels={labels}")
@@ -76,7 +76,7 @@ def make_dataset(
         tops,
         change=after_transitions,
     )
-    return from_files.build(matched, out, procedure=procedure, **options)
+    from_files.build(matched, out, procedure=procedure, **options)
 
 
 def _add_flags(parser: argparse.ArgumentParser) -> None:

@@ -82,7 +82,7 @@ def make_dataset(
     data: str | Path,
     psr_labels: str | Path | None = None,
     **options: Any,
-) -> bool:
+) -> None:
     """Makes the clip shards; see the module and from_files.build. ValueError has all errors."""
     top = of_labels = folders.require(data, "--data")
     flag = f"--data={data}"
@@ -106,7 +106,7 @@ def make_dataset(
         (of_labels, top),
         early_start=True,
     )
-    return from_files.build(matched, out, procedure=PROCEDURE, **options)
+    from_files.build(matched, out, procedure=PROCEDURE, **options)
 
 
 def _add_flags(parser: argparse.ArgumentParser) -> None:

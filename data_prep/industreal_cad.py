@@ -172,7 +172,7 @@ def make_dataset(
     framing: Framing = DEFAULT_FRAMING,
     pad_if_mixed: bool = False,
     **making: Any,
-) -> bool:
+) -> None:
     """Makes the clip shards; renders are of one shape, so `pad_if_mixed` changes nothing."""
     procedure = load_procedure("industreal")
     folder, matched = read_renders(Path(data))
@@ -190,7 +190,7 @@ def make_dataset(
     logging.info("%s: %d pictures of %d states are taken", folder, taken, len(named))
     if missing := by_state.keys() - named.keys():
         logging.warning("%s: has no picture for %s", folder, ", ".join(sorted(missing)))
-    return shards.build(
+    shards.build(
         out,
         procedure=procedure,
         image_size=framing.size,

@@ -47,9 +47,7 @@ _OFF = frozenset(
 )
 
 
-def check(
-    procedure: Procedure, labels: str | Path, terms: Terms, window: int
-) -> tuple[list[str], list[str]]:
+def check(procedure: Procedure, labels: str | Path, terms: Terms) -> tuple[list[str], list[str]]:
     """Reads all labels, counts what is in them and warns of what looks wrong.
 
     Returns the table of recordings and of each part's steps, and the warnings, a line each;
@@ -64,7 +62,7 @@ def check(
         read = place.read(procedure, variant, terms=terms, recording=name)
         recordings[variant.name] += 1
         steps.update(step for _, step in read.with_errors)
-        warnings = monitor.check_labels(procedure, variant, read, window)
+        warnings = monitor.check_labels(procedure, variant, read, WINDOW)
         warnings_of.extend((name, warning) for warning in warnings)
         empty.extend(monitor.without_steps(variant, read, place))
 
@@ -169,7 +167,7 @@ def _act(action: str, procedure: Procedure, labels: str, **given: Any) -> None:
         logging.info("%s: %d words; correct them, then use it as --words", given["out"], count)
         return
     terms = words.terms(given["words"], given["labels_fps"], procedure)
-    lines, warnings = check(procedure, labels, terms, given["window"])
+    lines, warnings = check(procedure, labels, terms)
     lines += [f"warning: {one_line(warning)}" for warning in warnings]
     print("\n".join(lines if warnings else [*lines, "no warnings"]))
 
@@ -179,8 +177,6 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     add = actions.add_parser("check", help="count steps, and warn of what looks wrong").add_argument
     add("labels", metavar="DIR", help="folder of the labels")
     add("--procedure", required=True, metavar="FILE", help="procedure file of the product")
-    what = "frames of a clip, the config's window.frames (%(default)s)"
-    add("--window", type=command.at_least(1), default=WINDOW, metavar="N", help=what)
     add_label_flags(add)
     add = actions.add_parser(
         "map", help="draft the steps that words in labels stand for"
@@ -190,7 +186,7 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     add("--out", required=True, metavar="FILE", help="the CSV file to write")
 
 
-main = command.command("labels", __doc__, _add_flags, _act, interrupted="")
+main = command.command("labels", __doc__, _add_flags, _act)
 
 if __name__ == "__main__":
     sys.exit(main(None))

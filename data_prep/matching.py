@@ -1,6 +1,5 @@
 """Brings the parts of recordings together, wherever they lie, and chooses the split of each."""
 
-import collections
 import functools
 import hashlib
 import re
@@ -32,7 +31,6 @@ from stormpsr_jax.recordings.procedure import Procedure
 from stormpsr_jax.recordings.recording import Recording, read_recording
 
 P = TypeVar("P", Path, LabelPlace)
-Kind = tuple[bool, str]  # whether a recording has an incorrect installation; its variant
 
 DEFAULT_SHARES = "70/15/15"
 _SHARES = re.compile(r"([0-9]{1,3})/([0-9]{1,3})/([0-9]{1,3})", re.ASCII)
@@ -241,7 +239,7 @@ def choose_splits(
     tops: tuple[Path, Path],
     labelled: Mapping[str, LabelPlace],
     pictured: Mapping[str, Path],
-    kind: Callable[[str], Kind],
+    has_wrong: Callable[[str], bool],
 ) -> Mapping[str, str]:
     """The split of each recording.
 
@@ -250,7 +248,7 @@ def choose_splits(
             and if none lies in one, DEFAULT_SHARES.
         before: splits that no draw changes: what is scored on must not be learnt from later.
         tops: the folders in which the labels and the pictures of recordings were found.
-        kind: says that of a recording, by its name, which only a draw asks.
+        has_wrong: whether a recording, by its name, has an incorrect installation.
 
     Raises:
         ValueError: too few recordings for the draw; recordings without a split or in two.
@@ -262,14 +260,10 @@ def choose_splits(
             return splits_of(*tops, labelled, pictured, above=False)
     if match := _SHARES.fullmatch(spec or DEFAULT_SHARES):
         shares = [int(share) for share in match.groups()]
-        return draw_splits(list(labelled), shares, seed, before, {n: kind(n) for n in labelled})
+        return draw_splits(
+            list(labelled), shares, seed, before, {n: has_wrong(n) for n in labelled}
+        )
     return _read_splits(Path(spec), labelled)
-
-
-def kind_of(recording: Recording) -> Kind:
-    """Whether a recording has an incorrect installation, and its variant."""
-    variant = recording.procedure.variant_for(recording.name).name
-    return bool((recording.labels.states == -1).any()), variant
 
 
 def draw_splits(
@@ -277,15 +271,14 @@ def draw_splits(
     shares: Sequence[int],
     seed: int,
     before: Mapping[str, str],
-    kinds: Mapping[str, Kind],
+    wrong: Mapping[str, bool],
 ) -> dict[str, str]:
     """Draws the split of each recording; the same arguments give the same splits.
 
     Incorrect installations go to train, val and test in this order, until each has a recording with
-    one; as far as these leave room, a variant of several recordings is not all in one split. Each
-    share that is not 0 gets a recording at least. Recordings keep the split that they had `before`;
-    the others are drawn so that all together come as near to the shares as they can. `kinds` are of
-    all recordings, or of none if they are alike.
+    one (those that are `wrong`). Each share that is not 0 gets a recording at least. Recordings
+    keep the split that they had `before`; the others are drawn so that all together come as near to
+    the shares as they can.
     """
     used = {split: share for split, share in zip(SPLITS, shares, strict=True) if share}
     spec = "/".join(map(str, shares))
@@ -302,7 +295,7 @@ def draw_splits(
         wanted = max(1, round(len(names) * used[split] / sum(used.values()))) - there.count(split)
         empty = [other for other in (first, *others[i + 1 :]) if other not in there]
         for _ in range(min(wanted, len(new) - len(empty))):  # one for each that has none yet
-            chosen[_take(new, chosen, kinds, split, (first, *others[i + 1 :]))] = split
+            chosen[_take(new, chosen, wrong, split, (first, *others[i + 1 :]))] = split
     chosen |= dict.fromkeys(new, first)
     if missing := [split for split in used if split not in chosen.values()]:
         how = ", delete --out to draw anew" if before else ""
@@ -317,31 +310,19 @@ def draw_splits(
 def _take(
     new: list[str],
     chosen: Mapping[str, str],
-    kinds: Mapping[str, Kind],
+    wrong: Mapping[str, bool],
     split: str,
     later: Sequence[str],
 ) -> str:
     """Takes out of `new` the recording that `split` gets next; `later` choose after it."""
-    left = collections.Counter(
-        ranked_name for name in new for ranked_name in enumerate(kinds.get(name, ()))
-    )
-    have = collections.defaultdict[tuple, set[str]](set)
-    for name, of in chosen.items():
-        for ranked_name in enumerate(kinds.get(name, ())):
-            have[ranked_name].add(of)
-
-    def rank(name: str) -> list[int]:
-        """By incorrect installations, then by variants: who else needs it, who lacks it."""
-        ranked = []
-        for ranked_name in enumerate(kinds.get(name, ())):
-            lacks = split not in have[ranked_name]
-            needy = {*(later[:1] if lacks else later)} - have[ranked_name]
-            elsewhere = have[ranked_name] - {later[0]}
-            ranks = [len(needy) >= left[ranked_name], -lacks - (not elsewhere)]
-            ranked += ranks if ranked_name[1] else [0, 0]
-        return ranked
-
-    return new.pop(new.index(min(new, key=rank)))
+    have = {of for name, of in chosen.items() if wrong[name]}
+    lacks = split not in have
+    needy = {*(later[:1] if lacks else later)} - have
+    is_kept = len(needy) >= sum(wrong[name] for name in new)
+    place = (is_kept, -lacks - (not have - {later[0]}))  # of an incorrect one among the others
+    taken = min(new, key=lambda name: place if wrong[name] else (False, 0))
+    new.remove(taken)
+    return taken
 
 
 def splits_of_folder(out: str | Path) -> dict[str, str]:

@@ -57,7 +57,7 @@ def make_dataset(
     labels: str | Path,
     asd_labels: str | Path | None = None,
     **options: Any,
-) -> bool:
+) -> None:
     """Makes the clip shards; see the module and from_files.build. ValueError has all errors."""
     procedure = load_procedure("meccano")
     tops = folders.require(labels, "--labels"), folders.require(frames, "--frames", "or a video")
@@ -73,7 +73,7 @@ def make_dataset(
         procedure,
         tops,
     )
-    return from_files.build(matched, out, procedure=procedure, **options)
+    from_files.build(matched, out, procedure=procedure, **options)
 
 
 def _add_flags(parser: argparse.ArgumentParser) -> None:

@@ -100,6 +100,7 @@ def find_recordings(
             terms=terms,
         )
         by_name = {recording.name: recording for recording in recordings}
+
         chosen = matching.choose_splits(
             splits,
             split_seed,
@@ -107,7 +108,7 @@ def find_recordings(
             (of_labels, of_videos),
             labelled,
             {name: pictured[name][0] for name in labelled},
-            lambda name: matching.kind_of(by_name[name]),
+            lambda name: bool((by_name[name].labels.states == -1).any()),
         )
     except ValueError as error:
         raise_all([*lines_of(error), *_of_projects(labelled, pictured)])
@@ -161,9 +162,14 @@ def make_dataset(
     splits: str = "",
     split_seed: int = 0,
     terms: Terms | None = None,
+    export_frames: str | Path | None = None,
+    export_every: int = 10,
     **options: Any,
-) -> bool:
-    """Makes the clip shards; see the module and from_files.build. ValueError has all errors."""
+) -> None:
+    """Makes the clip shards, or with `export_frames` writes the frames there alone.
+
+    See the module and from_files.build. ValueError has all errors.
+    """
     matched = find_recordings(
         videos,
         labels,
@@ -174,6 +180,10 @@ def make_dataset(
         before=matching.splits_of_folder(out),
         terms=terms,
     )
+    if export_frames is not None:
+        count = write_frames(matched, export_frames, export_every)
+        logging.info("%s: %d pictures of %d recordings", export_frames, count, len(matched))
+        return
     for split in SPLITS:
         names = [recording.name for recording in matched if recording.split == split]
         logging.info("split %s: %s", split, ", ".join(names) or "no recordings")
@@ -187,7 +197,7 @@ def make_dataset(
             f"no boxes in split {' and '.join(missing)}, so own:boxes cannot train the detector: "
             "draw some there, or train with --config=own"
         )
-    return from_files.build(matched, out, procedure=procedure, warnings=warnings, **options)
+    from_files.build(matched, out, procedure=procedure, warnings=warnings, **options)
 
 
 def write_frames(recordings: Iterable[Recording], folder: str | Path, every: int) -> int:
@@ -219,26 +229,15 @@ def write_frames(recordings: Iterable[Recording], folder: str | Path, every: int
     return sum(len(frames) for _, frames in wanted.values())
 
 
-def _make_or_export(
+def _make(
     procedure: Procedure,
     fps: float | None,
-    export_frames: str | None,
-    export_every: int,
     words: str | None,
     labels_fps: float | None,
     **given: Any,
 ) -> None:
     procedure = procedure.at(fps)
-    of_labels = terms(words, labels_fps, procedure)
-    if export_frames is None:
-        make_dataset(procedure=procedure, terms=of_labels, **given)
-        return
-    keys = ("videos", "labels", "boxes", "splits", "split_seed")
-    recordings = find_recordings(
-        procedure=procedure, terms=of_labels, **{key: given[key] for key in keys}
-    )
-    count = write_frames(recordings, export_frames, export_every)
-    logging.info("%s: %d pictures of %d recordings", export_frames, count, len(recordings))
+    make_dataset(procedure=procedure, terms=terms(words, labels_fps, procedure), **given)
 
 
 def _add_flags(parser: argparse.ArgumentParser) -> None:
@@ -271,7 +270,7 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     command.add_recording_flags(parser, ray=True)
 
 
-main = command.command("own", __doc__, _add_flags, _make_or_export)
+main = command.command("own", __doc__, _add_flags, _make)
 
 if __name__ == "__main__":
     sys.exit(main())

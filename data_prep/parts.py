@@ -66,14 +66,7 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     add("--out", required=True, metavar="DIR", help="folder for the meshes, which must not exist")
 
 
-main = command.command(
-    "parts",
-    __doc__,
-    _add_flags,
-    split,
-    renders=True,
-    interrupted="; nothing was written",
-)
+main = command.command("parts", __doc__, _add_flags, split, renders=True)
 
 if __name__ == "__main__":
     sys.exit(main())

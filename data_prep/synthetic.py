@@ -67,7 +67,6 @@ def make_dataset(
     cad_wrong: int = 0,
     error_recordings: int = 0,
     workers: Workers = 1,
-    glob: str = "*",
     **of_product: Any,
 ) -> Procedure:
     """Writes recordings of one product being assembled, and clean renders of its states.
@@ -77,8 +76,8 @@ def make_dataset(
     other recording has. They have no boxes: the temporal network learns from them, and the detector
     from renders (`cad_wrong`), with which it does better.
 
-    Arguments are as `--help` says of the flags, but that `glob` is --recordings; ValueError if one
-    is out of range, or the procedure cannot be built in its order.
+    Arguments are as `--help` says of the flags; ValueError if one is out of range, or the procedure
+    cannot be built in its order.
     """
     if not 0 <= seed < FIRST_OBJECT_SEED:
         raise ValueError(
@@ -93,11 +92,13 @@ def make_dataset(
     orders.check(procedure)
     counts = RECORDINGS if recordings is None else recordings
     splits = split_names(procedure, counts, error_recordings)
-    told = {name: recipe.timeline(split, name) for split, names in splits.items() for name in names}
+    planned = {
+        name: recipe.timeline(split, name) for split, names in splits.items() for name in names
+    }
     if renders:
         splits["cad"] = tuple(renders)
-    num_frames = renders | {name: timeline.num_frames for name, timeline in told.items()}
-    plain = [timeline for name, timeline in told.items() if not is_rehearsal(name)]
+    num_frames = renders | {name: timeline.num_frames for name, timeline in planned.items()}
+    plain = [timeline for name, timeline in planned.items() if not is_rehearsal(name)]
     drawn: dict[str, Any] = {}  # what recordings of another world than the toy depend on
     if recipe.world != TOY:
         drawn = {"world": world, "drawn": zlib.crc32(repr(recipe.world).encode())}
@@ -118,7 +119,6 @@ def make_dataset(
             **of.settings,
             **drawn,
         },
-        recordings=glob,
         num_frames=num_frames,
         on_start=lambda: products.show_drawn_colours(of, Path(out)),
         warnings=(*of.warnings, *timelines.warnings(procedure, plain)) if of.product.kit else (),
@@ -161,8 +161,9 @@ class Recipe:
         )
         if is_rehearsal(name):
             return drawn
-        look = _stream(self.seed, "last look", split, name)
-        return timelines.with_last_look(drawn, self.procedure.fps, look)
+        look = _stream(self.seed, "last look", split, name).uniform(*timelines.LAST_LOOK)
+        frames = round(look * self.procedure.fps)
+        return dataclasses.replace(drawn, num_frames=drawn.num_frames + frames, last_look=frames)
 
     def _world_of(self, name: str) -> World:
         world = self.world
@@ -216,7 +217,6 @@ class Recipe:
         pictures = (place.picture(motion, i, seen[i], self.size) for i in range(0, len(seen), step))
         return rendered.encode(
             name,
-            timeline.first_frame,
             pictures,
             states,
             self.procedure,
@@ -251,7 +251,7 @@ class Recipe:
             pictures = (clean_picture(body, motion, i, self.size, looks) for i in range(count))
         poses = poses_in_pictures(self.product, motion)
         return rendered.encode(
-            name, 0, pictures, states, self.procedure, noise, poses=poses, world=world
+            name, pictures, states, self.procedure, noise, poses=poses, world=world
         )
 
 
@@ -259,11 +259,11 @@ def _stream(seed: int, kind: str, split: str = "", name: str = "") -> np.random.
     return ranges.streams(seed, kind, split, name)[0]
 
 
-def _make(out: str, recordings: str, **given: Any) -> None:
+def _make(out: str, **given: Any) -> None:
     counts = {split: given.pop(split) for split in RECORDINGS}
     usual = (cad if given["meshes"] else default).get_config().data.synthetic
     given |= {name: usual[name] for name in _RENDERED if given[name] is None}
-    make_dataset(out, recordings=counts, glob=recordings, **given)
+    make_dataset(out, recordings=counts, **given)
 
 
 def _add_flags(parser: argparse.ArgumentParser) -> None:

@@ -4,12 +4,12 @@
     python -m stormpsr_jax.recognise --model=MODEL camera:0|rtsp://…|FILE --realtime
 
 MODEL is a model folder, or a work folder that has one. SOURCE is a video file, a folder of videos,
-a folder of numbered pictures (which is taken to have the model's frame rate), or a pattern such as
-'day1/*.mp4'. The word demo is a model, and a video, that ship with the package. Each source gets a
-folder DIR/NAME with events.csv, events.jsonl, the predictions of both streams and report.html;
-docs/recognise.md describes them. Running the same command again is always right: finished
-recordings are skipped. The exit status is 1 if one could not be recognised, and else 3 if one shows
-the model's product in far too few pictures: none of its steps is in events.csv then.
+or one of numbered pictures (which is taken to have the model's frame rate). The word demo is a
+model, and a video, that ship with the package. Each source gets a folder DIR/NAME with events.csv,
+events.jsonl, the predictions of both streams and report.html; docs/recognise.md describes them.
+Running the same command again is always right: finished recordings are skipped. The exit status is
+1 if one could not be recognised, and else 3 if one shows the model's product in far too few
+pictures: none of its steps is in events.csv then.
 
 A camera, a stream, or a file with --realtime is recognised live: a line of JSON for each event,
 alert and unit and, every ten seconds, the status. With --state it goes on where it was killed;
@@ -60,7 +60,7 @@ def _run(args: argparse.Namespace) -> int:
 
 
 # Options that one kind of source alone has.
-_OF_FILES = ("out", "video", "clips", "ray")
+_OF_FILES = ("out", "video", "ray")
 _OF_LIVE = (
     "state",
     "alert_clips",
@@ -104,10 +104,10 @@ def _run_files(args: argparse.Namespace) -> int:
     out = Path(args.out)
     opened, errors = sources.find(args.source, out)
     with gathering(errors):
-        if args.video or args.clips or any(source.is_video for source in opened):
+        if args.video or any(source.is_video for source in opened):
             installed.check_extra("video", ["av"], "reading and writing videos")
-        if (args.video or args.clips) and (missing := pages.missing()):
-            errors.append(f"--video and --clips need {missing}")
+        if args.video and (missing := pages.missing()):
+            errors.append(f"--video needs {missing}")
     with gathering(errors):
         folder = model_folder(args.model)
         model = load_model(folder, args.modules)
@@ -120,8 +120,6 @@ def _run_files(args: argparse.Namespace) -> int:
         *settings,
         batch=args.batch,
         video=args.video,
-        clips=args.clips,
-        certain=args.certain,
     )
     checksum = files.checksum(folder / "model.json")
     jobs = [(s, out / s.name, v, wanted) for s, v in zip(opened, variants, strict=True)]
@@ -173,7 +171,7 @@ def _parser() -> OneLineParser:
     meanings = {s.name: s.appearance.threshold for s in streams.STREAMS if s.appearance.threshold}
     logits = "; ".join(f"of {name}: {meaning}" for name, meaning in meanings.items())
     add = parser.add_argument
-    help_text = "videos, folders, patterns, folders of pictures, demo; or one camera:N or rtsp://…"
+    help_text = "videos, folders, folders of pictures, demo; or one camera:N or rtsp://…"
     add("source", nargs="+", metavar="SOURCE", help=help_text)
     add("--model", required=True, metavar="MODEL", help="a model folder, a work folder, or demo")
     help_text = (
@@ -207,15 +205,7 @@ def _parser() -> OneLineParser:
         help="share of incorrect installations that may be reported as installed; parts that are "
         "less certain are reported as not sure. 1 is any (otherwise the model's)",
     )
-    add(
-        "--certain",
-        type=share,
-        default=0.0,
-        metavar="P",
-        help="events of a lower confidence are listed as uncertain (%(default)s)",
-    )
     add("--video", action="store_true", help="write an annotated video too")
-    add("--clips", action="store_true", help="write a short video of each event too")
     add(
         "--batch",
         type=_batch,

@@ -63,20 +63,6 @@ def test_demo_finds_what_its_provenance_says(recognised):
     wrong = wrong_parts.score_recording(truth.frames, truth.states, events, content.fps)
     assert [wrong[key] for key in ("shown", "found", "accepted")] == [1, 1, 0]
     assert (recognised / "report.html").stat().st_size > 10_000
-
-
-def test_demo_its_alerts_are_true_and_it_fits(recognised):
-    lines = (recognised / "events.jsonl").read_text(encoding="utf-8").splitlines()
-    records = [json.loads(line) for line in lines]
-    alerts = [record for record in records if record["type"] == "alert"]
-    assert [alert["message"] for alert in alerts] == [
-        "plough may be installed incorrectly: check",
-        "plough is not installed incorrectly",
-        "not sure whether engine is installed correctly: check",
-        "Install engine came after Install plough",
-        "Remove fuel tank was not expected: check",
-    ]
-    assert {record["fits"] for record in records if record["type"] == "event"} == {True}
     assert files.read_json(recognised / "record.json")["fits"] is True
 
 

@@ -122,7 +122,7 @@ def test_recognition_in_onnx_needs_no_more_than_its_packages(tmp_path):
     assert tops - OURS <= wanted
     refused = run(python, "-m", "stormpsr_jax.recognise", *words, "--video", cwd=tmp_path)
     assert refused.returncode == 2
-    assert "--video and --clips need jinja2 and matplotlib" in refused.stderr
+    assert "--video needs jinja2 and matplotlib" in refused.stderr
     words[0] = f"--model={tmp_path / 'flax'}"
     refused = run(python, "-m", "stormpsr_jax.recognise", *words, cwd=tmp_path)
     assert refused.returncode == 2

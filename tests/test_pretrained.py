@@ -29,12 +29,6 @@ def test_pretrained_its_seeds_and_those_of_runs_are_disjoint(tmp_path):
         rendering.make_dataset(tmp_path / "a", seed=trained_on)
 
 
-def fresh_encoder(config, folder, side):
-    run, stages = opened(config, folder)
-    images = np.zeros((2, side, side, 3), np.float32)
-    return random_variables(stages["pretrain"].network(run), images)
-
-
 @pytest.mark.usefixtures("system")
 def test_pretrained_is_small_and_is_what_synthetic_starts_from(tmp_path):
     assert FILE.stat().st_size <= 5_000_000
@@ -42,7 +36,10 @@ def test_pretrained_is_small_and_is_what_synthetic_starts_from(tmp_path):
     config = synthetic.get_config()
     assert packaged_or_path(config.init_from) == FILE
     assert packaged_or_path("some/where.safetensors") == Path("some/where.safetensors")
-    variables = fresh_encoder(config, tmp_path, config.data.synthetic.size)
+    run, stages = opened(config, tmp_path)
+    side = config.data.synthetic.size
+    images = np.zeros((2, side, side, 3), np.float32)
+    variables = random_variables(stages["pretrain"].network(run), images)
     params, _, number = initialise_from(FILE, variables["params"], variables["batch_stats"])
     taken = jax.tree.leaves(params["encoder"])
     fresh = jax.tree.leaves(variables["params"]["encoder"])

@@ -122,7 +122,7 @@ def _object(
     place = functools.partial(Workplace, product, bodies_of(product), looks)
     pictures = (place().picture(motion, i, states[i], size) for i in range(count))
     poses = poses_in_pictures(product, motion)
-    return rendered.encode(name, 0, pictures, states, procedure, noise, poses=poses)
+    return rendered.encode(name, pictures, states, procedure, noise, poses=poses)
 
 
 def related_states(rng: np.random.Generator) -> np.ndarray:

@@ -69,9 +69,7 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     add_label_flags(add)
 
 
-main = command.command(
-    "label", __doc__, _add_flags, _serve, interrupted="; all labels are saved, run it again"
-)
+main = command.command("label", __doc__, _add_flags, _serve)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -35,8 +35,6 @@ class Proposals:
         store.check_inside(self.folder / "NAME")
         self.model: str | None = None  # a model folder, a work folder or "demo"
         self.stream = ""  # by which it recognises, for people
-        # The model's pictures of the components, JPEG.
-        self.parts: Sequence[bytes | None] = [None] * procedure.num_components
         if model is not None:
             self.use(model)
 
@@ -47,12 +45,6 @@ class Proposals:
         components = data.get("procedure", {}).get("components") if isinstance(data, dict) else None
         if components != list(self._procedure.components):
             raise ValueError(f"--model={model}: {path} is of another product than --procedure")
-        if (given := data.get("part_pictures")) is not None:
-            self.parts = files.fit(given, list[bytes | None], f"{path}: part_pictures")
-        if len(self.parts) != len(components):
-            raise ValueError(
-                f"{path}: part_pictures: are not {len(components)}, one for each component"
-            )
         try:
             self.stream = recognises_by(data)
         except (AttributeError, LookupError, TypeError) as error:
@@ -61,7 +53,7 @@ class Proposals:
 
     def command(self, videos: Sequence[Path]) -> list[str]:
         """The command that makes them; it keeps those of videos that it knows."""
-        flags = [f"--model={self.model}", f"--out={self.folder}", f"--certain={CERTAIN}"]
+        flags = [f"--model={self.model}", f"--out={self.folder}"]
         return ["stormpsr_jax.recognise", *map(str, videos), *flags]
 
     def of(self, name: str, num_frames: int) -> list[dict[str, Any]] | None:
@@ -77,10 +69,10 @@ class Proposals:
                 "step_id": event.step_id,
                 # Beside what a model is not sure of, it would only confuse.
                 "confidence": None if event.type == "unsure" else event.confidence,
-                "uncertain": event.type != "event",
+                "uncertain": event.type != "event" or event.confidence < CERTAIN,
             }
             for event in events
-            if event.type in ("event", "uncertain", "unsure") and event.fits is not False
+            if event.type in ("event", "unsure") and event.fits is not False
         ]
 
 

@@ -6,7 +6,6 @@ Nothing here waits for a network; the server calls it in threads, one at a time 
 import asyncio
 import shlex
 from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +19,11 @@ from data_prep.label.frames import Video
 from data_prep.label.labels import LabelFolder, Snapshot
 from data_prep.label.models import Proposals, TrainingOptions, training, uncertainty
 from data_prep.label.store import LabelStore, State
-from data_prep.notes import ENOUGH_VIDEOS, ENOUGH_WRONG, product_size
-from data_prep.train import SIZE
-from data_prep.writing.from_files import SAME_ASPECT
-from data_prep.writing.locating import CLOSE
+from data_prep.notes import ENOUGH_VIDEOS, ENOUGH_WRONG
 from stormpsr_jax.base import folders
 from stormpsr_jax.base.errors import message_of
 from stormpsr_jax.media import sources
 from stormpsr_jax.media.video import is_video
-from stormpsr_jax.psr import advice, analysis
 from stormpsr_jax.recordings.find import SPLITS
 from stormpsr_jax.recordings.labels import Step
 from stormpsr_jax.recordings.procedure import Procedure
@@ -37,9 +32,6 @@ from stormpsr_jax.recordings.words import Terms
 _KEYS = "123456789abcdefghijklmnopqrstuvwxyz"
 _KINDS = ("install", "wrong", "remove")
 _QUALITY = 90  # of JPEG
-# By config: minutes that it takes besides those of each minute of video.
-_COSTS = {"own": 3, "own:boxes": 7}
-_OF_VIDEO = 0.1
 
 
 class Conflict(ValueError):
@@ -126,7 +118,7 @@ class Project:
         read = [labels for _, labels in entries.values() if labels is not None]
         wrong = Counter(step // 3 for labels in read for _, step in labels.steps if step % 3 == 1)
         strangers = self.labels.errors.keys() - self.recordings.keys()
-        components, parts = self.procedure.components, self.proposals.parts
+        components = self.procedure.components
         return {
             "procedure": {
                 "name": self.procedure.name,
@@ -146,7 +138,6 @@ class Project:
             "model": self.proposals.model,
             "stream": self.proposals.stream,
             "carried": CARRIED,
-            "parts": [part and f"/api/parts/{k}.jpg" for k, part in enumerate(parts)],
             "videos": [entry for entry, _ in entries.values()],
             "left": {
                 "labelled": sum(entry["status"] == "done" for entry, _ in entries.values()),
@@ -176,9 +167,8 @@ class Project:
             raise ValueError(f"not read yet, or not readable: {', '.join(unread)}")
         steps = {n: self.labels.read(n, self.recordings[n].frames()).steps for n in done}
 
-        def kind(name: str) -> matching.Kind:
-            wrong = any(step % 3 == 1 for _, step in steps[name])
-            return wrong, self.procedure.variant_for(name).name
+        def has_wrong(name: str) -> bool:
+            return any(step % 3 == 1 for _, step in steps[name])
 
         if empty := [name for name in done if not steps[name]]:
             raise ValueError(f"done, but without a step: {', '.join(empty)}; label its steps first")
@@ -193,16 +183,13 @@ class Project:
             before = matching.splits_of_folder(data)
             tops = folder, Path(self._videos)
             splits = matching.choose_splits(
-                wanted.splits, 0, before, tops, labelled, pictured, kind
+                wanted.splits, 0, before, tops, labelled, pictured, has_wrong
             )
             missing = {"train", "val"} - {splits[name] for name in boxed}
             if not missing:
                 break
         lacking = f", but none in {' or '.join(sorted(missing))}: no detector" * bool(missing)
-        rest = _COSTS["own" if missing else "own:boxes"]
         seconds = sum(entry["frames"] for entry in done.values()) / self.procedure.fps
-        shapes = [entry["width"] / entry["height"] for entry in done.values()]
-        mixed = max(shapes) / min(shapes) - 1 >= SAME_ASPECT
         gone = ", ".join(before.keys() - done.keys())
         replaces = [
             f"{data}: recordings whose labels have changed" * data.exists(),
@@ -213,37 +200,17 @@ class Project:
         rows = {
             "Videos": f"{len(done)} of {len(entries)}, {seconds / 60:.1f} min",
             "Boxes": f"in {len(boxed)} of these{lacking}" if boxed else "none: no detector",
-            "Product": self._product_size({name: done[name] for name in boxed}, wanted),
             "Splits": "; ".join(f"{split}: {', '.join(its)}" for split, its in of_split.items()),
-            "Aspect": wanted.aspect or ("pad: the videos differ in shape" if mixed else "stretch"),
-            "Takes": f"about {rest + _OF_VIDEO * seconds / 60:.0f} min on two cores",
             "Model": str(workdir),
         }
         if last is not None:
             rows["Starts from"] = str(last)
-            result = last / "metrics.json"
-            try:
-                found = advice.record_next(analysis.load_result(result))
-            except ValueError as error:  # of another version
-                found = [message_of(error)]
-            rows["Record next"] = " ".join(found) or "nothing stands out"
-        told = {"shown": rows, "replaces": [line for line in replaces if line]}
-        typed = shlex.join(["stormpsr", "train", *words[1:]])
-        return told | {"commands": [typed]}, [words], workdir
-
-    def _product_size(self, boxed: Mapping[str, Any], wanted: TrainingOptions) -> str:
-        """How large the product is in the pictures that networks see, and whether that is enough.
-
-        `boxed`: the entries of `overview`, by name.
-        """
-        paths = {name: path for name in boxed if (path := self.boxes.path(name))}
-        boxes = [matching.read_boxes(path).boxes for path in paths.values()]
-        shapes = [(boxed[name]["height"], boxed[name]["width"]) for name in paths]
-        framing = command.framing_of(SIZE, wanted.aspect or None, wanted.crop)
-        line, small = product_size(boxes, shapes, framing)
-        if small and not wanted.crop:
-            return f"{line}; {CLOSE}"
-        return small or line or "nobody has drawn a box that says how large it is"
+        plan = {
+            "shown": rows,
+            "replaces": [line for line in replaces if line],
+            "commands": [shlex.join(["stormpsr", "train", *words[1:]])],
+        }
+        return plan, [words], workdir
 
     def recognising(self) -> list[str] | None:
         """The command that makes proposals for videos that are not done; None: there are none."""
@@ -330,17 +297,17 @@ class Project:
         """Writes labels, and says what there is then; Conflict: they have another revision."""
         name, video = recording.name, recording.frames()
         self.labels.find()
-        found = self.labels.read(name, video)
-        if found.revision != revision:
-            raise Conflict(self.shown(name, found))
-        return self.shown(name, self.labels.write(name, video, found, steps, state))
+        before = self.labels.read(name, video)
+        if before.revision != revision:
+            raise Conflict(self.shown(name, before))
+        return self.shown(name, self.labels.write(name, video, before, steps, state))
 
     def write_boxes(self, recording: Recording, revision: str, boxes: list[Box]) -> dict[str, Any]:
         """Writes boxes, and says what there is then; Conflict: they have another revision."""
         name, video = recording.name, recording.frames()
-        found = self.boxes.read(name, video)
-        if found[1] != revision:
-            raise Conflict(_boxes(*found))
+        before = self.boxes.read(name, video)
+        if before[1] != revision:
+            raise Conflict(_boxes(*before))
         self.boxes.write(name, video, boxes)
         return _boxes(*self.boxes.read(name, video))
 

@@ -151,7 +151,6 @@ class Server:
     # --- Behind the page --------------------------------------------------------------------------
 
     async def _build(self) -> None:
-        """Builds the indices, one after the other; first that of which somebody has asked."""
         waiting = list(self._project.recordings.values())
         while waiting:
             recording = self._first if self._first in waiting else waiting[0]
@@ -162,7 +161,6 @@ class Server:
         await self._propose()
 
     async def _watch(self) -> None:
-        """Tells which files have changed."""
         folder = self._project.labels.store.folder
         before = _stamps(folder)
         while True:
@@ -213,7 +211,6 @@ class Server:
             Route("/media/{name}", self._get_media),
             Route("/api/project", self._get_project),
             Route("/api/changes", self._get_changes),
-            Route("/api/parts/{part:int}.jpg", self._get_part),
             Route("/api/videos/{name}", self._get_video),
             Route("/api/videos/{name}/frames/{frame:int}.jpg", self._get_frame),
             Route("/api/videos/{name}/labels", self._put_labels, methods=["PUT"]),
@@ -264,12 +261,6 @@ class Server:
     async def _get_project(self, request: Request) -> Response:
         async with self._saving:
             return JSONResponse(await asyncio.to_thread(self._project.overview))
-
-    async def _get_part(self, request: Request) -> Response:
-        jpeg = dict(enumerate(self._project.proposals.parts)).get(request.path_params["part"])
-        if jpeg is None:
-            raise HTTPException(404, "no such picture")
-        return Response(jpeg, media_type="image/jpeg")
 
     async def _get_video(self, request: Request) -> Response:
         recording = self._first = self._recording(request)

@@ -1,8 +1,6 @@
 """Reads the part meshes of a product: one self-contained file per component, with its pose."""
 
 import dataclasses
-import hashlib
-import json
 import os
 import re
 import unicodedata
@@ -17,6 +15,7 @@ from data_prep.products.mesh_files import MAX_FACES, OTHER_SUFFIXES, SUFFIXES
 from data_prep.products.product import Part, Product
 from data_prep.products.wrong_poses import is_visible
 from data_prep.rendering.mesh import Mesh, affine, join
+from stormpsr_jax.base import results
 from stormpsr_jax.base.errors import gathering, raise_all
 from stormpsr_jax.base.files import check_name, read_json
 from stormpsr_jax.recordings.procedure import Procedure
@@ -108,7 +107,7 @@ def load_product(
         y_up: whether y of the files points up, which is z in the product.
 
     Returns:
-        The product, and a checksum of the meshes, their colours and their poses.
+        The product, and a checksum of the folder's files and the poses.
 
     Raises:
         ValueError: no such folder; or all of these: components without a mesh or with several,
@@ -173,11 +172,10 @@ def load_product(
         coloured=tuple(coloured),
         notes=tuple(_notes(files, coloured)),
     )
-    return product, _checksum(files, content)
+    return product, results.of_json([results.of_folder(directory), content])
 
 
 def _find_meshes(directory: Path, procedure: Procedure, errors: list[str]) -> dict[int, Path]:
-    """The mesh of each component, by its index; `errors` gets what is wrong with the folder."""
     paths: dict[int, Path] = {}
     for path in files_of(directory):
         with gathering(errors):
@@ -195,18 +193,6 @@ def _find_meshes(directory: Path, procedure: Procedure, errors: list[str]) -> di
             f"components ({', '.join(SUFFIXES)})"
         )
     return paths
-
-
-def _checksum(meshes: Sequence[Path], content: Any) -> str:
-    digest = hashlib.sha256(json.dumps(content).encode())
-    for file in meshes:
-        data = file.read_bytes()
-        digest.update(hashlib.sha256(data).digest() + file.suffix.lower().encode())
-        if file.suffix.lower() == ".obj":
-            _, materials = mesh_files.library(file, data)
-            if materials is not None:
-                digest.update(hashlib.sha256(materials).digest())
-    return digest.hexdigest()
 
 
 def files_of(directory: Path) -> list[Path]:

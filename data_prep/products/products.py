@@ -38,7 +38,6 @@ def warnings(product: Product, procedure: Procedure) -> list[str]:
 
 
 def _heap(boxes: np.ndarray) -> Iterator[str]:
-    """Whether most parts, by their boxes (K, 2, 3), lie in each other."""
     pairs = list(itertools.combinations(boxes, 2))
     within = 0
     for a, b in pairs:
@@ -133,7 +132,13 @@ def from_meshes(
     up: str = "z",
 ) -> Assembly:
     """Reads a product, as of `load_product`; `seed` is of the colours of parts that have none."""
-    drawn = drawn_colours(seed, procedure.num_components)
+    rng = ranges.streams(seed, "cad colours")[0]
+    count = procedure.num_components
+    hues = (rng.permutation(count) + rng.random()) / count  # any two differ in hue or brightness
+    drawn = [
+        np.array(colorsys.hsv_to_rgb(hue, rng.uniform(0.45, 1.0), rng.uniform(0.35, 1.0)))
+        for hue in hues
+    ]
     product, checksum = load_product(meshes, procedure, drawn, poses, y_up=up == "y")
     settings = {"meshes": checksum, "y_up": up == "y"}
     found = warnings(product, procedure)
@@ -149,16 +154,6 @@ def show_drawn_colours(of: Assembly, out: Path) -> None:
     path = out / "product.html"
     product_page.write(path, of.product, of.procedure, of.warnings)
     logging.warning("%s shows the parts in the colours that they are rendered in", path)
-
-
-def drawn_colours(seed: int, count: int) -> list[np.ndarray]:
-    """Display colours (3,) for parts that have none; any two differ in hue or brightness."""
-    rng = ranges.streams(seed, "cad colours")[0]
-    hues = (rng.permutation(count) + rng.random()) / count
-    return [
-        np.array(colorsys.hsv_to_rgb(hue, rng.uniform(0.45, 1.0), rng.uniform(0.35, 1.0)))
-        for hue in hues
-    ]
 
 
 def find(

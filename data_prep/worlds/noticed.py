@@ -89,7 +89,7 @@ def spells(timeline: Timeline, step: int = 1, value: int = -1) -> list[Spell]:
     Of the recording's frames every `step`-th is rendered.
     """
     result = []
-    starts = np.append(timeline.frames - timeline.first_frame, timeline.num_frames)
+    starts = np.append(timeline.frames, timeline.num_frames)
     for k, there in enumerate((timeline.states == value).T):
         edges = np.flatnonzero(np.diff(there, prepend=False, append=False)).reshape(-1, 2)
         for first, end in edges.tolist():
@@ -184,7 +184,7 @@ def visible_from(
             if not spell.rows.start:
                 continue  # nobody installs it
             looks = (
-                timeline.first_frame + i
+                i
                 for i in spell.frames.tolist()
                 if told(partial(place.sketch, motion, i, states[i]), states[i], [spell.part], world)
             )

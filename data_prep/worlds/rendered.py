@@ -79,7 +79,6 @@ def cad_recordings(procedure: Procedure, per_state: int, wrong: int, board: bool
 
 def encode(
     name: str,
-    first_frame: int,
     pictures: Iterator[Picture],
     states: np.ndarray,
     procedure: Procedure,
@@ -114,4 +113,4 @@ def encode(
             yield from [jpeg] * min(step, count - first)
 
     labels = (states, boxes, classes, visible, poses)
-    return shards.RecordingData(name, first_frame, jpegs(), *labels, visible_from=visible_from)
+    return shards.RecordingData(name, 0, jpegs(), *labels, visible_from=visible_from)

@@ -68,12 +68,11 @@ class Timeline:
     """The states of one recording.
 
     Attributes:
-        frames: (M,) int64 ascending, the first is `first_frame`.
+        frames: (M,) int64 ascending, the first is 0.
         states: (M, K) int8 in {-1, 0, 1}, each from its frame on.
         last_look: so many frames of the N, the last, have the finished product in clear view.
     """
 
-    first_frame: int
     num_frames: int
     frames: np.ndarray
     states: np.ndarray
@@ -81,7 +80,7 @@ class Timeline:
 
     def per_frame(self) -> np.ndarray:
         """(N, K) int8, the state of each frame."""
-        return states_per_frame(self.frames, self.states, self.first_frame, self.num_frames)
+        return states_per_frame(self.frames, self.states, 0, self.num_frames)
 
 
 def draw_timeline(
@@ -124,14 +123,7 @@ def draw_timeline(
     pauses[:1] += rng.uniform(*LEAD_IN)
     frames = np.rint(np.cumsum(pauses) * procedure.fps).astype(np.int64)
     end = max(frames, default=0) + int(rng.uniform(*TAIL) * procedure.fps)
-    return Timeline(0, int(end), np.r_[0, frames], np.stack(states))
-
-
-def with_last_look(timeline: Timeline, fps: float, rng: np.random.Generator) -> Timeline:
-    """The timeline after which the finished product is looked at, as people do; all else stays."""
-    look = round(rng.uniform(*LAST_LOOK) * fps)
-    longer = timeline.num_frames + look
-    return dataclasses.replace(timeline, num_frames=longer, last_look=look)
+    return Timeline(int(end), np.r_[0, frames], np.stack(states))
 
 
 def _joined(
@@ -238,8 +230,6 @@ def _do_wrongly(
 
 
 def _undo(events: list[Event], variant: Variant, rng: np.random.Generator) -> list[Event]:
-    """One component that was just installed is taken off and put back, if that may happen."""
-
     def installed(event: Event) -> list[int]:
         may = variant.possible
         return [k for k, v in event.items() if v == 1 and {3 * k, 3 * k + 2} <= may]
@@ -290,11 +280,11 @@ def in_pictures(
 
 
 def changes(timeline: Timeline) -> list[tuple[int, Mapping[int, tuple[int, int]]]]:
-    """The events: [(index of the frame in the recording, {component: (old, new) value})]."""
+    """The events: [(frame, {component: (old, new) value})]."""
     result: list[tuple[int, Mapping[int, tuple[int, int]]]] = []
     for m in range(1, len(timeline.frames)):
         old, new = timeline.states[m - 1], timeline.states[m]
         changed = {int(k): (int(old[k]), int(new[k])) for k in np.flatnonzero(old != new)}
         if changed:
-            result.append((int(timeline.frames[m]) - timeline.first_frame, changed))
+            result.append((int(timeline.frames[m]), changed))
     return result

@@ -185,7 +185,9 @@ class Workplace:
             tool = self._has_tool and side == 0 and not carrying
             others.append(Placed(self._hand(side, tool), pose))
             if carrying and not values[carried]:
-                inside = affine(translation=(0.0, 0.55, self._below_palm(carried, motion.lift)))
+                # Its bottom is above the table.
+                below = self._product.parts[carried].height / 2 - motion.lift - 0.8
+                inside = affine(translation=(0.0, 0.55, max(-0.35, below)))
                 others.append(Placed(self._part_body(carried), pose @ inside))
         body = self._product_body(tuple(visible_state.tolist()))
         product = Placed(body, motion.product_pose(frame))
@@ -212,9 +214,6 @@ class Workplace:
         most = _LONGEST_SMEAR * size
         move *= min(1.0, most / max(float(np.abs(move).max()), 1e-9))
         return dataclasses.replace(picture, image=smeared(picture.image, move))
-
-    def _below_palm(self, k: int, lift: float) -> float:
-        return max(-0.35, self._product.parts[k].height / 2 - lift - 0.8)
 
 
 def _draw_ground(rng: np.random.Generator, benches: Benches) -> Ground:

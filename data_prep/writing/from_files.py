@@ -121,12 +121,11 @@ def build(
     pad_if_mixed: bool = False,
     locate: str = "never",
     **making: Any,
-) -> bool:
+) -> None:
     """Says what is in the labels of all recordings, and makes the clip shards.
 
     `warnings` are for the log, where no mistake has been found; `pad_if_mixed`: another framing
     where pictures differ in shape; `locate`: as of `locator_of`; `making`: as of `shards.build`.
-    Returns whether the folder is complete.
 
     Raises:
         ValueError: all recordings that `framing` would distort; or see shards.build.
@@ -152,7 +151,7 @@ def build(
     for recording in found:
         splits[recording.split].append(recording.name)
     named = {recording.name: recording for recording in found}
-    return shards.build(
+    shards.build(
         out,
         procedure=procedure,
         image_size=framing.size,

@@ -19,14 +19,13 @@ cluster. One run at a time writes to a folder; the others are told so.
 """
 
 import contextlib
-import fnmatch
 import functools
+import itertools
 import json
 import os
 import shutil
 import tempfile
 import time
-import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -72,13 +71,20 @@ def claim(out: Path, contents: Mapping[str, Any]) -> dict[str, Any] | None:
     say what all their recordings are made from. Returns the settings of an older folder that differ
     in nothing else; None if they are the same. ValueError says what else differs.
     """
+
+    def knows_all(*settings: Mapping[str, Any]) -> bool:
+        return all(
+            sorted(of["sources"]) == sorted(itertools.chain(*of["splits"].values()))
+            for of in settings
+        )
+
     errors, before = [], None
     for file, asked in contents.items():
         if not (out / file).exists():
             files.write_json(out / file, asked)
         if (there := files.read_json(out / file)) == asked:
             continue
-        free = _changing(there, asked) if file == SETTINGS else ()
+        free = ("sources", "splits") if file == SETTINGS and knows_all(there, asked) else ()
         old, new = (
             {"config": results.flatten({k: v for k, v in of.items() if k not in free})}
             for of in (there, asked)
@@ -92,16 +98,6 @@ def claim(out: Path, contents: Mapping[str, Any]) -> dict[str, Any] | None:
             before = there
     raise_all(errors)
     return before
-
-
-def _changing(there: dict[str, Any], asked: dict[str, Any]) -> tuple[str, ...]:
-    """The keys in which the settings of a folder may differ: what recordings are made from."""
-    if all(
-        sorted(of["sources"]) == sorted(name for names in of["splits"].values() for name in names)
-        for of in (there, asked)
-    ):
-        return "sources", "splits"
-    return ("sources",) if there["sources"].keys() == asked["sources"].keys() else ()
 
 
 def lost(out: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str]:
@@ -130,16 +126,6 @@ def _places(out: Path, splits: Mapping[str, Sequence[str]]) -> dict[str, tuple[P
         for split, names in splits.items()
         for i, name in enumerate(names)
     }
-
-
-def refuse(out: Path, lost: Mapping[str, str]) -> None:
-    """Raises ValueError that names what --remake would make again or take away."""
-    advice = (
-        f"{out}: was made from other files than there are now; give the same command with "
-        "--remake to change only the recordings named below, or write into another folder "
-        "with --out"
-    )
-    raise_all([advice, *(f"recording {name}: {what}" for name, what in lost.items())])
 
 
 def _set_aside(out: Path, splits: Mapping[str, Sequence[str]]) -> None:
@@ -185,12 +171,11 @@ def build(
     workers: parallel.Workers = 1,
     settings: Mapping[str, Any] | None = None,
     sources: Mapping[str, Any] | None = None,
-    recordings: str = "*",
     num_frames: Mapping[str, int] | None = None,
     remake: bool = False,
     warnings: Sequence[str] = (),
     on_start: Callable[[], None] = lambda: None,
-) -> bool:
+) -> None:
     """Makes every recording that is not there yet, then writes what tfds needs to read them.
 
     Args:
@@ -202,16 +187,12 @@ def build(
         settings: whatever else of the caller the recordings depend on, as JSON values.
         sources: JSON objects, by recording, that change with what the recording is made from (such
             as checksums of its label files), of all or of none; see `remake`.
-        recordings: glob on a recording's name or on <split>/<name>; only those are made.
         num_frames: of each recording, if known; the longest are then made first.
         remake: make the recordings again whose `sources` are others than those of the folder, take
             those out that are not among `splits` any more, and keep the rest; without, such
             recordings are an error. Where all `sources` are given, recordings may be new.
         warnings: for the log; they come when the arguments have been found right.
         on_start: called before recordings are made, where the folder is not complete.
-
-    Returns:
-        Whether the folder is complete; if not, what is missing has been printed.
 
     Raises:
         ValueError: a wrong argument, a recording that does not fit it (named), or a folder made
@@ -239,9 +220,8 @@ def build(
         for split, names in splits.items()
         for name in names
     ]
-    chosen = [job for job in jobs if _matches(job, recordings)]
-    if not chosen:
-        raise ValueError(f"--recordings={recordings} matches none of the {len(jobs)} recordings")
+    if not jobs:
+        raise ValueError(f"{out}: there are no recordings to make")
     finished = _is_complete(out, splits) and all(
         (out / file).exists() and files.read_json(out / file) == content
         for file, content in contents.items()
@@ -250,44 +230,34 @@ def build(
         before = claim(out, contents)
         gone = lost(out, before, description) if before else {}
         if gone and not remake:
-            refuse(out, gone)
+            advice = (
+                f"{out}: was made from other files than there are now; give the same command with "
+                "--remake to change only the recordings named below, or write into another folder "
+                "with --out"
+            )
+            raise_all([advice, *(f"recording {name}: {what}" for name, what in gone.items())])
         for warning in warnings:
             logging.warning("%s", warning)
         for name, what in gone.items():
             logging.info("recording %s: %s", name, what)
-        if not before and _is_complete(out, splits):
-            return True
+        if finished:
+            return
         _set_aside(out, (before or description)["splits"])
         _remove_others(out, (before or description)["sources"], description)
         if before:
             files.write_json(out / SETTINGS, description)
         on_start()
-        _make(make, chosen, workers, num_frames)
-        missing = [job for job in jobs if not _is_made(job)]
-        if not missing:
-            _arrange(out, splits)
-            for split, names in splits.items():
-                _write_split_labels(out, split, names)
-            _write_dataset_info(out, procedure, splits)
-    if missing:
-        names = ", ".join(job.name for job in missing[:10]) + (", …" if len(missing) > 10 else "")
-        print(
-            f"{out}: {len(missing)} of {len(jobs)} recordings are still missing ({names}); run "
-            "the same command with a --recordings that matches them, or without it for all"
-        )
-    return not missing
+        _make(make, jobs, workers, num_frames)
+        _arrange(out, splits)
+        for split, names in splits.items():
+            _write_split_labels(out, split, names)
+        _write_dataset_info(out, procedure, splits)
 
 
 def described(framing: Framing) -> dict[str, Any]:
     """Returns what a folder's settings say of what becomes of a picture, but for its size."""
     region = list(framing.region)
     return {"aspect": framing.aspect, "crop": region, "quality": pictures.QUALITY}
-
-
-def _matches(job: Job, glob: str) -> bool:
-    glob = unicodedata.normalize("NFC", glob)
-    names = (job.name, f"{job.split}/{job.name}")
-    return any(fnmatch.fnmatchcase(name, glob) for name in names)
 
 
 def _is_complete(out: Path, splits: Mapping[str, Sequence[str]]) -> bool:
@@ -329,7 +299,11 @@ def _make(
     function = functools.partial(recording_shard.write, make=make)
     parallel.run(function, missing, workers, desc, sizes, lock_of(missing[0].out))
     deadline = time.monotonic() + SHOWN_SECONDS
-    while not all(map(_is_made, missing)) and time.monotonic() < deadline:
+    while not all(map(_is_made, missing)):
+        if time.monotonic() > deadline:
+            raise RuntimeError(
+                "what other machines have written is not seen here; run the same command again"
+            )
         time.sleep(1)
 
 

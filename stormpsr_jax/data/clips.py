@@ -299,7 +299,6 @@ class ClipSource:
         return [clips[r][i] for r, i in zip(records.tolist(), within.tolist(), strict=True)]
 
     def _records(self, recording: str, records: list[int]) -> dict[int, Sequence[bytes]]:
-        """Returns the JPEGs of whole records by record index."""
         clips: dict[int, Sequence[bytes]] = {}
         last = self._last
         if last is not None and last[0] == recording and last[1] in records:
@@ -318,7 +317,6 @@ class ClipSource:
         return clips
 
     def _jpegs_of(self, recording: str, record: int, data: bytes) -> Sequence[bytes]:
-        """Returns the JPEGs of a record; ValueError if it is not that one of this recording."""
         # Here: it brings 223 modules, and a run that has nothing to do reads no clip. One thread at
         # a time: two can wait for each other for ever, in the locks of lazy imports.
         with _IMPORTING:

@@ -210,7 +210,6 @@ def read_labels(
 
 
 def _check_arrays(arrays: Mapping[str, np.ndarray], num_components: int) -> None:
-    """Raises ValueError unless the arrays have one row per recording or frame."""
     num, total = len(arrays["recordings"]), int(arrays["num_frames"].sum())
     shapes: dict[str, tuple[int, ...]] = dict.fromkeys(_WHOLE, (num,))
     shapes |= {"states": (total, num_components), "boxes": (total, 4), "poses": (total, 6)}

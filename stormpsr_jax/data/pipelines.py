@@ -157,7 +157,6 @@ def key_frame_batches(
 
 
 def _check_size(source: ClipSource, cad: ClipSource) -> None:
-    """Raises ValueError if clean renders have another size than the pictures of recordings."""
     if cad.image_size != source.image_size:
         raise ValueError(
             f"{cad.directory}: the CAD pictures are {cad.image_size} pixels (H, W), those of the "
@@ -174,7 +173,6 @@ def _clip(
     _: int,
     rng: np.random.Generator,
 ) -> dict[str, np.ndarray]:
-    """The pictures of one clip with its XOR label."""
     name, last = sampler.draw(rng)
     states = source.recordings[name].states
     image = source.rows(name, sampling.window_frames(last, frames=frames, stride=stride))
@@ -295,7 +293,6 @@ def _groups(source: ClipSource, rows_of: Callable[[Any], dict[int, np.ndarray]])
 
 
 def _wrong(r: LabelledFrames) -> dict[int, np.ndarray]:
-    """By component, the frames in which it is incorrect."""
     return {k: np.flatnonzero(wrong) for k, wrong in enumerate((r.states == -1).T)}
 
 

@@ -11,8 +11,7 @@ for
   ID after which a watcher goes on when it comes again; "view"; "beat".
 * GET /past: today's units as JSON, the one at hand last. GET /snapshot?frame=N: the JPEG of an
   event's frame; 404 where it is not kept any more.
-* POST /reset, and POST /confirm?step=ID (3k: component k is right, 3k + 1: it is incorrect), with
-  the header Reset-Token of "hello".
+* POST /reset, and POST /confirm?step=ID (3k: component k is right, 3k + 1: it is incorrect).
 * POST /login with the token, where one is needed.
 """
 
@@ -101,7 +100,6 @@ class _Watchers:
     def __init__(self, setup: Mapping[str, Any], access: Access, say: Callable[[bytes], None]):
         """`say` tells the recognition what is asked of it."""
         self._title, self._access, self._say = setup["title"], access, say
-        self._reset_token = secrets.token_urlsafe()
         self._start = secrets.token_hex(4)  # tells this server from the one before a restart
         self._records = collections.deque[tuple[int, str]](maxlen=serve.KEPT[serve.RECORD])
         # The newest of the other kinds.
@@ -189,9 +187,6 @@ class _Watchers:
             if not _STEP.fullmatch(step):
                 return PlainTextResponse("step is not the ID of an installation\n", 400)
             message = serve.CONFIRM + step.encode()
-        given = request.headers.get("reset-token", "")
-        if not secrets.compare_digest(given.encode(), self._reset_token.encode()):
-            return PlainTextResponse("needs the header Reset-Token of this page\n", 403)
         self._say(message)
         return PlainTextResponse("recognition has been told\n", 202)
 
@@ -230,7 +225,7 @@ class _Watchers:
         start, _, number = after.partition("-")
         at = int(number) if _ID.fullmatch(after) and start == self._start else 0
         newest = {serve.STATUS: b"", serve.VIEW: b""}
-        hello = {"start": self._start, "title": self._title, "reset_token": self._reset_token}
+        hello = {"start": self._start, "title": self._title}
         yield web.event(json.dumps(hello), "hello")
         while True:
             news = self._news

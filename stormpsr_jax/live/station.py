@@ -54,7 +54,6 @@ class Station:
         *,
         clock: Clock,
         reset: Reset,
-        certain: float = 0.0,
         framing: Framing | None = None,
         calibrated: bool = True,
         state: Path | None = None,
@@ -65,7 +64,6 @@ class Station:
         """Makes one at the start of a unit.
 
         Args:
-            certain: an event of a lower confidence is told as "uncertain".
             framing: of the model, which says where in the picture a box is; for a screen.
             calibrated: whether confidences are probabilities.
             state: file to save the state in.
@@ -77,7 +75,7 @@ class Station:
             ValueError: `reset` does not go with the stream.
         """
         self._live, self._name, self._clock = live, name, clock
-        self._unit, self._reset, self._certain = Unit(live, reset), reset, certain
+        self._unit, self._reset = Unit(live, reset), reset
         self._framing, self._calibrated = framing, calibrated
         self._path, self._tell = state, tell or _print
         self._outputs: Sequence[Outbox | Page] = ()
@@ -164,7 +162,7 @@ class Station:
         if (reported or live.alerts) and self._screen is not None:
             jpeg = thumbnail(taken.picture)
         for event in events:
-            kind = results.kind_of(event, self._certain)
+            kind = results.kind_of(event)
             procedure, fits = live.decoder.procedure, live.fits
             content = results.of_event(event, procedure, self._calibrated, fits)
             self._add(kind, content, taken.at, event.frame, jpeg if event in reported else None)

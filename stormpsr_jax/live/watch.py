@@ -72,13 +72,12 @@ def run(args: argparse.Namespace) -> int:
     framing, clips = model.pictures.framing_of("detector"), None
     if args.alert_clips is not None:
         of_model = live.decoder.procedure, framing, model.fps
-        clips = Clips(Path(args.alert_clips), *of_model, aside=True)
+        clips = Clips(Path(args.alert_clips), *of_model)
     station = Station(
         live,
         source.name,
         clock=clock,
         reset=reset,
-        certain=args.certain,
         framing=framing,
         calibrated=model.calibrated(stream, settings),
         state=state,

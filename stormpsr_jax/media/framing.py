@@ -129,10 +129,5 @@ class Placement:
         result[y : y + h, x : x + w] = part
         return result
 
-    @property
-    def is_whole(self) -> bool:
-        """Whether all of the picture fills all of the result."""
-        return self.part == WHOLE and self.inside == (0, 0, self.size[1], self.size[0])
-
 
 DEFAULT_FRAMING = Framing((224, 224))

@@ -22,7 +22,7 @@ from PIL import Image, ImageOps
 
 from stormpsr_jax.base import folders
 from stormpsr_jax.base.folders import printable, read_errors
-from stormpsr_jax.media.framing import Framing, Placement
+from stormpsr_jax.media.framing import WHOLE, Framing, Placement
 from stormpsr_jax.recordings.pictures import Picture, Pictures, Timestamps
 
 _ENDS = 2**16  # bytes at either end of a file that tell its content
@@ -145,15 +145,15 @@ def encode(pictures: Iterable[tuple[str, Picture]], framing: Framing) -> Iterato
     Raises:
         ValueError: a picture cannot be decoded to its end, or has another size than the first one.
     """
-    first = None
-    for place, picture in pictures:
-        examined = _examine(place, picture)
-        if first is None:
-            first = examined.size
-            placement = framing.place(*first)
-        _check_size(place, examined.size, first)
-        unchanged = first == framing.size and placement.is_whole
-        if unchanged and examined.is_plain and isinstance(picture, bytes):
+    for place, picture, examined in _all_examined(pictures):
+        placement = framing.place(*examined.size)
+        whole = placement.part == WHOLE and placement.inside == (0, 0, *framing.size[::-1])
+        if (
+            whole
+            and examined.size == framing.size
+            and examined.is_plain
+            and isinstance(picture, bytes)
+        ):
             _decode(place, picture)  # whole to its end?
             yield picture
         else:
@@ -167,11 +167,7 @@ def read_upright(pictures: Pictures) -> Iterator[np.ndarray]:
     Raises:
         ValueError: a picture cannot be decoded to its end, or has another size than the first one.
     """
-    first = None
-    for place, picture in pictures.read():
-        examined = _examine(place, picture)
-        first = first or examined.size
-        _check_size(place, examined.size, first)
+    for place, picture, examined in _all_examined(pictures.read()):
         if isinstance(picture, np.ndarray):
             yield picture
         elif examined.is_plain:
@@ -187,6 +183,23 @@ class _Examined:
     size: tuple[int, int]  # (H, W), upright
     image: Image.Image
     is_plain: bool = False  # a JPEG file of upright RGB
+
+
+def _all_examined(
+    pictures: Iterable[tuple[str, Picture]],
+) -> Iterator[tuple[str, Picture, _Examined]]:
+    """Yields the pictures of a recording; ValueError where one has another size than the first."""
+    first = None
+    for place, picture in pictures:
+        examined = _examine(place, picture)
+        first = first or examined.size
+        if examined.size != first:
+            size, of_first = ("x".join(map(str, its)) for its in (examined.size, first))
+            raise ValueError(
+                f"{place}: is {size} (HxW), the first picture of the recording is {of_first}; all "
+                "of them have to have one size"
+            )
+        yield place, picture, examined
 
 
 def _examine(place: str, picture: Picture) -> _Examined:
@@ -241,24 +254,12 @@ def _spoilt(place: str) -> Iterator[None]:
         raise ValueError(f"{place}: the picture is damaged or cut off ({error})") from error
 
 
-def _check_size(place: str, size: tuple[int, int], first: tuple[int, int]) -> None:
-    if size != first:
-        raise ValueError(
-            f"{place}: is {_by(size)} (HxW), the first picture of the recording is {_by(first)}; "
-            "all of them have to have one size"
-        )
-
-
 def check_pixels(place: str, height: int, width: int) -> None:
     """Raises ValueError if a picture of that size is not read."""
     if height * width > MAX_PIXELS:
         raise ValueError(
             f"{place}: {height}x{width} (HxW) is more than {MAX_PIXELS:,} pixels; make it smaller"
         )
-
-
-def _by(size: tuple[int, int]) -> str:
-    return f"{size[0]}x{size[1]}"
 
 
 def decode_smaller(jpeg: bytes, out: np.ndarray) -> None:

@@ -1,9 +1,8 @@
-"""What there is to recognise: video files, folders of them, globs, folders of numbered pictures."""
+"""What there is to recognise: video files, folders of them, folders of numbered pictures."""
 
 import collections
 import contextlib
 import dataclasses
-import glob
 import hashlib
 import os
 from collections.abc import Collection, Generator, Iterable, Sequence
@@ -156,14 +155,14 @@ def find(words: Iterable[str], out: Path) -> tuple[list[Source], list[str]]:
 
     Args:
         words: paths of videos, of folders (of pictures, or of videos and folders of pictures at any
-            depth), globs of such paths, and "demo", the video that ships.
+            depth), and "demo", the video that ships.
         out: what lies in this folder, that of the results, is no source.
 
     Returns:
         the recordings, in their order, and the errors: all words that lead to nothing, all names
         that cannot be those of results, and all names that several recordings have.
     """
-    places: dict[Path, None] = {}  # `**` names a folder, and what is in it again
+    places: dict[Path, None] = {}  # each once
     opened: list[Source] = []
     errors: list[str] = []
     for word in words:
@@ -179,25 +178,13 @@ def _places(word: str, out: Path) -> list[Path]:
     path = Path(word)
     if word == demo.NAME:
         return [demo.video(taken=path.is_dir() and bool(_kept(path, out)))]
-    if path.is_dir():
-        return _inside(path, out)
-    if path.exists():
+    if not path.is_dir():
+        if not path.exists():
+            raise ValueError(f"{printable(word)}: no such file or folder")
         return [path]
-    if not glob.has_magic(word):
-        raise ValueError(f"{printable(word)}: no such file or folder")
-    matches = sorted(glob.glob(word, recursive=True))
-    if not matches:
-        raise ValueError(f"{word}: no file matches this pattern")
-    places: list[Path] = []
-    for match in map(Path, matches):
-        places += _inside(match, out) if match.is_dir() else [match]
-    return places
-
-
-def _inside(folder: Path, out: Path) -> list[Path]:
-    if kept := _kept(folder, out):
+    if kept := _kept(path, out):
         return kept
-    raise ValueError(f"{folder}: no videos and no folders of pictures are in it")
+    raise ValueError(f"{path}: no videos and no folders of pictures are in it")
 
 
 def _kept(folder: Path, out: Path) -> list[Path]:

@@ -39,7 +39,6 @@ _CONVERT = "convert the video (ffmpeg -i IN -c:v libx264 -crf 18 OUT.mp4)"
 TIME_TOLERANCE = 1e-3
 # Seconds without a picture: a line in the log, and an error.
 LOGGED_GAP, MAX_GAP = 2.0, 60.0
-MAX_LOGGED = 5  # lines in the log about gaps of a video
 # Frame rates such as 11.988 pass for 12; labels count frames, not seconds.
 RATE_TOLERANCE = 0.02
 # Pixels whose width : height is off by less pass for squares: encoders round sizes.
@@ -301,13 +300,12 @@ def count_resampled(path: Path, times: np.ndarray, fps: float) -> int:
         )
     num_frames = int(resample(times, fps).sum())
     long = np.flatnonzero(gaps > LOGGED_GAP).tolist()
-    for i in long[:MAX_LOGGED]:
-        start, end = times[i : i + 2] - times[0]
-        _LOG.warning(
-            "%s: no picture between %.1f s and %.1f s; the one before stays", place, start, end
+    if long:
+        start, end = times[long[0] : long[0] + 2] - times[0]
+        where = f"{start:.1f} s and {end:.1f} s" + f", and {len(long) - 1} more times" * (
+            len(long) > 1
         )
-    if len(long) > MAX_LOGGED:
-        _LOG.warning("%s: and so %d more times", place, len(long) - MAX_LOGGED)
+        _LOG.warning("%s: no picture between %s; the one before stays", place, where)
     if len(times) < 0.9 * num_frames:
         rate = len(gaps) / (times[-1] - times[0])
         _LOG.warning(

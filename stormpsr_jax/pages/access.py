@@ -73,19 +73,15 @@ def parse(text: str) -> Address:
     Raises:
         ValueError: it is neither.
     """
-    if not text or text.isdecimal():
-        host, port = "127.0.0.1", text or str(DEFAULT_PORT)
-    else:
-        try:
-            parts = urllib.parse.urlsplit(f"//{text}")
-            host, port = parts.hostname or "", text.rpartition(":")[2]
-            if parts.netloc != text or parts.username is not None:
-                host = ""
-        except ValueError:
-            host, port = "", ""
-    if not host or not (port.isascii() and port.isdecimal()) or int(port) > 65535:
+    whole = text if text and not text.isdecimal() else f"127.0.0.1:{text or DEFAULT_PORT}"
+    try:
+        parts = urllib.parse.urlsplit(f"//{whole}")
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = port = None
+    if not host or port is None or parts.netloc != whole or parts.username is not None:
         raise ValueError(f"--serve={files.shorten(text)}: {_FORM}")
-    return Address("127.0.0.1" if host == "localhost" else host, int(port))
+    return Address("127.0.0.1" if host == "localhost" else host, port)
 
 
 def read_token(path: str | None, environment: Mapping[str, str] = os.environ) -> str | None:

@@ -300,10 +300,6 @@ class ClassMap:
         raise ValueError(f"{place}: class {files.shorten(detected)} is not in the class map")
 
     def __str__(self) -> str:
-        procedure, values = self._procedure, set(self._classes.values())
-        missing = sorted({*range(1, procedure.error_class)} - values)
-        text = f"{len(self._classes)} classes: {procedure.num_states - len(missing)} of the "
-        text += f"{procedure.num_states} states of procedure {procedure.name!r}"
-        for c, what in ((procedure.error_class, "error state"), (0, "background")):
-            text += f", {what if c in values else 'no ' + what}"
-        return f"{text}; not {', '.join(map(str, missing))}" if missing else text
+        missing = sorted({*range(1, self._procedure.error_class)} - {*self._classes.values()})
+        text = f"{len(self._classes)} classes for procedure {self._procedure.name!r}"
+        return f"{text}; without states {', '.join(map(str, missing))}" if missing else text

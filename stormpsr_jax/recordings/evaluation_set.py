@@ -127,12 +127,6 @@ def load_recordings(
     else:
         content = {name for predicted in streams.values() for name in predicted}
         places = labelled = find.find(labels_dir, split, content)
-        if wrong := [name for name in labelled if f"{name}.csv".endswith(predictions.SUFFIX)]:
-            raise ValueError(
-                f"--labels={labels_dir}: {wrong[0]}.csv has the name of a prediction file; "
-                "give the folder of labels as --labels, and that of predictions as --asd or "
-                "--temporal"
-            )
         counted = [place for place in labelled.values() if not place.is_file]
         if counted and label_fps not in (None, procedure.fps):
             raise ValueError(
@@ -187,7 +181,6 @@ def load_recordings(
 def _of_predictions(
     given: Mapping[str, str | os.PathLike], streams: Mapping[str, Mapping[str, pathlib.Path]]
 ) -> dict[str, None]:
-    """The recordings of predictions without labels; ValueError where a folder lacks some."""
     for flag, files_of in streams.items():
         if not files_of:
             problem = f"has no <recording>{predictions.SUFFIX}; {flag} needs some"

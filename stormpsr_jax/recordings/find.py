@@ -137,7 +137,7 @@ def search(
                 if not place.is_certain:
                     result.unread[place.path] = str(error)
                     continue
-                places[own_name].append(place)  # the error is raised where its labels are read
+                result.errors.setdefault(own_name, []).append(str(error))
             except ValueError as error:
                 result.errors.setdefault(own_name, []).extend(lines_of(error))
             any_labels = True

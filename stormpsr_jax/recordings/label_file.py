@@ -62,16 +62,8 @@ class UnknownFormatError(ValueError):
     """A file is of no format that is read."""
 
 
-@dataclasses.dataclass(frozen=True)
-class TimedStep:
-    """A label: step `step_id` is complete at `at`, which counts what `unit` says.
-
-    Attributes:
-        at: seconds, or a number of frames or pictures, from 0.
-        place: where it stands in its file.
-        unit: SECONDS, FRAMES or PICTURES.
-        tolerance: seconds by which a time may be too late.
-    """
+class TimedStep(NamedTuple):
+    """An `Entry` whose step is known, in seconds, or a number of frames or pictures from 0."""
 
     at: float
     place: str
@@ -255,7 +247,6 @@ class LabelPlace:
 
 
 def _entries(data: bytes, path: Path) -> Entries:
-    """Returns what a file says; ValueError has all errors."""
     table, *tools = FORMATS
     unknown = f"{path}: is of no label format that is read: {table}, PSR_labels.csv, "
     unknown += ", ".join(tools)

@@ -141,7 +141,6 @@ def _read_label_studio(content: list | dict, path: Path) -> Entries:
 
 
 def _of_region(region: Any, task: dict[str, Any], where: str, place: str) -> Iterator[Entry]:
-    """The labels of a region that says when."""
     value = files.field(region, "value", dict, where)
     labels = {key: given for key, given in value.items() if key.endswith("labels")}
     if not ("ranges" in value or {"start", "end"} <= value.keys()) or "sequence" in value:
@@ -232,7 +231,6 @@ def _picture_step(node: Element) -> int:
 
 
 def _cvat_tasks(nodes: Sequence[Element], path: Path) -> dict[str, _Task]:
-    """The tasks by their ids."""
     tasks: dict[str, _Task] = {}
     offset: int | None = 0
     subset = None

@@ -131,7 +131,6 @@ def read_folder(
 
 
 def _check_same(path: Path, steps: Sequence[Step], changes: Sequence[Step]) -> None:
-    """Raises ValueError where steps are hardly those of the states in the file beside them."""
     if changes and not steps:
         raise ValueError(
             f"{path}: has no step, and {STATES} beside it has {len(changes)}; remove {path.name}, "
@@ -148,7 +147,6 @@ def _check_same(path: Path, steps: Sequence[Step], changes: Sequence[Step]) -> N
 def _check_frames(
     data: bytes, path: Path, numbers: Sequence[int], frames: range, early_start: bool
 ) -> None:
-    """Raises ValueError for all rows whose frame is no frame, or before the row above."""
     wrong, early_start = dict[int, str](), early_start and path.name == STATES
     for i, frame in enumerate(numbers):
         if frame not in frames and not (early_start and not i and frame < frames.stop):

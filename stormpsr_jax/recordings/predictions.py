@@ -150,22 +150,21 @@ def read_detections(
     """
     rows = _below_header(path, Detections.HEADER, "frame")
     _check_recording(rows, 0, "name", others)
-    found = for_each(rows, lambda line, row: _detection(line, row, procedure))
-    return Detections.of_rows(row for row in found if row is not None)
-
-
-def _detection(line: csvfile.Line, row: list[str], procedure: Procedure) -> tuple | None:
-    if len(row) == 3 and row[2].strip() == "0":  # as in the files published with IndustReal
-        line.frame(row[1])
-        return None
-    line.check_width(row, Detections.HEADER)
     classes_are = f", the classes of procedure {procedure.name!r} (check --procedure)"
-    return (
-        line.frame(row[1]),
-        line.integer(row[2], 0, procedure.error_class, "class", classes_are),
-        line.share(row[3], "conf"),
-        *(line.number(row[i], Detections.HEADER[i]) for i in range(4, 8)),
-    )
+
+    def parse(line: csvfile.Line, row: list[str]) -> tuple | None:
+        if len(row) == 3 and row[2].strip() == "0":  # as in the files published with IndustReal
+            line.frame(row[1])
+            return None
+        line.check_width(row, Detections.HEADER)
+        return (
+            line.frame(row[1]),
+            line.integer(row[2], 0, procedure.error_class, "class", classes_are),
+            line.share(row[3], "conf"),
+            *(line.number(row[i], Detections.HEADER[i]) for i in range(4, 8)),
+        )
+
+    return Detections.of_rows(row for row in for_each(rows, parse) if row is not None)
 
 
 def read_temporal(

@@ -81,23 +81,7 @@ def read_recording(
     if read_boxes is not None:
         with gathering(errors):
             boxes = read_boxes()
-            _check_boxes(boxes, video, procedure.fps)
+            boxes.of_frames(video.first_frame, video.num_frames)  # are they among its frames?
     raise_all(errors)
     states = states_per_frame(labels.frames, labels.states, video.first_frame, video.num_frames)
     return Recording(name, video, procedure, labels, states, boxes)
-
-
-def _check_boxes(boxes: Boxes, video: Pictures, fps: float) -> None:
-    """Raises ValueError for boxes of frames that the recording has not."""
-    last = int(boxes.frames.max(initial=0))
-    if last >= video.first_frame + video.num_frames:
-        times = video.timestamps(fps).times
-        if video.num_frames < len(times) and last <= len(times):  # some count from 1
-            rate = (len(times) - 1) / times[-1]
-            raise ValueError(
-                f"{boxes.places[int(boxes.frames.argmax())]}: frame {last} is a number of a "
-                f"picture of the video, which has {rate:.3g} a second; the recording has "
-                f"{fps:g} frames a second: write in place of picture n frame {fps:g} · n / "
-                f"{rate:.3g}, or draw on what --export_frames writes"
-            )
-    boxes.of_frames(video.first_frame, video.num_frames)

@@ -60,15 +60,8 @@ class FrameScores(NamedTuple):
 
 @dataclasses.dataclass(eq=False)
 class Scores:
-    """The scores of a recording: the fields of `FrameScores` with an axis of N in front.
-
-    Attributes:
-        frames: (N,) int64, strictly ascending.
-        objectness: (N,) or None.
-        states: (N, S + 1) or None.
-        parts: (N, 2K) or None.
-        temporal: (N, K), (N, 3K) or None.
-    """
+    """The scores of a recording: `frames` (N,) int64, strictly ascending, and the fields of
+    `FrameScores` with an axis of N in front."""
 
     frames: np.ndarray
     objectness: np.ndarray | None
@@ -201,7 +194,6 @@ def read_scores(path: str | os.PathLike, procedure: Procedure) -> Scores:
 
 
 def _check(arrays: dict[str, np.ndarray], procedure: Procedure) -> None:
-    """Raises ValueError if the members of a file are none that `write_scores` writes."""
     num = procedure.num_components
     widths = {
         "frames": ((),),

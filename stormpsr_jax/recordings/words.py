@@ -12,7 +12,6 @@ from stormpsr_jax.recordings import csvfile
 from stormpsr_jax.recordings.procedure import Procedure
 
 HEADER = ["word", "step"]
-_MAX_COMPARED = 200  # names of steps that one that is none of them is held against
 
 
 class Steps:
@@ -51,11 +50,9 @@ class Steps:
             return self._names[text]
         if len(same := self._folded.get(text.casefold(), [])) == 1:
             return same[0]
-        near = []
-        if len(self._names) <= _MAX_COMPARED:  # each takes some hundredths of a millisecond
-            by_fold = {name.casefold(): name for name in self._names}
-            matches = difflib.get_close_matches(text[:200].casefold(), by_fold, 3, 0.5)
-            near = [by_fold[name] for name in matches]
+        by_fold = {name.casefold(): name for name in self._names}
+        matches = difflib.get_close_matches(text[:200].casefold(), by_fold, 3, 0.5)
+        near = [by_fold[name] for name in matches]
         hint = f"; near it are {', '.join(map(repr, near))}" if near else ""
         raise ValueError(
             f"{place}: {files.shorten(text)} is no step of procedure {self._procedure.name!r}{hint}"

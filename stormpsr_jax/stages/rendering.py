@@ -90,7 +90,6 @@ class Rendering(Stage):
         return [*self._of_product(run), *self._of_sizes(run)]
 
     def _of_product(self, run: Run) -> Iterator[str]:
-        """Says whether what would be rendered is not what the config's procedure is of."""
         config, fields = self.synthetic, "--config.data.synthetic."
         if not self.procedure:
             yield (
@@ -110,7 +109,6 @@ class Rendering(Stage):
                 )
 
     def _of_sizes(self, run: Run) -> Iterator[str]:
-        """Says whether pictures would be smaller than a network looks at."""
         for section in ("encoder", "detector"):
             if (size := getattr(run.config, section).image_size) > self.synthetic.size:
                 yield (

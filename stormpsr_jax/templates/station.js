@@ -39,7 +39,6 @@ const setText = (element, text) => {
 const state = {
   start: null, // of the server, another one after its restart
   lastId: "",
-  resetToken: "",
   connected: false,
   since: null, // when the connection was lost
   heard: 0,
@@ -257,7 +256,6 @@ function showRecord(record) {
   const isAlert = (record.type === "alert" && !isOver) || flaws !== "";
   let text = record.message || record.step || record.type;
   if (isUnit) text = unitText(record) + (flaws && ` · ${flaws}`);
-  else if (record.type === "uncertain") text += " (uncertain)";
   else if (record.type === "seen") text += " (seen)";
   else if (record.type === "unsure") text += " (not sure)";
   else if (record.type === "gone") text = `${record.component} was taken off again`;
@@ -475,7 +473,6 @@ function connect() {
       showAlert(null);
     }
     state.start = hello.start;
-    state.resetToken = hello.reset_token;
     setText(by("title"), hello.title);
     pause = 500;
     setConnected(true);
@@ -515,14 +512,16 @@ by("reset").addEventListener("click", () => {
   by("confirm").showModal();
 });
 by("ask-picture").addEventListener("load", () => { by("ask-picture").hidden = false; });
+async function post(path) {
+  const response = await fetch(path, { method: "POST" });
+  if (!response.ok) throw new Error(response.statusText);
+}
 // A person says that the installation that is asked for is correct (3k), or that it is not (3k + 1).
 async function settle(kind) {
   const buttons = [by("ask-right"), by("ask-wrong")];
   for (const button of buttons) button.disabled = true; // until the next question
   try {
-    const headers = { "Reset-Token": state.resetToken };
-    const response = await fetch(`confirm?step=${state.asked + kind}`, { method: "POST", headers });
-    if (!response.ok) throw new Error(response.statusText);
+    await post(`confirm?step=${state.asked + kind}`);
     announce("Confirmed");
   } catch {
     for (const button of buttons) button.disabled = false;
@@ -536,9 +535,7 @@ by("close-today").addEventListener("click", () => by("today").close());
 by("cancel").addEventListener("click", () => by("confirm").close());
 by("do-reset").addEventListener("click", async () => {
   try {
-    const headers = { "Reset-Token": state.resetToken };
-    const response = await fetch("reset", { method: "POST", headers });
-    if (!response.ok) throw new Error(response.statusText);
+    await post("reset");
     by("confirm").close();
     showAlert(null);
     announce("A new unit begins");

@@ -15,7 +15,7 @@ def meccano_files(tmp_path_factory):
 @pytest.fixture(scope="session")
 def meccano_shards(meccano_files, tmp_path_factory):
     out = tmp_path_factory.mktemp("made") / "shards"
-    assert meccano_data.make(meccano_files, out)
+    meccano_data.make(meccano_files, out)
     return out
 
 
@@ -28,7 +28,7 @@ def industreal_files(tmp_path_factory):
 def own_videos(tmp_path_factory):
     """A user's videos and labels, with their clip shards in folder `out`."""
     data = own_data.make_data(tmp_path_factory.mktemp("own"))
-    assert own_data.make(data, data / "out")
+    own_data.make(data, data / "out")
     return data
 
 
@@ -36,7 +36,7 @@ def own_videos(tmp_path_factory):
 def own_pictures(tmp_path_factory):
     """The same recordings as image files, with their clip shards."""
     data = own_data.make_pictures(tmp_path_factory.mktemp("pictures"))
-    assert own_data.make(data, data / "out")
+    own_data.make(data, data / "out")
     return data
 
 

@@ -23,7 +23,7 @@ HEIGHT, WIDTH = 18, 32
 
 
 def make(data, out, framing):
-    return industreal_cad.make_dataset(out, data=data, framing=framing)
+    industreal_cad.make_dataset(out, data=data, framing=framing)
 
 
 def source(out):
@@ -81,7 +81,7 @@ def test_recordings_have_the_pictures_of_their_state_and_their_boxes(tmp_path, c
     data = content()
     write(tmp_path / "data" / "synthetic_data", data)  # a folder above it is given
     (tmp_path / "data" / "synthetic_data" / "images" / "more.png").write_bytes(png(0))
-    assert make(tmp_path / "data", tmp_path / "out", Framing((16, 16)))
+    make(tmp_path / "data", tmp_path / "out", Framing((16, 16)))
     assert "pictures that are left out: 1 of 27" in caplog.text
     assert "23 pictures of 22 states are taken" in caplog.text
     found = source(tmp_path / "out")
@@ -106,7 +106,7 @@ def test_a_crop_moves_boxes_and_loses_some_and_what_is_missing_is_told(tmp_path,
     data["annotations"].append(data["annotations"][0] | {"id": 99})
     truth = expected(data)
     lower = Framing((8, 8), region=(0, 0.5, 1, 1))
-    assert make(write(tmp_path / "few", data), tmp_path / "cropped", lower)
+    make(write(tmp_path / "few", data), tmp_path / "cropped", lower)
     assert "has no picture for cad_05" in caplog.text
     assert "pictures with more than one box are left out: 1" in caplog.text
     lost = set()

@@ -63,13 +63,13 @@ def films(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(locator, "STEPS", 160)
         patch.setattr(locator, "BATCH", 8)
-        assert make_of(folder, folder / "out")
+        make_of(folder, folder / "out")
     return folder
 
 
-def make_of(folder, out, **changes) -> bool:
+def make_of(folder, out, **changes) -> None:
     given = {"boxes": folder / "boxes", "splits": str(folder / "splits.csv"), "locate": "auto"}
-    return make(folder, out, **given | {"framing": Framing((32, 32))} | changes)
+    make(folder, out, **given | {"framing": Framing((32, 32))} | changes)
 
 
 def test_a_small_product_fills_the_pictures_and_none_is_a_black_one(films):
@@ -124,12 +124,12 @@ def test_recognition_sees_what_networks_were_trained_on(films, tmp_path):
 
 def test_a_folder_keeps_its_locator(films, tmp_path, monkeypatch):
     monkeypatch.setattr(locator, "train", lambda *_: pytest.fail("is trained again"))
-    assert make_of(films, films / "out")
-    assert make_of(films, films / "out", locate="always")
-    assert make_of(films, tmp_path / "whole", locate="never")
+    make_of(films, films / "out")
+    make_of(films, films / "out", locate="always")
+    make_of(films, tmp_path / "whole", locate="never")
     whole = json.loads((tmp_path / "whole/settings.json").read_text())
     assert "locator" not in whole["settings"]
-    assert make_of(films, tmp_path / "whole")  # and one that has none keeps that
+    make_of(films, tmp_path / "whole")  # and one that has none keeps that
 
 
 @pytest.mark.parametrize(

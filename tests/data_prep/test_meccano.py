@@ -66,7 +66,7 @@ def test_frames_of_a_video(meccano_files, meccano_shards, tmp_path):
     for name, count in FRAMES.items():
         shown = (picture(name, frame) for frame in range(1, count + 1))
         videos.write(tmp_path / f"RGB_Videos/{name}.mp4", shown, bit_rate=8_000_000)
-    assert make(meccano_files, tmp_path / "out", frames=tmp_path / "RGB_Videos")
+    make(meccano_files, tmp_path / "out", frames=tmp_path / "RGB_Videos")
     one, other = (
         ClipSource(folder, "train", PROCEDURE).frames("0001", range(1, 15)).astype(float)
         for folder in (tmp_path / "out", meccano_shards)

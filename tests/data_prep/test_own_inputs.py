@@ -14,12 +14,9 @@ from data_prep import matching, own
 from stormpsr_jax import evaluate, procedure
 from stormpsr_jax.data.folder import EMPTY, NOT_ANNOTATED
 from stormpsr_jax.media.framing import Framing
-from stormpsr_jax.media.video import Video
 from stormpsr_jax.psr import convert
-from stormpsr_jax.recordings.label_file import LabelPlace
-from stormpsr_jax.recordings.recording import read_recording
 from tests.support import refusals
-from tests.support.own_data import PROCEDURE, STEPS, make, opened, words, write_video
+from tests.support.own_data import PROCEDURE, make, opened, words, write_video
 from tests.support.processes import refused
 
 EXPORTED = Path(__file__).parents[1] / "recordings/exported"
@@ -239,14 +236,3 @@ def test_boxes_follow_the_picture_and_other_frames_are_not_annotated(
             expected[7] = EMPTY  # a file without boxes
         assert recording.classes.tolist() == expected
     assert not any("detector" in message for message in caplog.messages)
-
-
-def test_boxes_numbered_by_the_pictures_of_the_video_name_both_rates(tmp_path):
-    refusals.write({"000003.txt": ROW, "000075.txt": ROW}, tmp_path)
-    film = Video(tmp_path / "bench1.mp4", 13, np.arange(76) / 30, fps=5)
-    refusals.write({"bench1.csv": STEPS}, tmp_path)
-    place = LabelPlace(tmp_path / "bench1.csv")
-    with pytest.raises(ValueError, match=r"000075.txt: line 1: .* has 30 a second; .* has 5 fr"):
-        read_recording(
-            "bench1", film, place, PROCEDURE, read_boxes=lambda: matching.read_boxes(tmp_path)
-        )

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import json
-import sys
 
 import numpy as np
 import pytest
@@ -19,7 +18,6 @@ from stormpsr_jax.data.folder import NOT_ANNOTATED
 from stormpsr_jax.recordings.procedure import Procedure, load_procedure
 from tests.support import cad_files, lantern, toy
 from tests.support.boxes import box, product, shell
-from tests.support.processes import refused
 from tests.support.recipes import SYNTHETIC, recipe
 
 
@@ -108,13 +106,6 @@ def test_renders_show_the_parts_of_their_state_where_their_poses_say(tmp_path):
                 assert (
                     not state[colour] or 0.1 < sign * place.mean(0) @ x_axis / (x_axis @ x_axis) < 1
                 )
-
-
-@pytest.mark.parametrize("missing", ["trimesh", "numba"])
-def test_a_missing_library_is_one_line_that_names_the_extra(missing, tmp_path, capsys, monkeypatch):
-    monkeypatch.setitem(sys.modules, missing, None)
-    said = refused(capsys, synthetic.main, [f"--out={tmp_path / 'out'}"])
-    assert f"needs {missing!r}: pip install '.[synthetic]'" in said
 
 
 LANTERN = Procedure.from_json(lantern.CONTENT)

@@ -114,7 +114,7 @@ def test_draw_timeline_every_event_is_a_possible_change(name):
         rng = np.random.default_rng(seed)
         timeline = timelines.draw_timeline(procedure, rng, variant=variant, covers=True)
         assert (np.diff(timeline.frames) > 0).all()
-        assert timeline.frames[0] == timeline.first_frame == 0
+        assert timeline.frames[0] == 0
         assert timeline.frames[-1] < timeline.num_frames
         assert tuple(timeline.states[0]) == variant.initial_state
         for _, changed in timelines.changes(timeline):
@@ -131,7 +131,7 @@ def _timeline(k):
     """A part is incorrect for ten seconds in the complete product, and is put right."""
     states = np.ones((3, SYNTHETIC.num_components), np.int8)
     states[1, k] = -1
-    return Timeline(0, 150, np.array([0, 50, 100]), states)
+    return Timeline(150, np.array([0, 50, 100]), states)
 
 
 def _planned(monkeypatch, name, change):

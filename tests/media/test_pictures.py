@@ -17,7 +17,7 @@ from tests.support.videos import HEIGHT, WIDTH, jpeg, photograph
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
-    return 10 * math.log10(255**2 / np.mean((a.astype(float) - b) ** 2))
+    return 10 * math.log10(255**2 / max(np.mean((a.astype(float) - b) ** 2), 1e-9))
 
 
 def fit(*files: bytes | np.ndarray, **framing) -> list[bytes]:
@@ -29,6 +29,16 @@ def fit_one(data: bytes | np.ndarray, **framing) -> np.ndarray:
     return simplejpeg.decode_jpeg(fit(data, **framing)[0])
 
 
+@pytest.mark.parametrize(("stored", "size"), [(640, 224), (637, 224), (96, 32), (100, 80)])
+def test_decode_smaller_matches_pillow_on_the_whole_picture(stored, size):
+    source = jpeg(photograph(height=stored, width=stored))
+    with Image.open(io.BytesIO(source)) as image:
+        plain = np.asarray(image.resize((size, size), Image.Resampling.BICUBIC))
+    found = np.zeros((size, size, 3), np.uint8)
+    pictures.decode_smaller(source, found)
+    assert psnr(found, plain) > 40
+
+
 def test_encode_matches_pillow_on_whole_pictures():
     """On a small picture, which is harder than a large one."""
     source = jpeg(photograph(height=540, width=960))
@@ -38,6 +48,31 @@ def test_encode_matches_pillow_on_whole_pictures():
     resized.save(buffer, "JPEG", quality=92, subsampling=0)
     plain = simplejpeg.decode_jpeg(buffer.getvalue())
     assert psnr(fit_one(source, size=(112, 112)), plain) > 36
+
+
+@pytest.mark.parametrize("region", [(0, 0, 1, 1), (0.2, 0.05, 0.9, 0.8)])
+@pytest.mark.parametrize("aspect", framing.ASPECTS)
+def test_prepare_matches_pillow_on_the_part_that_is_used(aspect, region):
+    """The part cut out by hand at whole pixels, and black around it."""
+    picture = np.random.default_rng(0).integers(0, 256, (100, 200, 3), dtype=np.uint8)
+    left, top, right, bottom = (round(r * n) for r, n in zip(region, (200, 100) * 2, strict=True))
+    prepared = Framing((40, 40), aspect, region).prepare(picture)
+    assert prepared.shape == (40, 40, 3)
+    assert prepared.dtype == np.uint8
+    height, width = bottom - top, right - left
+    rows = 40
+    if aspect == "pad":
+        rows = round(40 * height / width)
+        black = (40 - rows) // 2
+        assert not prepared[:black].any()
+        assert not prepared[black + rows :].any()
+        prepared = prepared[black : black + rows]
+    if aspect == "crop":
+        middle = (left + right) / 2
+        left, right = middle - height / 2, middle + height / 2
+    whole = Image.fromarray(picture)
+    part = whole.resize((40, rows), Image.Resampling.BICUBIC, (left, top, right, bottom))
+    np.testing.assert_array_equal(prepared, np.asarray(part))
 
 
 @pytest.mark.parametrize("region", [framing.WHOLE, (0.2, 0.05, 0.9, 0.8)])

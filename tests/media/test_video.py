@@ -1,7 +1,6 @@
 """Videos: order, frame rates, rotation, and what cannot be read."""
 
 import struct
-import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -161,13 +160,6 @@ def test_read_times_errors_an_mp4_without_its_index_is_no_video(tmp_path):
     path.write_bytes(path.read_bytes()[:1000])  # the index stands at the end
     with pytest.raises(ValueError, match=r"is not a video that can be read .*: if it is cut off"):
         video.read_times(path)
-
-
-def test_a_missing_library_is_a_line_that_says_what_to_install(tmp_path, monkeypatch):
-    write_video(tmp_path / "whole.mkv")
-    monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(ValueError, match=r"whole.mkv: .* pip install '\.\[video\]'"):
-        video.open_constant_rate(tmp_path / "whole.mkv", 1, 12)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,3 @@
-import csv
-import json
-
 import numpy as np
 import pytest
 
@@ -17,7 +14,7 @@ from stormpsr_jax.serving.files.page import Report
 from stormpsr_jax.serving.frames import Detected, Frame, ProductShare
 from tests.support.live_data import PROCEDURE
 from tests.support.model_data import PICTURES
-from tests.support.recognise_data import decoded, found, rows_of, run
+from tests.support.recognise_data import decoded, found, run
 
 VARIANT = PROCEDURE.variants["assembly"]
 
@@ -70,52 +67,7 @@ def test_events_csv_every_list_reads_back(tmp_path, stream, first, count, fps):
     assert bool(wrong) == (stream == "learned")
 
 
-# --- Videos of events, and what is less sure ------------------------------------------------------
-
-
-def test_clips_show_the_seconds_around_each_event(trained, clip, made, tmp_path):
-    assert run(trained, clip, f"--out={tmp_path}", "--clips") == 0
-    whole = decoded(made / "annotated.mp4").astype(int)
-    folder = tmp_path / "a_up/clips"
-    expected = {f"{frame:06d}_{step}.mp4" for frame, step in found(made)}
-    assert {path.name for path in folder.iterdir()} == expected
-    assert not (tmp_path / "a_up/annotated.mp4").exists()
-    lengths = set()
-    for frame, step in found(made):
-        shown = decoded(folder / f"{frame:06d}_{step}.mp4").astype(int)
-        start = max(0, frame - round(overlay.BEFORE * 10))
-        end = min(len(whole), frame + round(overlay.AFTER * 10) + 1)
-        assert len(shown) == end - start
-        lengths.add(len(shown))
-        here = np.abs(shown - whole[start:end]).mean()
-        if start:
-            assert here < 0.6 * np.abs(shown - whole[start - 1 : end - 1]).mean()
-    assert max(lengths) == 51
-    assert min(lengths) < 51  # cut short by the beginning or the end
-
-
-def test_certain_less_sure_events_are_listed_apart(trained, clip, made, tmp_path):
-    confidences = sorted(float(row["confidence"]) for row in rows_of(made))
-    certain = (confidences[2] + confidences[3]) / 2
-    assert run(trained, clip, f"--out={tmp_path}", f"--certain={certain}") == 0
-    folder = tmp_path / "a_up"
-    with open(folder / "uncertain.csv", encoding="utf-8", newline="") as file:
-        unsure = list(csv.DictReader(file))
-    assert len(unsure) == 3
-    assert [row for row in rows_of(made) if float(row["confidence"]) < certain] == unsure
-    assert [row for row in rows_of(made) if float(row["confidence"]) > certain] == rows_of(folder)
-    before = (made / "events.jsonl").read_text(encoding="utf-8").splitlines()
-    after = (folder / "events.jsonl").read_text(encoding="utf-8").splitlines()
-    for one, other in zip(map(json.loads, before), map(json.loads, after), strict=True):
-        if one["type"] == "event" and one["confidence"] < certain:
-            assert other == one | {"type": "uncertain"}
-        else:
-            assert other == one
-    page = (folder / "report.html").read_text(encoding="utf-8")
-    assert page.count("(uncertain)") == 3
-    assert "and 3 uncertain" in page
-    assert "(uncertain)" not in (made / "report.html").read_text(encoding="utf-8")
-    assert not (made / "uncertain.csv").exists()
+# --- The video ------------------------------------------------------------------------------------
 
 
 def test_large_pictures_become_smaller_in_a_video(tmp_path):
@@ -129,7 +81,7 @@ def test_large_pictures_become_smaller_in_a_video(tmp_path):
     with overlay.writing_video(
         tmp_path / "x.mp4", PROCEDURE, PICTURES.framing_of("encoder"), 5
     ) as write_frame:
-        write_frame(0, reduced(picture), shown, ())
+        write_frame(reduced(picture), shown)
     (drawn,) = decoded(tmp_path / "x.mp4").astype(int)
     edge = np.abs(drawn[540] - overlay._BOX).sum(1) < 60
     assert abs(np.flatnonzero(edge)[[0, -1]] - (480, 1439)).max() <= 4
@@ -149,18 +101,15 @@ def test_report_escapes_names_and_shows_every_event(made, trained, tmp_path, cli
     assert "<script" not in page
 
 
-def test_report_hints_at_steps_that_became_doubtful_or_are_not_sure(tmp_path):
-    """By how likely it was since it was reported, not before."""
+def test_report_hints_at_steps_that_are_not_sure(tmp_path):
     report = Report(PROCEDURE, PROCEDURE.variants["assembly"], 10, 0, 4)
-    none = np.zeros(3)
-    beliefs = [Belief([1, 1, 0], np.array([p, 0.95, 0]), none, none) for p in (0.1, 0.99, 0.4, 1)]
     events = [Event(1, step, 0.99, "learned", {}, "x", 0.1) for step in (0, 3)]
     doubts = [(0, 0, {"since": 0}), (2, 6, {"since": 0})]
     events[:0] = [Event(f, s, 0.5, "learned", e, "y", 0.2, "unsure") for f, s, e in doubts]
     events[:0] = [Event(0, step, 0.9, "learned", {}, "z", 0.0, "seen") for step in (0, 6)]
-    for i, belief in enumerate(beliefs):
+    for i in range(4):
         here = [event for event in events if event.frame == i]
-        report.add(Frame(i, changed=np.zeros(3), events=here, belief=belief), [])
+        report.add(Frame(i, changed=np.zeros(3), events=here), [])
     rows = [(0, "done"), (3, "done"), (6, "unsure"), (6, "seen")]
     settings = learned_stream.LearnedSettings()
     report.write(
@@ -168,8 +117,6 @@ def test_report_hints_at_steps_that_became_doubtful_or_are_not_sure(tmp_path):
         calibrated=False, source="x.mp4", product=ProductShare(None, 10),
     )  # fmt: skip
     page = (tmp_path / "r.html").read_text(encoding="utf-8")
-    assert '<td class="amber">0.40?</td>' in page
-    assert "<td>0.95</td>" in page
     assert '<td class="amber">not sure</td>' in page
     assert (page.count("● done"), page.count("○ seen")) == (2, 1)
     assert "A ring is a step that was seen" in page

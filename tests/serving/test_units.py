@@ -79,15 +79,6 @@ def test_alerts_and_the_unit_name_late_wrong_and_missing_steps():
     assert fields(of(told, "unit")[0], "wrong", "missing") == ([5], [3, 6])
 
 
-def test_certain_less_sure_events_are_told_as_uncertain():
-    shown = frames(*WHOLE)
-    shown[5:10] = [(time, picture(COVER, 0.6)) for time, _ in shown[5:10]]
-    told = play(shown, certain=0.8)
-    assert [line["step_id"] for line in of(told, "event")] == [0, 6]
-    assert [line["step_id"] for line in of(told, "uncertain")] == [3]
-    assert fields(of(told, "unit")[0], "done") == ([0, 3, 6],)
-
-
 def test_reset_complete_waits_until_the_assembly_is_taken_away():
     wait = int(unit.TAKEN_AWAY * FPS)
     hand = [(SCREW, 20), (NOTHING, wait - 1), (SCREW, 20)]  # before the camera, not long enough

@@ -62,11 +62,11 @@ def make_data(folder: Path, frames=FRAMES) -> Path:
     return folder
 
 
-def make(data: Path, out: Path, **changes) -> bool:
+def make(data: Path, out: Path, **changes) -> None:
     arguments = {
         "frames": data / "frames",
         "labels": data / "psr",
         "asd_labels": data / "asd",
         "framing": SIZE,
     }
-    return meccano.make_dataset(out, **(arguments | changes))
+    meccano.make_dataset(out, **(arguments | changes))

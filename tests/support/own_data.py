@@ -65,14 +65,14 @@ def make_pictures(folder: Path, names=("bench1", "bench2", "bench3")) -> Path:
     return folder
 
 
-def make(data: Path, out: Path, **changes) -> bool:
+def make(data: Path, out: Path, **changes) -> None:
     arguments = {
         "videos": data / "videos",
         "labels": data / "labels",
         "procedure": PROCEDURE,
         "framing": Framing((24, 32)),
     }
-    return own.make_dataset(out, **(arguments | changes))
+    own.make_dataset(out, **(arguments | changes))
 
 
 def words(data: Path, out: Path, *more: str) -> list[str]:

@@ -46,16 +46,14 @@ export function drawVideos({ videos, left, errors }, open) {
 }
 
 /** Makes a row for each part, with a button for each of its steps. */
-export function makeChecklist({ procedure, parts }) {
+export function makeChecklist({ procedure }) {
   by("checklist").replaceChildren(...procedure.components.map((part, k) => {
     const row = make("li");
     const steps = procedure.steps.filter((step) => step.component === k);
     row.append(make("kbd", "", steps[0].key ?? ""), make("span", "sign"));
-    const picture = make(parts[k] ? "img" : "span", "part");
-    if (parts[k]) Object.assign(picture, { src: parts[k], alt: `picture of ${part}` });
     const text = make("span", "name", part);
     text.append(make("small"));
-    row.append(picture, text, ...steps.map((step) => {
+    row.append(text, ...steps.map((step) => {
       const button = make("button", step.kind, KINDS[step.kind]);
       Object.assign(button.dataset, { step: step.name, id: step.id });
       return button;

@@ -54,15 +54,11 @@ class Shown(NamedTuple):
     floor: float  # a detection at or below this confidence is not drawn
 
 
-# Takes a frame's number and picture, what to draw on it, and names of what happens at it.
-TakesPicture = Callable[[int, np.ndarray, Shown, Sequence[str]], None]
-
-
 @contextlib.contextmanager
 def writing_video(
     path: Path, procedure: Procedure, framing: Framing, fps: float
-) -> Iterator[TakesPicture]:
-    """Gives a function that writes the next frame.
+) -> Iterator[Callable[[np.ndarray, Shown], None]]:
+    """Gives a function that writes the next frame, of its picture and what to draw on it.
 
     The video is there, whole, once the block has ended without an error. It has the size of the
     first picture; an odd width or height gets one pixel more, as codecs need even ones. The model's
@@ -76,7 +72,7 @@ def writing_video(
 
     codec = next((name for name in CODECS if name in av.codecs_available), None)
     if codec is None:
-        raise ValueError(f"--video and --clips: PyAV has none of the encoders {', '.join(CODECS)}")
+        raise ValueError(f"a video: PyAV has none of the encoders {', '.join(CODECS)}")
     rate = Fraction(fps).limit_denominator(10_000)
     with files.replacing(path, path.with_suffix(".part.mp4")) as part:
         try:
@@ -85,9 +81,7 @@ def writing_video(
                 stream.pix_fmt = "yuv420p"
                 drawer: list[_Drawer] = []
 
-                def write(
-                    _frame: int, picture: np.ndarray, state: Shown, _names: Sequence[str]
-                ) -> None:
+                def write(picture: np.ndarray, state: Shown) -> None:
                     if not drawer:
                         height, width = picture.shape[:2]
                         stream.height, stream.width = height + height % 2, width + width % 2
@@ -251,26 +245,18 @@ def _reduced(picture: np.ndarray, factor: int) -> np.ndarray:
     return np.ascontiguousarray(picture)
 
 
-FOLDER = "clips"
 # Seconds. An event comes after the completion, as evidence has to come together.
 BEFORE, AFTER = 4.0, 1.0
-MAX_WAITING = 4  # clips that are not written yet, of live recognition
+MAX_WAITING = 4  # clips that are not written yet
 
 
 class Clips:
-    """Writes NAME.mp4 of what happens; keeps the pictures of the last seconds alone."""
+    """Writes NAME.mp4 of what happens, in a thread; keeps the pictures of the last seconds."""
 
-    def __init__(
-        self,
-        folder: Path,
-        procedure: Procedure,
-        framing: Framing,
-        fps: float,
-        aside: bool = False,
-    ):
-        """Makes the folder; with `aside` a thread writes. See `writing_video`."""
+    def __init__(self, folder: Path, procedure: Procedure, framing: Framing, fps: float):
+        """Makes the folder. See `writing_video`."""
         folder.mkdir(parents=True, exist_ok=True)
-        self._pool = ThreadPoolExecutor(1) if aside else None
+        self._pool = ThreadPoolExecutor(1)
         self._writing: list[Future] = []
         self._before = math.ceil(BEFORE * fps)
         self._folder, self._procedure, self._framing, self._fps = folder, procedure, framing, fps
@@ -280,7 +266,7 @@ class Clips:
         self._due: collections.deque[tuple[int, str]] = collections.deque()  # by frame
 
     def add(self, frame: int, picture: np.ndarray, shown: Shown, names: Sequence[str]) -> None:
-        """Takes the next frame and the names of its clips; OSError: one cannot be written."""
+        """Takes the next frame and the names of its clips."""
         jpeg = simplejpeg.encode_jpeg(picture, _JPEG_QUALITY, "RGB", "444")
         self._shown.append((frame, jpeg, shown))
         self._due += [(frame, name) for name in names]
@@ -291,28 +277,22 @@ class Clips:
         """Writes those that the end of the recording cuts short."""
         while self._due:
             self._write(*self._due.popleft())
-        if self._pool is not None:
-            self._pool.shutdown()
+        self._pool.shutdown()
 
     def _write(self, frame: int, name: str) -> None:
         # At the end of a recording, more frames before the event are kept than belong to it.
         rows = [row for row in self._shown if row[0] >= frame - self._before]
         path = self._folder / f"{name}.mp4"
         self._writing = [one for one in self._writing if not one.done()]
-        if self._pool is None:
-            self._encode(path, rows)
-        elif len(self._writing) < MAX_WAITING:
-            self._writing.append(self._pool.submit(self._try, path, rows))
+        if len(self._writing) < MAX_WAITING:
+            self._writing.append(self._pool.submit(self._encode, path, rows))
         else:
             tell("warning", f"{path}: left out, as {MAX_WAITING} clips before it are not written")
 
-    def _try(self, path: Path, pictures: Iterable[tuple[int, bytes, Shown]]) -> None:
+    def _encode(self, path: Path, pictures: Iterable[tuple[int, bytes, Shown]]) -> None:
         try:
-            self._encode(path, pictures)
+            with writing_video(path, self._procedure, self._framing, self._fps) as write_frame:
+                for _, jpeg, shown in pictures:
+                    write_frame(simplejpeg.decode_jpeg(jpeg), shown)
         except (OSError, ValueError) as error:  # recognition goes on
             tell("warning", message_of(error))
-
-    def _encode(self, path: Path, pictures: Iterable[tuple[int, bytes, Shown]]) -> None:
-        with writing_video(path, self._procedure, self._framing, self._fps) as write_frame:
-            for frame, jpeg, shown in pictures:
-                write_frame(frame, simplejpeg.decode_jpeg(jpeg), shown, ())

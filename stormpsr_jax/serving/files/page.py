@@ -20,14 +20,12 @@ from stormpsr_jax.report import pages
 from stormpsr_jax.report.pages import INK, MUTED, PALETTE, STRIPE, WRONG, clock
 from stormpsr_jax.serving.files.overlay import thumbnail
 from stormpsr_jax.serving.frames import Frame, ProductShare
-from stormpsr_jax.serving.online import likely
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 MAX_PICTURES = 64
-DOUBTFUL = 0.9  # likelihood below which a reported step is hinted at
 _BINS = 400  # of a curve
 
 
@@ -50,12 +48,8 @@ class Report:
         fps: float,
         first_frame: int,
         num_frames: int,
-        certain: float = 0.0,
     ):
-        """Times count from the frame `first_frame` on; the recording has `num_frames`.
-
-        Events of a lower confidence than `certain` are shown as uncertain.
-        """
+        """Times count from the frame `first_frame` on; the recording has `num_frames`."""
         self._procedure, self._variant, self._fps = procedure, variant, fps
         self._first, self._num_frames = first_frame, num_frames
         self._bins = min(_BINS, num_frames)
@@ -63,12 +57,9 @@ class Report:
         self._seen: np.ndarray | None = None  # (bins,), the highest confidence of a detection
         self._events: list[Event] = []
         self._only_seen: list[Event] = []
-        self._certain = certain
         self._pictures: dict[int, bytes] = {}  # by frame
         self._every = 1  # of so many frames with events, one has its picture kept
         self._num_pictured = 0
-        # By step that was recognised, how likely it has been since at the least.
-        self._least: dict[int, float] = {}
         self._unsure: list[Unsure] = []
         self._asked: dict[int, list[str]] = {}  # by frame, steps that became not sure then
         self._alerts: list[Alert] = []
@@ -93,11 +84,7 @@ class Report:
                 self._asked.setdefault(event.frame, []).append(event.name)
                 self._unsure.append(Unsure(event.step_id, int(event.evidence["since"])))
         self._only_seen += [event for event in frame.events if event.kind == "seen"]
-        events = reports(frame.events)
-        self._least |= {event.step_id: 1.0 for event in events}
-        if (belief := frame.belief) is not None:
-            self._least = {s: min(least, likely(s, belief)) for s, least in self._least.items()}
-        self._events += events
+        self._events += reports(frame.events)
         self._alerts += alerts
 
     @property
@@ -156,14 +143,8 @@ class Report:
             ],
             num_unsure=sum(mark.until is None for mark in self._unsure),
             num_events=self.num_events,
-            num_uncertain=sum(map(self._is_uncertain, self._events)),
-            certain=self._certain,
             events=[self._row(event) for event in self._events],
-            checklist=[
-                (self._procedure.step_name(step), status, self._least.get(step))
-                for step, status in rows
-            ],
-            doubtful=DOUBTFUL,
+            checklist=[(self._procedure.step_name(step), status) for step, status in rows],
             believes=streams.find(stream).fitted,
             done=sum(status == "done" for _, status in rows),
             num_expected=len(self._variant.expected),
@@ -176,17 +157,12 @@ class Report:
         )
         files.write_text(path, page)
 
-    def _is_uncertain(self, event: Event) -> bool:
-        return event.confidence < self._certain
-
     def _clock(self, frame: int) -> str:
         return clock((frame - self._first) / self._fps)
 
     def _row(self, event: Event) -> dict[str, Any]:
         time = f"{(event.frame - self._first) / self._fps:.1f}"
-        return {"clock": self._clock(event.frame), "seconds": time, **event._asdict()} | {
-            "uncertain": self._is_uncertain(event)
-        }
+        return {"clock": self._clock(event.frame), "seconds": time, **event._asdict()}
 
     def _cards(self) -> list[dict[str, Any]]:
         cards = []
@@ -248,10 +224,9 @@ class Report:
         for event in [*self._only_seen, *self._events]:
             x, y = (event.frame - self._first) / self._fps, steps.index(event.step_id) + 0.5
             ink = WRONG if event.step_id % 3 == 1 else colour
-            seen, uncertain = event.kind == "seen", self._is_uncertain(event)
-            fill, mark = "none" if seen or uncertain else ink, "D" if uncertain else "o"
-            axes.plot([x], [y], mark, ms=5.5, color=ink, mfc=fill, clip_on=False, zorder=4)
-            if seen:
+            fill = "none" if event.kind == "seen" else ink
+            axes.plot([x], [y], "o", ms=5.5, color=ink, mfc=fill, clip_on=False, zorder=4)
+            if event.kind == "seen":
                 continue
             text, beside = f"{event.confidence:.2f}", "offset points"
             axes.annotate(text, (x, y), (6, 0), textcoords=beside, fontsize=6.5, va="center")

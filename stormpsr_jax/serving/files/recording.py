@@ -18,17 +18,9 @@ from stormpsr_jax.base.results import checksums
 from stormpsr_jax.base.results import write as write_record
 from stormpsr_jax.media.pictures import Pictures, read_upright
 from stormpsr_jax.media.sources import Source, ahead
-from stormpsr_jax.psr.events import reports
 from stormpsr_jax.report import pages
 from stormpsr_jax.serving.files import results
-from stormpsr_jax.serving.files.overlay import (
-    FOLDER,
-    Clips,
-    Shown,
-    TakesPicture,
-    reduced,
-    writing_video,
-)
+from stormpsr_jax.serving.files.overlay import Shown, reduced, writing_video
 from stormpsr_jax.serving.files.page import Report
 from stormpsr_jax.serving.folder import load_model
 from stormpsr_jax.serving.frames import ProductShare, chunks
@@ -47,8 +39,6 @@ class RecordingOptions:
     settings: Any | None = None
     batch: int | None = None
     video: bool = False  # writes the annotated video
-    clips: bool = False  # writes one of each event, of some seconds
-    certain: float = 0.0  # events of a lower confidence are listed as uncertain
 
 
 class Done(NamedTuple):
@@ -84,7 +74,7 @@ def recognise(
     if done := results.finished(folder, stamp, source.checksum, made_from):
         return Done(f"{folder}: finished before{_warning(done.fits, done.product)}", done.fits)
     start, pictures = time.monotonic(), source.open(model.fps)
-    total = pictures.num_frames * (2 if options.video or options.clips else 1)
+    total = pictures.num_frames * (2 if options.video else 1)
     with (
         Bar(total=total, desc=title, unit="frame", disable=not title) as bar,
         files.replacing_folder(folder, secrets.token_hex(4)) as part,
@@ -163,9 +153,9 @@ def write(
     """
     decoder = model.decoder(options.stream, variant, settings=options.settings)
     procedure, fps, batch = decoder.procedure, model.fps, options.batch or model.batch
-    certain, first = options.certain, pictures.first_frame
+    first = pictures.first_frame
     checklist = Checklist(procedure, decoder.variant, decoder.floor, fps)
-    report = Report(procedure, decoder.variant, fps, first, pictures.num_frames, certain)
+    report = Report(procedure, decoder.variant, fps, first, pictures.num_frames)
     framing = model.pictures.framing_of("detector")  # the one that boxes are told in
     calibrated = model.calibrated(decoder.stream, decoder.settings)
     missing = pages.missing()
@@ -175,16 +165,12 @@ def write(
             contextlib.closing(model.rows_of(pictures, decoder.stream, batch))
         )
         writer = stack.enter_context(
-            results.Writer(folder, name, procedure, fps, first, certain, calibrated)
+            results.Writer(folder, name, procedure, fps, first, calibrated)
         )
-        videos: list[TakesPicture] = []
+        write_frame = None
         if options.video:
-            whole = writing_video(folder / VIDEO, procedure, framing, fps)
-            videos.append(stack.enter_context(whole))
-        if options.clips:
-            clips = Clips(folder / FOLDER, procedure, framing, fps)
-            videos.append(clips.add)
-            stack.callback(clips.finish)
+            video = writing_video(folder / VIDEO, procedure, framing, fps)
+            write_frame = stack.enter_context(video)
         shown_again = ahead((picture for picture in read_upright(pictures)), _DEPTH)
         stack.enter_context(contextlib.closing(shown_again))
         numbered = enumerate(shown_again, first)
@@ -196,20 +182,16 @@ def write(
                 alerts += (news := checklist.update(frame))
                 report.add(frame, news)
                 pictured = any(event.kind in ("report", "unsure") for event in frame.events)
-                if not (videos or (pictured and not missing)):
+                if write_frame is None and (missing or not pictured):
                     continue
                 picture = next(picture for number, picture in numbered if number == frame.number)
                 if pictured:
                     report.show(frame.number, picture)
-                if not videos:
-                    continue
-                seconds = (frame.number - first) / fps
-                state = Shown(seconds, checklist.rows(), frame, decoder.floor)
-                names = [f"{frame.number:06d}_{e.step_id}" for e in reports(frame.events)]
-                picture = reduced(picture)
-                for video in videos:
-                    video(frame.number, picture, state, names)
-                progress(1)
+                if write_frame is not None:
+                    seconds = (frame.number - first) / fps
+                    state = Shown(seconds, checklist.rows(), frame, decoder.floor)
+                    write_frame(reduced(picture), state)
+                    progress(1)
             writer.write(chunk, alerts)
             progress(len(chunk))
         # Of another product nothing is missing.

@@ -20,7 +20,7 @@ from stormpsr_jax.recordings.procedure import Procedure
 from stormpsr_jax.serving.frames import Frame, ProductShare, changes, detections
 from stormpsr_jax.serving.online import PERSON
 
-EVENTS, UNCERTAIN, UNSURE = "events.csv", "uncertain.csv", "unsure.csv"
+EVENTS, UNSURE = "events.csv", "unsure.csv"
 _PART = re.compile(r"\.(.+)\.[0-9a-f]{8}\.part")
 _HEADER = ["time", "step", "confidence", "frame", "step_id", "stream"]
 
@@ -103,13 +103,9 @@ class Writer:
         procedure: Procedure,
         fps: float,
         first_frame: int,
-        certain: float = 0.0,
         calibrated: bool = True,
     ):
-        """Writes into `folder`; times count from the frame `first_frame` on.
-
-        With `certain`, events of a lower confidence have a table of their own.
-        """
+        """Writes into `folder`; times count from the frame `first_frame` on."""
         self._calibrated = calibrated  # whether confidences are probabilities
         self._folder, self._recording, self._procedure = folder, recording, procedure
         self._fps, self._first, self._last = fps, first_frame, first_frame
@@ -118,9 +114,6 @@ class Writer:
         self._lines: list[dict[str, Any]] = []
         # By type of a line; that of what is not sure is there with its first row.
         self._tables: dict[str, list[Sequence[object]]] = {"event": []}
-        self._certain = certain
-        if certain:
-            self._tables["uncertain"] = []
 
     def __enter__(self) -> Writer:
         return self
@@ -136,7 +129,7 @@ class Writer:
         if (changed := changes(frames)) is not None:
             self._predict("temporal", changed)
         for event in (event for frame in frames for event in frame.events):
-            kind = kind_of(event, self._certain)
+            kind = kind_of(event)
             if kind not in ("seen", "gone"):
                 time = label_time(event.frame - self._first, self._fps)
                 confidence = f"{confidence_of(event):.4f}"
@@ -153,7 +146,7 @@ class Writer:
             OSError: a file cannot be written.
         """
         told, fits = product.fits is not False, product.fits
-        names = {"event": EVENTS, "uncertain": UNCERTAIN, "unsure": UNSURE}
+        names = {"event": EVENTS, "unsure": UNSURE}
         for kind, rows in self._tables.items():
             with _writing(self._folder / names[kind]) as file:
                 table = csv.writer(file, lineterminator="\n")
@@ -199,18 +192,15 @@ def _writing(path: Path) -> Iterator[TextIO]:
         yield file
 
 
-def kind_of(event: Event, certain: float) -> str:
-    """Returns the type of an event's line: "event", "uncertain", "seen", "unsure", "gone" or
-    "confirmed".
+def kind_of(event: Event) -> str:
+    """Returns the type of an event's line: "event", "seen", "unsure", "gone" or "confirmed".
 
-    That is a report, one of a confidence below `certain`, a step that was seen, one that is not
-    sure, the end of that as the part was taken off, and one that a person has confirmed.
+    That is a report, a step that was seen, one that is not sure, the end of that as the part was
+    taken off, and one that a person has confirmed.
     """
     if event.stream == PERSON:
         return "confirmed"
-    if event.kind != "report":
-        return event.kind
-    return "event" if event.confidence >= certain else "uncertain"
+    return "event" if event.kind == "report" else event.kind
 
 
 def confidence_of(event: Event) -> float:
