@@ -29,7 +29,6 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from stormpsr_jax import paper
-from stormpsr_jax.experiments.paper_results import KEYS, markdown, spread
 from stormpsr_jax.experiments.runs import Changes, Runs, planned
 from stormpsr_jax.psr import analysis, streams
 from stormpsr_jax.psr.learned_stream import LEARNED
@@ -132,41 +131,10 @@ def plan(args: argparse.Namespace) -> paper.Plan:
 
     def made(runs: Runs) -> list[tuple[str, Any, str]]:
         rows = [row for name in names for row in differences(name, runs)]
-        variants = every_run(runs, args.seeds)
         shown = analysis.format_rows([cells(row) for row in rows], "markdown")
-        text = f"# Claims\n\n{_NOTE}\n\n{shown}\n\n{markdown(variants)}"
-        return [("claims", {"claims": rows, "variants": variants}, text)]
+        return [("claims", {"claims": rows}, f"# Claims\n\n{_NOTE}\n\n{shown}\n")]
 
     return runs, made
-
-
-def every_run(runs: Runs, seeds: Sequence[int]) -> dict[str, Any]:
-    """A table of the streams of every variant, for `result_tables.markdown`."""
-    columns = [*(f"validation_{key}" for key in KEYS), *KEYS, "accepted"]
-    results: dict[str, list[dict]] = {}
-    for (variant, _), run in runs.items():
-        results.setdefault(variant, []).append(analysis.load_result(run.folder / "metrics.json"))
-    rows = [
-        spread(f"{variant}: {stream}", [_figures(r, stream) for r in of_seeds], columns)
-        for variant, of_seeds in results.items()
-        for stream in of_seeds[0]["streams"]
-    ]
-    return {
-        "title": "Every run",
-        "note": "",
-        "seeds": list(seeds),
-        "columns": columns,
-        "rows": rows,
-    }
-
-
-def _figures(result: Mapping[str, Any], stream: str) -> dict[str, float | None]:
-    test, validation = result["streams"][stream], result["validation"][stream]
-    return {
-        **{f"validation_{key}": validation[key] for key in KEYS},
-        **{key: test[key] for key in KEYS},
-        "accepted": test["wrong"]["accepted"] if test["wrong"] else None,
-    }
 
 
 def differences(name: str, runs: Runs) -> list[dict[str, Any]]:

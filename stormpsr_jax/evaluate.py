@@ -163,20 +163,18 @@ def _main_compare(argv: Sequence[str]) -> None:
 
 def _main_detections(argv: Sequence[str]) -> None:
     parser = _parser_of("detections", detection_scores.__doc__)
-    _add_procedure_and_split(parser)
     add = parser.add_argument
+    add("--procedure", required=True, help="a packaged procedure's name, or a procedure file")
     add("--asd", required=True, help="folder with <rec>_results_pred.csv")
-    text = "folder with <rec>_results_gt.csv or <rec>/OD_labels.json; otherwise --asd has them"
-    add("--boxes", help=text)
-    add("--picture", type=_size, metavar="WxH", help="pixels, where --boxes does not say them")
+    add("--boxes", help="folder with <rec>_results_gt.csv; otherwise --asd has them")
+    text = "pixels, where detections are in shares of the picture"
+    add("--picture", type=_size, metavar="WxH", help=text)
     text = "detections count above it, not at it (%(default)s)"
     add("--confidence", type=share, default=0.5, help=text)
     add("--out", help="a JSON file to write besides")
     args = parser.parse_args(argv)
     procedure = load_procedure(args.procedure)
-    recordings = detection_scores.load(
-        procedure, args.asd, args.boxes, split=args.split, picture=args.picture
-    )
+    recordings = detection_scores.load(procedure, args.asd, args.boxes, picture=args.picture)
     result = detection_scores.score(procedure, recordings, args.confidence)
     if args.out is not None:
         files.write_json(args.out, result)
@@ -186,15 +184,8 @@ def _main_detections(argv: Sequence[str]) -> None:
 
 def _parser_of(name: str, description: str | None) -> OneLineParser:
     parser = OneLineParser(prog=f"python -m stormpsr_jax.evaluate {name}", description=description)
-    parser.add_argument("--format", **analysis.FLAG)
+    parser.add_argument("--format", choices=analysis.FORMATS, default="text")
     return parser
-
-
-def _add_procedure_and_split(parser: OneLineParser) -> None:
-    what = "a packaged procedure's name, or a procedure file"
-    parser.add_argument("--procedure", required=True, help=what)
-    what = "of labels (or boxes) that lie below folders of splits"
-    parser.add_argument("--split", choices=SPLITS, help=what)
 
 
 def _size(text: str) -> tuple[float, float]:
@@ -248,8 +239,9 @@ def _tell_absent(args: argparse.Namespace) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = OneLineParser(prog="python -m stormpsr_jax.evaluate", description=__doc__)
-    _add_procedure_and_split(parser)
     add = parser.add_argument
+    add("--procedure", required=True, help="a packaged procedure's name, or a procedure file")
+    add("--split", choices=SPLITS, help="of labels that lie below folders of splits")
     add("--variant", help="of all recordings; otherwise found by their names")
     add("--fps", type=float, help="frames per second of labels by the clock; or the procedure's")
     text = "folder with <rec>/PSR_labels.csv, or labelling tools' files"

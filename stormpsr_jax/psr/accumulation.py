@@ -163,7 +163,7 @@ class Sum(NamedTuple):
         """Returns the event of the step that the sum completes at its last frame."""
         confidence = self.confidence
         if calibration is not None:
-            confidence = calibration(confidence, step_id)
+            confidence = calibration(confidence)
         evidence = {
             "sum": self.total,
             "asd": max(self.total - self.temporal, 0.0),

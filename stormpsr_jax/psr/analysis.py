@@ -21,7 +21,6 @@ from stormpsr_jax.recordings import csvfile
 from stormpsr_jax.recordings.procedure import step_name
 
 FORMATS = ("text", "csv", "markdown")
-FLAG: dict[str, Any] = {"choices": FORMATS, "default": "text"}  # of commands that print tables
 
 
 def format_rows(rows: Sequence[Mapping[str, Any]], form: str = "text") -> str:
@@ -31,10 +30,8 @@ def format_rows(rows: Sequence[Mapping[str, Any]], form: str = "text") -> str:
         rows: one mapping per row, all with the same keys; None is shown as a dash, in CSV as an
             empty field; fractions with three decimals, in CSV in full.
             Texts of outside cannot become formulas or escape sequences.
-        form: "text", "csv" (for programs) or "markdown"; ValueError for another.
+        form: "text", "csv" (for programs) or "markdown".
     """
-    if form not in FORMATS:
-        raise ValueError(f"form={form} is not one of {', '.join(FORMATS)}")
     if not rows:
         return ""
     header = list(rows[0])
@@ -145,14 +142,16 @@ def overview(result: Mapping[str, Any]) -> str:
     }
     sections = [table(summary_table(result), headline.figures_of(()))]
     sections += [f"{title}\n{text}" for title, text in parts.items() if text]
-    how = []
-    for name, entry in result["streams"].items():
-        if "settings" in entry:
-            stream = streams.find(name)
-            how.append(
-                f"{name}: {stream.appearance.describe(stream.settings(**entry['settings']))}"
-            )
-    return "\n\n".join(filter(None, [*sections, "\n".join(how)]))
+    return "\n\n".join(filter(None, [*sections, "\n".join(decoding(result))]))
+
+
+def decoding(result: Mapping[str, Any]) -> list[str]:
+    """Returns a sentence per stream on how it was decoded, where the result says that."""
+    return [
+        f"{stream.name}: {stream.appearance.describe(stream.settings(**entry['settings']))}"
+        for stream in map(streams.find, result["streams"])
+        if "settings" in (entry := result["streams"][stream.name])
+    ]
 
 
 def recordings_table(result: Mapping[str, Any]) -> Rows:

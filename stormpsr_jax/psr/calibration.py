@@ -30,11 +30,10 @@ Rows = list[dict[str, Any]]
 
 
 class Judgement(NamedTuple):
-    """The confidence of an event, whether it is right, and its step id."""
+    """The confidence of an event, and whether it is right."""
 
     confidence: float
     right: bool
-    step_id: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,14 +43,12 @@ class Calibration:
     Attributes:
         slope, intercept: the probability is sigmoid(slope · logit(confidence) + intercept).
         low, high: which it does not leave, however far the confidence is from those seen.
-        wrong: the one for reports of wrong parts (3k+1); None takes them like all others.
     """
 
     slope: float
     intercept: float
     low: float
     high: float
-    wrong: "Calibration | None" = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.slope < math.inf:
@@ -67,10 +64,8 @@ class Calibration:
         """Whether it is one number whatever the confidence: there was too little to learn from."""
         return self.slope == 0
 
-    def __call__(self, confidence: float, step_id: int = 0) -> float:
-        """Returns the probability for a confidence in 0…1 of an event with this step id."""
-        if self.wrong is not None and step_id % 3 == 1:
-            return self.wrong(confidence)
+    def __call__(self, confidence: float) -> float:
+        """Returns the probability for a confidence in 0…1."""
         score = self.slope * _logit(min(max(confidence, EDGE), 1 - EDGE)) + self.intercept
         return min(max(0.5 + 0.5 * math.tanh(score / 2), self.low), self.high)
 
@@ -99,28 +94,17 @@ def judge(events: Iterable[Sequence[Any]], recording: LabelledPredictions) -> li
             right |= reports.difference(wrong_parts.false_alarms(sits_wrong, reports))
         else:
             unknown |= reports
-    return [
-        Judgement(e[2], (e[0], e[1]) in right, e[1]) for e in events if (e[0], e[1]) not in unknown
-    ]
+    return [Judgement(e[2], (e[0], e[1]) in right) for e in events if (e[0], e[1]) not in unknown]
 
 
 def fit(judged: Iterable[Judgement]) -> Calibration:
     """Learns the probability that an event is right from judged events.
 
-    Reports of wrong parts and all other events are learnt apart. Of n events of which r are right,
-    the probability stays in 1 / (n − r + 2) … (r + 1) / (r + 2), Platt's targets. It is
-    (r + 1) / (n + 2) for every confidence with fewer than `MIN_EVENTS` events, where all are right
-    or none is, and where the surer ones are not more often right.
+    Of n events of which r are right, the probability stays in 1 / (n − r + 2) … (r + 1) / (r + 2),
+    Platt's targets. It is (r + 1) / (n + 2) for every confidence with fewer than `MIN_EVENTS`
+    events, where all are right or none is, and where the surer ones are not more often right.
     """
-    kinds: tuple[list[Judgement], list[Judgement]] = [], []
-    for one in sorted(judged):
-        kinds[one.step_id % 3 == 1].append(one)
-    others, wrong = map(_fit, kinds)
-    return dataclasses.replace(others, wrong=wrong)
-
-
-def _fit(judged: Sequence[Judgement]) -> Calibration:
-    """`fit` of events that are taken alike, by confidence."""
+    judged = sorted(judged)
     right = np.array([event.right for event in judged], bool)
     num, num_right = len(right), int(right.sum())
     low, high = 1 / (num - num_right + 2), (num_right + 1) / (num_right + 2)
@@ -140,9 +124,7 @@ def cross_fit(recordings: Sequence[Sequence[Judgement]]) -> list[Judgement]:
     taught_events = []
     for i, own in enumerate(recordings):
         taught = fit(one for j, other in enumerate(recordings) if j != i for one in other)
-        taught_events += [
-            one._replace(confidence=taught(one.confidence, one.step_id)) for one in own
-        ]
+        taught_events += [one._replace(confidence=taught(one.confidence)) for one in own]
     return taught_events
 
 

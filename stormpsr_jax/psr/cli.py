@@ -39,22 +39,18 @@ def fail_for(error: Exception) -> NoReturn:
     An output that nobody reads any more, as of `… | head`, is no error: nothing is said of it,
     and the exit code is 1. A broken pipe to another process is one.
     """
-    if isinstance(error, BrokenPipeError) and not _is_read():
-        drop_output()
-        sys.exit(1)
+    if isinstance(error, BrokenPipeError):
+        poll = select.poll()
+        poll.register(_STDOUT, select.POLLOUT)
+        if any(event & select.POLLERR for _, event in poll.poll(0)):
+            drop_output()
+            sys.exit(1)
     fail(message_of(error) or "there is not enough memory")  # Python's own MemoryError says nothing
 
 
 def drop_output() -> None:
     """Lets what is left to print go nowhere: Python writes it when it ends, and would complain."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), _STDOUT)
-
-
-def _is_read() -> bool:
-    """Whether what is printed has a reader."""
-    poll = select.poll()
-    poll.register(_STDOUT, select.POLLOUT)
-    return not any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def print_anything() -> None:

@@ -24,10 +24,8 @@ from stormpsr_jax.recordings.boxes import Picture, by_frame
 from stormpsr_jax.recordings.csvfile import MAX_FRAME
 from stormpsr_jax.recordings.label_file import LabelPlace
 from stormpsr_jax.recordings.labels import STATES, STEPS, WITH_ERRORS, Labels
-from stormpsr_jax.recordings.predictions import Detections, TemporalPredictions
+from stormpsr_jax.recordings.predictions import Detections
 from stormpsr_jax.recordings.procedure import Procedure, load_procedure
-
-ByFrame = dict[tuple[str, int], Picture]  # by recording and frame
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -40,25 +38,30 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _main_detections(args: argparse.Namespace) -> None:
-    """``convert coco`` and ``convert yolo``."""
     procedure = load_procedure(args.procedure)
     rates = None if args.fps is None else _rates(args.fps, procedure)
     classes = ClassMap(args.classes, procedure)
     print(classes)
     if args.recording is not None:
         files.check_name(args.recording, "--recording")
-    convert = _from_coco if args.format == "coco" else _from_yolo
-    detections = _detections(args.recording, convert(args, classes))
+    read = _from_coco if args.format == "coco" else _from_yolo
+    rows: dict[str, list[tuple]] = {} if args.recording is None else {args.recording: []}
+    for (name, frame), picture in read(args, classes).items():
+        of_recording, sides = rows.setdefault(name, []), np.tile(picture.size or (1, 1), 2)
+        for box in picture.boxes:
+            of_recording.append((frame, box.category, box.score, *(box.at / sides)))
     out = pathlib.Path(args.out)
+    detections = {name: Detections.of_rows(of_one) for name, of_one in sorted(rows.items())}
+    if rates is not None:
+        detections = {name: renumber(found, *rates) for name, found in detections.items()}
     out.mkdir(parents=True, exist_ok=True)
-    for name, rows in detections.items():
-        rows = rows if rates is None else renumber(rows, *rates)
+    for name, found in detections.items():
         path = out / f"{name}{predictions.SUFFIX}"
-        predictions.write(path, name, rows)
-        print(f"{path}: {len(rows.frames)} detections")
+        predictions.write(path, name, found)
+        print(f"{path}: {len(found.frames)} detections")
 
 
-def _from_coco(args: argparse.Namespace, classes: ClassMap) -> ByFrame:
+def _from_coco(args: argparse.Namespace, classes: ClassMap) -> dict[tuple[str, int], Picture]:
     """Converts COCO results: boxes in 0…1 where --images tells the image sizes, else in pixels."""
 
     def owner(picture: Picture) -> str:
@@ -73,7 +76,7 @@ def _from_coco(args: argparse.Namespace, classes: ClassMap) -> ByFrame:
     return pictures
 
 
-def _from_yolo(args: argparse.Namespace, classes: ClassMap) -> ByFrame:
+def _from_yolo(args: argparse.Namespace, classes: ClassMap) -> dict[tuple[str, int], Picture]:
     """Converts a folder of YOLO text files, or one with a folder of such files a recording.
 
     Files are of the recording that their folder is named after, unless it is called "labels", as
@@ -103,16 +106,6 @@ def _from_yolo(args: argparse.Namespace, classes: ClassMap) -> ByFrame:
     return by_frame(pictures, lambda p: of_place[p.place] or _named_before(p), args.first_frame)
 
 
-def _detections(recording: str | None, pictures: ByFrame) -> dict[str, Detections]:
-    """Returns the detections in pictures by recording; of `recording` also if there are none."""
-    rows: dict[str, list[tuple]] = {} if recording is None else {recording: []}
-    for (name, frame), picture in pictures.items():
-        of_recording, sides = rows.setdefault(name, []), np.tile(picture.size or (1, 1), 2)
-        for box in picture.boxes:
-            of_recording.append((frame, box.category, box.score, *(box.at / sides)))
-    return {name: Detections.of_rows(of_one) for name, of_one in sorted(rows.items())}
-
-
 def _texts(folder: pathlib.Path) -> list[pathlib.Path]:
     return sorted(p for p in folder.glob("*.txt") if box_files.is_of_picture(p.name))
 
@@ -129,7 +122,6 @@ def _folder_of(picture: Picture) -> str:
 
 
 def _named_before(picture: Picture) -> str:
-    """The recording in <recording>_<frame>."""
     if not (name := picture.frame_number()[0]):
         raise ValueError(
             f"{picture.place}: {files.shorten(picture.name)} names no recording before the frame's "
@@ -258,15 +250,11 @@ def renumber(rows: predictions.P, source: float, target: float) -> predictions.P
     if len(exact) and exact.max() > MAX_FRAME:
         raise ValueError(f"--fps={source:g}:{target:g} leads to frames after {MAX_FRAME}")
     changed = dataclasses.replace(rows, frames=exact.astype(np.int64))
-    if isinstance(rows, TemporalPredictions):
-        return predictions.take_rows(changed, np.diff(changed.frames, append=MAX_FRAME + 1) > 0)
-    highest: dict[int, tuple[float, int]] = {}  # by new frame: confidence, the old frame of it
-    columns = changed.frames.tolist(), rows.confidences.tolist(), rows.frames.tolist()
-    for new, confidence, old in zip(*columns, strict=True):
-        if new not in highest or confidence > highest[new][0]:
-            highest[new] = confidence, old
-    chosen = {old for _, old in highest.values()}
-    return predictions.take_rows(changed, np.isin(rows.frames, list(chosen)))
+    if isinstance(changed, Detections):
+        rows_kept = np.isin(rows.frames, rows.frames[changed.tops()])
+    else:
+        rows_kept = np.diff(changed.frames, append=MAX_FRAME + 1) > 0
+    return predictions.take_rows(changed, rows_kept)
 
 
 if __name__ == "__main__":

@@ -7,22 +7,18 @@ states, S + 1 the error state.
 
 import dataclasses
 import os
-import pathlib
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from stormpsr_jax.base import files, folders
-from stormpsr_jax.base.errors import Errors, first_of, for_each, raise_all
-from stormpsr_jax.recordings import box_files, find, predictions
-from stormpsr_jax.recordings.boxes import Id, with_frame_numbers
+from stormpsr_jax.base.errors import for_each, raise_all
+from stormpsr_jax.recordings import predictions
 from stormpsr_jax.recordings.predictions import Detections
 from stormpsr_jax.recordings.procedure import Procedure
 
 IOU = 0.5  # intersection over union from which on a box is found
 SUFFIX = "_results_gt.csv"
-OD_LABELS = "OD_labels.json"
 _MAX_SHARE = 2  # a box wider or higher than this is in pixels
 
 
@@ -36,14 +32,12 @@ class TrueBoxes:
         boxes: (N, 4) float64.
         left_out: (L,) int64, frames in which no detection counts: what they show is not known, or
             no class has it. In all other frames a detection that finds no box is wrong.
-        size: width and height of the pictures where boxes are in pixels and it is known.
     """
 
     frames: np.ndarray
     classes: np.ndarray
     boxes: np.ndarray
     left_out: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, np.int64))
-    size: tuple[float, float] | None = None
 
 
 def overlaps(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
@@ -196,19 +190,17 @@ def _joined(
     recordings: Mapping[str, tuple[Detections, TrueBoxes]],
 ) -> tuple[Detections, TrueBoxes]:
     """All recordings as one, frames counted on; without the frames that are left out."""
-    start = 0
-    empty = np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0), np.zeros((0, 4))
-    detected, true = [empty], [(empty[0], empty[1], empty[3])]
-    for _, (detections, of_one) in sorted(recordings.items()):
-        kept = predictions.take_rows(detections, ~np.isin(detections.frames, of_one.left_out))
-        rows = ~np.isin(of_one.frames, of_one.left_out)
-        detected.append((kept.frames + start, kept.classes, kept.confidences, kept.boxes))
-        true.append((of_one.frames[rows] + start, of_one.classes[rows], of_one.boxes[rows]))
-        start += 1 + max(int(its.frames.max(initial=-1)) for its in (kept, of_one))
-    frames, classes, boxes = map(np.concatenate, zip(*true, strict=True))
+    start, none = 0, np.zeros(0, np.int64)
+    detected, true = [(none, none, np.zeros(0), np.zeros((0, 4)))], [(none, none, np.zeros((0, 4)))]
+    for _, (detections, boxes) in sorted(recordings.items()):
+        kept, rows = (~np.isin(its.frames, boxes.left_out) for its in (detections, boxes))
+        frames, *others = vars(predictions.take_rows(detections, kept)).values()
+        detected.append((frames + start, *others))
+        true.append((boxes.frames[rows] + start, boxes.classes[rows], boxes.boxes[rows]))
+        start += 1 + max(int(its.frames.max(initial=-1)) for its in (detections, boxes))
     return (
         Detections(*map(np.concatenate, zip(*detected, strict=True))),
-        TrueBoxes(frames, classes, boxes),
+        TrueBoxes(*map(np.concatenate, zip(*true, strict=True))),
     )
 
 
@@ -220,16 +212,17 @@ def load(
     asd: str | os.PathLike,
     true: str | os.PathLike | None = None,
     *,
-    split: str | None = None,
     picture: tuple[float, float] | None = None,
 ) -> dict[str, tuple[Detections, TrueBoxes]]:
-    """Reads detections and true boxes, and brings both to one unit; by recording, for `score`.
+    """Reads detections and true boxes, by recording, for `score`.
+
+    `<rec>_results_gt.csv` has the columns of prediction files, but x, y are the box's upper left
+    corner. A frame with a box of class 0 is left out: no detector can be right about it.
 
     Args:
         true: folder of true boxes; None if they lie beside the detections, as in IndustReal's
             published ones.
-        split: of boxes below folders of splits, only these.
-        picture: width and height in pixels, where files do not say it.
+        picture: width and height in pixels, where detections are in shares of the picture.
 
     Raises:
         ValueError: every error in every file; recordings with boxes but without detections and the
@@ -237,87 +230,35 @@ def load(
     """
     where = os.fspath(asd if true is None else true)
     detection_files = predictions.find(asd, "--asd")
-    box_files = _find(where, split)
+    box_files = predictions.find(where, "--boxes", SUFFIX)
     if not box_files:
-        raise ValueError(f"{where}: has neither <rec>{SUFFIX} nor <rec>/{OD_LABELS}; see --boxes")
+        raise ValueError(f"{where}: has no <rec>{SUFFIX}; see --boxes")
     raise_all(
         [
             f"{where}: no true boxes of {name}, which {asd} has"
-            for name in detection_files.keys() - box_files
-        ]
-        + [
-            f"{asd}: no detections of {n}, which {where} has"
-            for n in box_files.keys() - detection_files
+            if name in detection_files
+            else f"{asd}: no detections of {name}, which {where} has"
+            for name in sorted(detection_files.keys() ^ box_files.keys())
         ]
     )
 
-    def pair(name: str) -> tuple[Detections, TrueBoxes]:
-        place, others = detection_files[name], detection_files.keys() - {name}
-        try:
-            detected = predictions.read_detections(place, procedure, others)
-            boxes_of = read(box_files[name], procedure)
-            shares = len(detected.boxes) and detected.boxes[:, 2:].max() <= _MAX_SHARE
-            if shares and len(boxes_of.boxes):
-                if (size := boxes_of.size or picture) is None:
-                    raise ValueError(
-                        f"{place}: has boxes in shares of the picture, and the true ones are in "
-                        "pixels; give the size of the pictures with --picture, such as "
-                        "--picture=1280x720"
-                    )
-                boxes_of = dataclasses.replace(boxes_of, boxes=boxes_of.boxes / np.tile(size, 2))
-            return detected, boxes_of
-        except ValueError as error:
-            raise Errors(first_of(error, box_files[name])) from error
+    def read(name: str) -> tuple[Detections, TrueBoxes]:
+        others = box_files.keys() - {name}
+        detected = predictions.read_detections(detection_files[name], procedure, others)
+        given = predictions.read_detections(box_files[name], procedure, others)
+        boxes = given.boxes + np.pad(given.boxes[:, 2:] / 2, ((0, 0), (0, 2)))
+        shares = len(detected.boxes) and detected.boxes[:, 2:].max() <= _MAX_SHARE
+        if shares and len(boxes):
+            if picture is None:
+                raise ValueError(
+                    f"{detection_files[name]}: has boxes in shares of the picture, and the true "
+                    "ones are in pixels; give the size of the pictures with --picture, such as "
+                    "--picture=1280x720"
+                )
+            boxes /= np.tile(picture, 2)
+        rows = given.classes > 0
+        left_out = np.unique(given.frames[~rows])
+        return detected, TrueBoxes(given.frames[rows], given.classes[rows], boxes[rows], left_out)
 
     names = sorted(box_files)
-    return dict(zip(names, for_each([(name,) for name in names], pair), strict=True))
-
-
-def _find(path: str, split: str | None) -> dict[str, pathlib.Path]:
-    """The files of true boxes, by recording; of a recording with both kinds the CSV file."""
-    top, paths = folders.require(path, "--boxes"), dict[str, pathlib.Path]()
-    for place in (folder / name for folder, _, names in folders.walk(top) for name in names):
-        if place.name.endswith(SUFFIX):
-            before = paths.get(name := place.name.removesuffix(SUFFIX))
-            if before is not None and before.name.endswith(SUFFIX):
-                raise ValueError(f"{place}: is in {before} too; keep one")
-            paths[name] = place
-        elif place.name == OD_LABELS and place.parent != top:
-            if find.is_of(split, place.parent, top):
-                paths.setdefault(place.parent.name, place)
-    return paths
-
-
-def read(path: pathlib.Path, procedure: Procedure) -> TrueBoxes:
-    """Reads the true boxes of one recording, in pixels.
-
-    `<rec>_results_gt.csv` has the columns of prediction files, but x, y are the box's upper left
-    corner. `OD_labels.json` is COCO; `box_files.coco_classes` says what its categories are. A frame
-    with a box of class 0 is left out: no detector can be right about it. ValueError has every
-    error, with file and place.
-    """
-    size = None
-    if path.name == OD_LABELS:
-        data = files.read_json(path)
-        classes = box_files.coco_classes(data, path, procedure)
-
-        def translate(category: Id, place: str) -> int:
-            if category not in classes:
-                raise ValueError(f"{place}: {files.shorten(category)} is not in categories")
-            return classes[category]
-
-        pictures = box_files.coco(data, path, translate)
-        if len(sizes := {picture.size for picture in pictures}) > 1:
-            raise ValueError(f"{path}: images: pictures of several sizes, which no recording has")
-        (size,) = sizes or (None,)
-        rows = [(f, box) for f, picture in with_frame_numbers(pictures) for box in picture.boxes]
-        if rows and size is None:
-            raise ValueError(f"{path}: images: have no width and height")
-        table = np.array([(f, box.category, *box.at) for f, box in rows]).reshape(-1, 6)
-        frames, labels, at = table[:, 0].astype(int), table[:, 1].astype(int), table[:, 2:]
-    else:
-        given = predictions.read_detections(path, procedure)
-        frames, labels, at = given.frames, given.classes, given.boxes.copy()
-        at[:, :2] += at[:, 2:] / 2
-    known = labels > 0
-    return TrueBoxes(frames[known], labels[known], at[known], np.unique(frames[~known]), size)
+    return dict(zip(names, for_each([(name,) for name in names], read), strict=True))

@@ -25,6 +25,7 @@ from stormpsr_jax.psr.events import Event, reports
 from stormpsr_jax.psr.learned_beliefs import Weights
 from stormpsr_jax.psr.metrics import Step
 from stormpsr_jax.psr.risk import RISK
+from stormpsr_jax.psr.stream import Stream
 from stormpsr_jax.recordings.evaluation_set import FLAGS, LabelledPredictions, load_recordings
 from stormpsr_jax.recordings.labels import steps_to_states
 from stormpsr_jax.recordings.procedure import Procedure
@@ -33,8 +34,6 @@ PROTOCOLS = ("paper", "released")
 _CONFIDENT = 0.5  # a detection that counts when states are compared with the labels
 # By which share of frames other classes have to fit better, and the share that has to fit then.
 _BETTER, _FIT = 0.1, 0.5
-# Golden runs and the MECCANO and IndustReal recordings have ends at 0.5 to 1.3 of the last label.
-_FAR_BEHIND, _FAR_BEFORE = 1.8, 0.4
 # Lines through fewer steps, or that fit worse, say nothing. Runs of the golden data on which a line
 # fits that well have slopes of 0.98 to 1.01.
 _MIN_STEPS, _MIN_FIT, _MAX_SLOPE, _CERTAIN_SLOPE = 6, 0.99, 1.1, 1.5
@@ -96,13 +95,11 @@ def risks_of(asked: float | None, protocol: str) -> dict[str, float]:
     """Returns the risk by stream, of those that one is asked for or that have one by themselves.
 
     Raises:
-        ValueError: it is not in 0…1, or asked for in another protocol than `paper`.
+        ValueError: it is asked for in another protocol than `paper`.
     """
     if asked is None:
         fitted = [stream.name for stream in streams.STREAMS if stream.fitted]
         return dict.fromkeys(fitted if protocol == "paper" else (), RISK)
-    if not 0 <= asked <= 1:
-        raise ValueError(f"risk={asked} is not in 0…1")
     if protocol != "paper":
         raise ValueError(f"risk={asked} needs protocol 'paper'")
     return dict.fromkeys(streams.names(), asked)
@@ -128,90 +125,49 @@ def evaluate_recordings(
     """
     if protocol not in PROTOCOLS:
         raise ValueError(f"protocol={protocol} is not one of {', '.join(PROTOCOLS)}")
+    if calibrations and protocol == "released":
+        raise ValueError("confidences are calibrated in protocol 'paper' alone")
     of_sums = [stream for stream in streams.STREAMS if stream.settings is Settings]
     if isinstance(settings, Settings):
         settings = {stream.name: settings for stream in of_sums}
     others = {s.name: s.defaults(weights) for s in streams.STREAMS if s not in of_sums}
     settings = {**others, **settings}
-    fps = procedure.fps
     decoders = {s.decoder for s in settings.values() if isinstance(s, Settings)}
     if len(decoders) != 1:
         raise ValueError(f"one decoder for all streams is needed, not {', '.join(decoders)}")
     decoder = decoders.pop()
-    scored = [
-        stream
-        for stream in streams.available(recordings, decoder)
-        if (weights is not None or not stream.fitted) and (protocol == "paper" or stream in of_sums)
-    ]
-    if not scored:
-        raise ValueError("the recordings have no predictions of a stream, detections or windows")
-    if calibrations and protocol == "released":
-        raise ValueError("confidences are calibrated in protocol 'paper' alone")
-    summarise = released.summarise if protocol == "released" else metrics.summarise
-    in_sets = any(step_sets.are_shared(r.truth) for r in recordings.values())
     results: dict[str, dict[str, Any]] = {}
     notes: list[str] = []
-    for stream in scored:
-        calibrated = (calibrations or {}).get(stream.name)
-        of_stream = settings[stream.name]
-        rows: dict[str, dict[str, Any]] = {}
-        asked = (risks or {}).get(stream.name) if protocol == "paper" else None
-        decisions: dict[str, risk.Decision] = {}
-        if asked is not None:
+    for stream in streams.available(recordings, decoder):
+        of_paper = stream in of_sums
+        if (stream.fitted and weights is None) or not (of_paper or protocol == "paper"):
+            continue
+        decision, of_stream = None, settings[stream.name]
+        by_recording = dict.fromkeys(recordings, of_stream)
+        asked = (risks or {}).get(stream.name)
+        if protocol == "paper" and asked is not None:
             decisions = risk.decide_each(procedure, recordings, stream, of_stream, asked, weights)
-        decision = decisions.get("")
-        judged: list[calibration.Judgement] = []
-        for name, recording in recordings.items():
-            try:
-                if protocol == "released":
-                    assert isinstance(of_stream, Settings)  # as those of all its streams are
-                    entry_of = released.evaluate_recording(
-                        procedure, recording, stream.name, of_stream, fps
-                    )
-                else:
-                    with_bar = decisions[name].settings if decisions else of_stream
-                    events = stream.decode(
-                        procedure, recording, with_bar, weights, calibration=calibrated
-                    )
-                    entry_of = _score_paper(recording, events, fps, stream.fitted, in_sets)
-                    judged += calibration.judge(reports(events), recording)
-            except ValueError as error:
-                raise ValueError(f"recording {name!r}: {error}") from error
-            truth = [list(step) for step in sorted(recording.truth)]
-            steps = [event[:2] for event in entry_of["events"]]
-            unsure = [event[:2] for event in entry_of.get("unsure", ())]
-            of = recording.frames, recording.states, steps, fps, unsure
-            rows[name] = {
-                **entry_of,
-                "variant": recording.variant.name,
-                "truth": truth,
-                "with_errors": recording.with_errors,
-                "wrong": wrong_parts.score_recording(*of),
-            }
-            if recording.visibility is not None:
-                rows[name]["visible"] = _visible(recording)
-        entry = results[stream.name] = summarise(rows)
-        entry["wrong"] = wrong_parts.summarise(row["wrong"] for row in rows.values())
-        if protocol == "paper" and stream.fitted:
-            seen = [row["seen"] for row in rows.values()]
-            entry["seen"] = headline.over_recordings(seen, statistics.fmean)
-            entry["seen"]["wrong"] = wrong_parts.summarise(row["wrong"] for row in seen)
-        if protocol == "paper":
-            entry["reliability"] = calibration.reliability(judged)
-        entry["settings"] = dataclasses.asdict(of_stream if decision is None else decision.settings)
-        entry["recordings"] = rows
+            decision, of_stream = decisions[""], decisions[""].settings
+            by_recording = {name: decisions[name].settings for name in recordings}
+        calibrated = (calibrations or {}).get(stream.name)
+        entry = results[stream.name] = _score_stream(
+            procedure, recordings, stream, by_recording, protocol, weights, calibrated
+        )
+        entry["settings"] = dataclasses.asdict(of_stream)
         if decision is not None:
             if entry["wrong"] is not None:
                 entry["wrong"] |= {"risk": decision.risk, "bound": decision.bound}
-            said = decision.note(stream.name), wrong_parts.in_words(entry["wrong"])
-            notes.append(" ".join(said).rstrip())
+            note = f"{decision.note(stream.name)} {wrong_parts.in_words(entry['wrong'])}"
+            notes.append(note.rstrip())
+    if not results:
+        raise ValueError("the recordings have no predictions of a stream, detections or windows")
     checks, warnings = _check_input(procedure, recordings, results)
     return {
         "protocol": protocol,
         "decoder": decoder,
         "procedure": procedure.name,
         "components": list(procedure.components),
-        "fps": fps,
+        "fps": procedure.fps,
         "streams": results,
         "risk_notes": notes,
         "checks": checks,
@@ -219,35 +175,74 @@ def evaluate_recordings(
     }
 
 
-def _visible(recording: LabelledPredictions) -> list[float | None]:
-    """The visible fraction at each true step, None if unknown."""
-    assert recording.visibility is not None
-    frames, fractions = (column.tolist() for column in recording.visibility)
-    known = dict(zip(frames, fractions, strict=True))
-    shares = [known.get(frame, math.nan) for frame, _ in sorted(recording.truth)]
-    return [None if math.isnan(share) else share for share in shares]
-
-
-def _scores(r: LabelledPredictions, steps: Sequence[Step], fps: float, in_sets: bool) -> Scores:
-    further = {"pos_sets": step_sets.order_similarity(r.truth, steps)} if in_sets else {}
-    return {**metrics.score_recording(r.truth, steps, fps, r.visible_from), **further}
+def _score_stream(
+    procedure: Procedure,
+    recordings: Mapping[str, LabelledPredictions],
+    stream: Stream,
+    settings: Mapping[str, Any],
+    protocol: str,
+    weights: Weights | None,
+    calibrated: calibration.Calibration | None,
+) -> Scores:
+    """The entry of a stream in metrics.json; `settings` are by recording."""
+    rows: dict[str, Scores] = {}
+    judged: list[calibration.Judgement] = []
+    in_sets = any(len(dict(r.truth)) < len(r.truth) for r in recordings.values())
+    for name, r in recordings.items():
+        how = settings[name]
+        try:
+            if protocol == "released":
+                row = released.evaluate_recording(procedure, r, stream.name, how, procedure.fps)
+            else:
+                events = stream.decode(procedure, r, how, weights, calibration=calibrated)
+                row = _score_paper(r, events, procedure.fps, stream.fitted, in_sets)
+                judged += calibration.judge(reports(events), r)
+        except ValueError as error:
+            raise ValueError(f"recording {name!r}: {error}") from error
+        steps, unsure = ([event[:2] for event in row.get(key, ())] for key in ("events", "unsure"))
+        rows[name] = row | {
+            "variant": r.variant.name,
+            "truth": [list(step) for step in sorted(r.truth)],
+            "with_errors": r.with_errors,
+            "wrong": wrong_parts.score_recording(r.frames, r.states, steps, procedure.fps, unsure),
+        }
+        if r.visibility is not None:
+            shares = dict(zip(*(column.tolist() for column in r.visibility), strict=True))
+            at_steps = (shares.get(frame, math.nan) for frame, _ in sorted(r.truth))
+            rows[name]["visible"] = [None if math.isnan(share) else share for share in at_steps]
+    entry = (metrics if protocol == "paper" else released).summarise(rows)
+    entry["wrong"] = wrong_parts.summarise(row["wrong"] for row in rows.values())
+    if protocol == "paper":
+        entry["reliability"] = calibration.reliability(judged)
+        if stream.fitted:
+            seen = [row["seen"] for row in rows.values()]
+            entry["seen"] = headline.over_recordings(seen, statistics.fmean)
+            entry["seen"]["wrong"] = wrong_parts.summarise(row["wrong"] for row in seen)
+    return entry | {"recordings": rows}
 
 
 def _score_paper(
     r: LabelledPredictions, events: Sequence[Event], fps: float, fitted: bool, in_sets: bool
 ) -> Scores:
+    def scores(steps: Sequence[Step]) -> Scores:
+        further = {"pos_sets": step_sets.order_similarity(r.truth, steps)} if in_sets else {}
+        return {**metrics.score_recording(r.truth, steps, fps, r.visible_from), **further}
+
     right = reports(events)
     steps = metrics.scored_steps(right, r.with_errors)
     result: Scores = {}
     if fitted:  # what was seen: without a bar for installations that is what was reported
         with_bar = any(event.kind != "report" for event in events)
         seen = [event for event in events if event.kind == "seen"] if with_bar else right
-        of_seen = _scores(r, metrics.scored_steps(seen, r.with_errors), fps, in_sets)
         wrong = wrong_parts.score_recording(r.frames, r.states, [e[:2] for e in seen], fps)
-        result["seen"] = {**of_seen, "events": [list(e[:3]) for e in seen], "wrong": wrong}
+        result["seen"] = {
+            **scores(metrics.scored_steps(seen, r.with_errors)),
+            "events": [list(e[:3]) for e in seen],
+            "wrong": wrong,
+        }
     return {
         **result,
-        **_scores(r, steps, fps, in_sets),
+        **scores(steps),
         "perception_fp": None,
         "perception_fn": None,
         "contains_errors": released.contains_errors(r.truth, r.states, r.variant),
@@ -269,17 +264,24 @@ def _check_input(
 
     ValueError: predictions that certainly count frames at another rate than the labels.
     """
-    errors, warnings = list[str](), list[str]()
+    errors, warnings, fps = list[str](), list[str](), procedure.fps
     for stream in map(streams.find, results):
         # Only files of other programs may count otherwise, and events of several tell of none.
-        if len(stream.needs) == 1 and not stream.fitted:
-            rows = results[stream.name]["recordings"]
-            steps_of = {n: sorted(event[:2] for event in row["events"]) for n, row in rows.items()}
-            certain, likely = _check_rates(
-                recordings, stream.name, stream.needs[0], steps_of, procedure.fps
-            )
-            errors += certain
-            warnings += likely
+        if len(stream.needs) > 1 or stream.fitted:
+            continue
+        slope = _slope(recordings, results[stream.name]["recordings"])
+        if slope is None or abs(math.log(slope)) <= math.log(_MAX_SLOPE):
+            continue
+        flag = FLAGS[stream.needs[0]]
+        certain = abs(math.log(slope)) > math.log(_CERTAIN_SLOPE)
+        (errors if certain else warnings).append(
+            f"the frames of the steps that stream {stream.name} recognises grow {slope:.3g} times "
+            f"as fast as those of the labels; do the frames of --{flag} count at another rate than "
+            f"those of --labels, such as {slope * fps:.3g} a second instead of {fps:g}? "
+            "python -m stormpsr_jax.psr.convert frames --fps=FROM:TO converts them. Or do labels "
+            f"with a column frame count at another, such as {fps / slope:.3g}? Give it as "
+            "--labels_fps"
+        )
     raise_all(errors)
     checks, better = _check_classes(procedure, recordings)
     warnings = warnings or better
@@ -343,69 +345,19 @@ def _check_classes(
     ]
 
 
-def _check_rates(
-    recordings: Mapping[str, LabelledPredictions],
-    stream: str,
-    kind: str,
-    events: Mapping[str, Sequence[Step]],
-    fps: float,
-) -> tuple[list[str], list[str]]:
-    """Looks for another frame rate in one stream.
-
-    There are two signs: the last predicted frame of every recording lies far from its last label,
-    and a straight line through the frames of the true and of the recognised steps fits well, and
-    its slope is not near 1 (a slow recogniser moves the line and leaves its slope). One of them is
-    a warning, both are certain; a slope near 1 shows that the rates are the same.
-
-    `kind` is that of the predictions that it is decoded from, and `events` are (frame, step id)
-    that it recognised, by recording. Returns errors, which are certain, and warnings; both say what
-    to do.
-    """
-    flag, ratios = FLAGS[kind], list[float]()  # of last predicted over last labelled frames
-    for r in recordings.values():
-        frames = r.of_kind(kind).frames
-        last_label = max((frame for frame, _ in r.truth), default=0)
-        if len(frames) and last_label:
-            ratios.append(int(frames[-1]) / last_label)
-    slope = _slope(recordings, events)
-    if slope is not None and abs(math.log(slope)) <= math.log(_MAX_SLOPE):
-        return [], []
-    behind, before = min(ratios, default=1) > _FAR_BEHIND, max(ratios, default=1) < _FAR_BEFORE
-    signs = []
-    if behind or before:
-        low, high = f"{min(ratios):.2g}", f"{max(ratios):.2g}"
-        times = low if low == high else f"{low} to {high}"
-        signs.append(f"the last frames of --{flag} are {times} times those of the labels")
-    if slope is not None:
-        signs.append(
-            f"the frames of the steps that stream {stream} recognises grow {slope:.3g} times as "
-            "fast as those of the labels"
-        )
-    if not signs:
-        return [], []
-    ratio = slope if slope is not None else float(np.median(ratios))
-    line = (
-        f"{', and '.join(signs)}; do the frames of --{flag} count at another rate than those of "
-        f"--labels, such as {ratio * fps:.3g} a second instead of {fps:g}? "
-        "python -m stormpsr_jax.psr.convert frames --fps=FROM:TO converts them. Or do labels with "
-        f"a column frame count at another, such as {fps / ratio:.3g}? Give it as --labels_fps"
-    )
-    certain = slope is not None and (
-        (behind and slope > _CERTAIN_SLOPE) or (before and slope < 1 / _CERTAIN_SLOPE)
-    )
-    return ([line], []) if certain else ([], [line])
-
-
 def _slope(
-    recordings: Mapping[str, LabelledPredictions], events: Mapping[str, Sequence[Step]]
+    recordings: Mapping[str, LabelledPredictions], rows: Mapping[str, Scores]
 ) -> float | None:
-    """Slope of the line through the true and the recognised frames, if enough, and it fits."""
+    """Slope of the line through the true and the recognised frames, if enough, and it fits.
+
+    A slow recogniser moves the line and leaves its slope.
+    """
     points = []
     for name, r in recordings.items():
         # Of a step that repeats the first counts.
         truth, recognised = (
             {step: frame for frame, step in sorted(steps, reverse=True)}
-            for steps in (r.truth, events[name])
+            for steps in (r.truth, [event[:2] for event in rows[name]["events"]])
         )
         points += [(frame, recognised[step]) for step, frame in truth.items() if step in recognised]
     x, y = np.array(points, np.float64).reshape(-1, 2).T

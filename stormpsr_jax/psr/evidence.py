@@ -147,7 +147,6 @@ class Evidence:
 
 
 def _in_view(scores: FrameScores) -> float:
-    """P(the object is in view)."""
     assert scores.objectness is not None
     return float(sigmoid(np.clip(float(scores.objectness), -60, 60)))
 

@@ -178,7 +178,7 @@ class Reporter:
         logit = (belief.right, belief.wrong, -belief.present)[kind][k]
         confidence, step_id = float(sigmoid(logit)), 3 * k + kind
         if self._calibration is not None:
-            confidence = self._calibration(confidence, step_id)
+            confidence = self._calibration(confidence)
         evidence = {name: float(sigmoid(its[k])) for name, its in belief._asdict().items()}
         if is_a == "unsure":
             evidence["since"] = int(self.unsure[k])

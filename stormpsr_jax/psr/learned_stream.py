@@ -299,7 +299,6 @@ def _describe(settings: LearnedSettings) -> str:
     )
 
 
-_COLUMNS = {"install": "Install", "sure": "Sure", "wrong": "Wrong", "remove": "Remove"}
 LEARNED = LearnedStream(
     name=NAME,
     needs=("scores",),
@@ -318,7 +317,6 @@ LEARNED = LearnedStream(
         "was fitted on labelled recordings. Its thresholds are logits of its beliefs.",
         summary="all networks, by a fusion fitted on validation recordings (not in the paper)",
         threshold="the logit above which a part is reported as installed",
-        columns=lambda decoder: _COLUMNS,
         describe=_describe,
     ),
 )

@@ -133,7 +133,16 @@ def select(
             best = dataclasses.replace(
                 with_bar, fixed=best.fixed, control=control, decision=decision, seen_f1=best.f1
             )
-        chosen[stream.name] = _calibrated(procedure, recordings, stream, best, held_out)
+        judged = []
+        for name, r in recordings.items():
+            events = reports(stream.decode(procedure, r, best.settings, held_out.get(name)))
+            judged.append(calibration.judge(events, r))
+        every = [one for of_recording in judged for one in of_recording]
+        # Beliefs are probabilities, of hundreds of recordings.
+        fitted = calibration.STATED if stream.fitted else calibration.fit(every)
+        apart = every if stream.fitted or len(judged) < 2 else calibration.cross_fit(judged)
+        reliability = calibration.reliability(apart) if len(judged) > 1 else None
+        chosen[stream.name] = dataclasses.replace(best, calibration=fitted, reliability=reliability)
     return chosen
 
 
@@ -202,25 +211,3 @@ def pick(choices: Sequence[Choice], within: float = Stream.within) -> Choice | N
     error = worse.std(axis=1, ddof=1) / np.sqrt(scores.shape[1])
     near = worse.mean(axis=1) <= within * error + 1e-12
     return min(itertools.compress(timed, near), key=lambda pair: pair[0])[1]
-
-
-def _calibrated(
-    procedure: Procedure,
-    recordings: Recordings,
-    stream: Stream,
-    choice: Choice,
-    weights: HeldOut,
-) -> Choice:
-    """A choice with the calibration of its events."""
-    judged = []
-    for name, r in recordings.items():
-        events = reports(stream.decode(procedure, r, choice.settings, weights.get(name)))
-        judged.append(calibration.judge(events, r))
-    every = [one for of_recording in judged for one in of_recording]
-    # Beliefs are probabilities, of hundreds of recordings.
-    fitted = calibration.STATED if stream.fitted else calibration.fit(every)
-    reliability = None
-    if len(judged) > 1:
-        held_out = every if stream.fitted else calibration.cross_fit(judged)
-        reliability = calibration.reliability(held_out)
-    return dataclasses.replace(choice, calibration=fitted, reliability=reliability)

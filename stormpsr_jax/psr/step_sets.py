@@ -49,11 +49,6 @@ def order_similarity(truth: Iterable[Step], predicted: Iterable[Step]) -> float 
     return None if saved is None else 1 - min((longest - saved) / len(plain[0]), 1)
 
 
-def are_shared(steps: Iterable[Step]) -> bool:
-    """Returns whether two of the steps share a frame."""
-    return any(len(one) > 1 for one in sets(steps))
-
-
 def sets(steps: Iterable[Step]) -> list[Set]:
     """Returns the step ids of each frame that has any, by frame."""
     ordered = itertools.groupby(sorted(steps), key=lambda step: step[0])

@@ -27,7 +27,6 @@ class Appearance:
         colour: of the palette of reports (`report.pages.PALETTE`).
         summary: what its events are made from, for a table.
         threshold: what its threshold is, if that is not a T of summed evidence.
-        columns: by decoder, the headings in reports of those fields of the settings that it uses.
         describe: of settings, a sentence on how events were decoded.
     """
 
@@ -37,7 +36,6 @@ class Appearance:
     meaning: str
     summary: str
     threshold: str = ""
-    columns: Callable[[str], Mapping[str, str]]
     describe: Callable[[Any], str]
 
 

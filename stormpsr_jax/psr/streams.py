@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import itertools
 import operator
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,92 +26,6 @@ THRESHOLDS = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0)
 # Removals are rarer than installations, so a threshold below that of these is not looked at.
 REMOVALS = (1.5, 3.0, 6.0, 12.0, 24.0)
 CONFIDENCES = (0.3, 0.5, 0.7, 0.8, 0.9)
-
-
-# --- Whole recordings -----------------------------------------------------------------------------
-
-
-def decode(
-    procedure: Procedure,
-    variant: Variant,
-    stream: str,
-    settings: Settings,
-    detections: Detections | None = None,
-    temporal: TemporalPredictions | None = None,
-) -> list[Event]:
-    """Decodes a whole recording: the events that `Decoder.update` gives frame by frame.
-
-    Args:
-        stream: "asd" (detections alone), "temporal" (windows alone) or "storm" (Eq. 9 fuses both).
-        detections, temporal: of the recording; those that are not given are no evidence.
-
-    Returns:
-        Events by frame and step id, which are the first two fields of each, as scores take them.
-
-    Raises:
-        ValueError: an unknown stream, "storm" with decoder "naive", or a class or a number of
-            components that the procedure does not have.
-    """
-    return decode_each(procedure, variant, stream, [settings], detections, temporal)[0]
-
-
-def decode_each(
-    procedure: Procedure,
-    variant: Variant,
-    stream: str,
-    candidates: Sequence[Settings],
-    detections: Detections | None = None,
-    temporal: TemporalPredictions | None = None,
-    calibration: Calibration | None = None,
-) -> list[list[Event]]:
-    """Returns a recording's events, by frame and step id, with each of several settings.
-
-    Those that follow one another and differ in thresholds alone are decoded together. Predictions
-    that are not given are no evidence.
-
-    Args:
-        calibration: of the events' confidences, None leaves them as they are.
-
-    Raises:
-        ValueError: a class or a number of components that the procedure does not have; as
-            `Decoder`.
-    """
-
-    def alike(settings: Settings) -> Settings:
-        return dataclasses.replace(settings, threshold=0.0, removal=None)
-
-    @functools.cache
-    def event(total: Sum, step_id: int) -> Event:  # many settings find the same
-        return total.event(step_id, stream, procedure, calibration)
-
-    num, none = procedure.num_components, np.zeros(0, np.int64)
-    detected = none, np.zeros((0, num), np.int8), np.zeros(0)
-    changed = none, np.zeros((0, num))
-    if detections is not None and stream != "temporal":
-        for c in np.unique(detections.classes).tolist():
-            if not 0 <= c <= procedure.error_class:
-                known = f"0…{procedure.error_class} (procedure {procedure.name!r})"
-                raise ValueError(f"class {c} is not in {known}")
-        tops = detections.tops()
-        rows = tops[detections.classes[tops] > 0]
-        of_classes = np.concatenate([procedure.states, np.full((1, num), -1, np.int8)])
-        states = of_classes[detections.classes[rows] - 1]
-        detected = detections.frames[rows], states, detections.confidences[rows]
-    if temporal is not None and stream != "asd":
-        changed = temporal.frames, temporal.confidences
-        if changed[1].shape[1:] != (num,):
-            raise ValueError(
-                f"probabilities of shape {changed[1].shape}, procedure {procedure.name!r} has "
-                f"{num} components"
-            )
-    decoded: list[list[Event]] = []
-    for settings, group in itertools.groupby(candidates, key=alike):
-        limits = [thresholds(variant, candidate) for candidate in group]
-        weight = weight_of(stream, settings)
-        for steps in sum_up(variant.initial_state, detected, changed, weight, settings, limits):
-            events = [event(total, step_id) for total, step_id in steps]
-            decoded.append(sorted(events, key=operator.attrgetter("frame", "step_id")))
-    return decoded
 
 
 # --- Frame by frame -------------------------------------------------------------------------------
@@ -219,7 +133,6 @@ class Decoder:
         return events
 
     def _changes(self, frame: int, temporal: Sequence[float] | np.ndarray) -> dict[int, float]:
-        """The components that changed, each with its probability."""
         if len(temporal) != len(self._state):
             raise ValueError(
                 f"{len(temporal)} probabilities at frame {frame}, procedure "
@@ -315,9 +228,51 @@ class SumStream(Stream):
         *,
         calibration: Calibration | None = None,
     ) -> list[list[Event]]:
-        """Decodes with each of several settings, at once those in a row with other thresholds."""
-        how = candidates, recording.detections, recording.temporal, calibration
-        return decode_each(procedure, recording.variant, self.name, *how)
+        """Decodes with each of several settings, at once those in a row with other thresholds.
+
+        Predictions that are not there are no evidence.
+
+        Raises:
+            ValueError: a class or a number of components that the procedure does not have; as
+                `Decoder`.
+        """
+
+        def alike(settings: Settings) -> Settings:
+            return dataclasses.replace(settings, threshold=0.0, removal=None)
+
+        @functools.cache
+        def event(total: Sum, step_id: int) -> Event:  # many settings find the same
+            return total.event(step_id, self.name, procedure, calibration)
+
+        num, none = procedure.num_components, np.zeros(0, np.int64)
+        detected = none, np.zeros((0, num), np.int8), np.zeros(0)
+        changed = none, np.zeros((0, num))
+        detections, temporal = recording.detections, recording.temporal
+        if detections is not None and "detections" in self.needs:
+            for c in np.unique(detections.classes).tolist():
+                if not 0 <= c <= procedure.error_class:
+                    known = f"0…{procedure.error_class} (procedure {procedure.name!r})"
+                    raise ValueError(f"class {c} is not in {known}")
+            tops = detections.tops()
+            rows = tops[detections.classes[tops] > 0]
+            of_classes = np.concatenate([procedure.states, np.full((1, num), -1, np.int8)])
+            states = of_classes[detections.classes[rows] - 1]
+            detected = detections.frames[rows], states, detections.confidences[rows]
+        if temporal is not None and "windows" in self.needs:
+            changed = temporal.frames, temporal.confidences
+            if changed[1].shape[1:] != (num,):
+                raise ValueError(
+                    f"probabilities of shape {changed[1].shape}, procedure {procedure.name!r} has "
+                    f"{num} components"
+                )
+        initial, decoded = recording.variant.initial_state, list[list[Event]]()
+        for settings, group in itertools.groupby(candidates, key=alike):
+            limits = [thresholds(recording.variant, candidate) for candidate in group]
+            weight = weight_of(self.name, settings)
+            for steps in sum_up(initial, detected, changed, weight, settings, limits):
+                events = [event(total, step_id) for total, step_id in steps]
+                decoded.append(sorted(events, key=operator.attrgetter("frame", "step_id")))
+        return decoded
 
     def grid(self, base: Settings, chosen: Mapping[str, Any]) -> list[Settings]:
         """Returns the settings that the stream is chosen from, all without removals."""
@@ -368,12 +323,6 @@ def _describe(settings: Settings) -> str:
     )
 
 
-def _columns(**further: str) -> Callable[[str], Mapping[str, str]]:
-    """The columns T and further ones; B1 has no threshold, and a floor in any stream."""
-    naive, others = {"confidence": "Floor"}, {"threshold": "Threshold T", **further}
-    return lambda decoder: naive if decoder == "naive" else others
-
-
 ASD = SumStream(
     name="asd",
     needs=("detections",),
@@ -385,7 +334,6 @@ ASD = SumStream(
         colour="blue",
         meaning="Assembly state detection in single frames.",
         summary="detections of the assembly state in single pictures",
-        columns=_columns(confidence="Floor"),
         describe=_describe,
     ),
 )
@@ -399,7 +347,6 @@ TEMPORAL = SumStream(
         colour="orange",
         meaning="The spatio-temporal stream: which components changed within a window of frames.",
         summary="changes of components in a window of pictures",
-        columns=_columns(),
         describe=_describe,
     ),
 )
@@ -415,7 +362,6 @@ STORM = SumStream(
         colour="green",
         meaning="Both streams, fused per step before their evidence is accumulated.",
         summary="both, fused by Eq. 9 of the paper",
-        columns=_columns(confidence="Floor", weight="Weight"),
         describe=_describe,
     ),
 )
@@ -446,3 +392,29 @@ def available(recordings: Mapping[str, LabelledPredictions], decoder: str) -> li
         if decoder in stream.decoders
         and all(r.of_kind(kind) is not None for r in recordings.values() for kind in stream.needs)
     ]
+
+
+def decode(
+    procedure: Procedure,
+    variant: Variant,
+    stream: str,
+    settings: Settings,
+    detections: Detections | None = None,
+    temporal: TemporalPredictions | None = None,
+) -> list[Event]:
+    """Decodes a whole recording: the events that `Decoder.update` gives frame by frame.
+
+    Args:
+        stream: "asd" (detections alone), "temporal" (windows alone) or "storm" (Eq. 9 fuses both).
+        detections, temporal: of the recording; those that are not given are no evidence.
+
+    Returns:
+        Events by frame and step id, which are the first two fields of each, as scores take them.
+
+    Raises:
+        ValueError: an unknown stream, "storm" with decoder "naive", or a class or a number of
+            components that the procedure does not have.
+    """
+    states = np.zeros((0, procedure.num_components), np.int8)
+    recording = LabelledPredictions("", variant, [], states, detections, temporal)
+    return find(stream).decode(procedure, recording, settings)

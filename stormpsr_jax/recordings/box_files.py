@@ -233,36 +233,6 @@ def class_names(procedure: Procedure) -> dict[str, int]:
     return {"background": 0, **{state: c for c, state in enumerate(states, start=1)}, **errors}
 
 
-def coco_classes(data: Any, path: Path, procedure: Procedure) -> dict[Id, int]:
-    """Returns the class of each category id of an annotation file, by the categories' names.
-
-    A category is named as in `class_names`; a state that is not catalogued has class 0.
-    IndustReal's own files, though, name class n as n + 1 (1 "background" … S + 2 "error_state"),
-    while the ids of their boxes are classes: with such a table a class is its id.
-
-    Raises:
-        ValueError: a name that is none of these, or a table that is shifted in part.
-    """
-    named, classes, last = class_names(procedure), dict[Id, int](), procedure.error_class
-    names = coco_categories(data, path)
-    for key, name in names.items():
-        state = len(name) == procedure.num_components and set(name) <= {"0", "1"}
-        if name not in named and not state:
-            raise ValueError(
-                f"{path}: categories: {files.shorten(name)} is neither a state of procedure "
-                f"{procedure.name!r} nor background or error_state"
-            )
-        classes[key] = named.get(name, 0)
-    if names.get(1) != "background" or classes.get(last + 1) != last:
-        return classes
-    if any(key != c + 1 for key, c in classes.items()):
-        raise ValueError(
-            f"{path}: categories: background is 1, but not every state is one above its class in "
-            f"procedure {procedure.name!r}"
-        )
-    return {c: c for c in range(last + 1)}
-
-
 class ClassMap:
     """Translates a detector's classes into those of a procedure.
 

@@ -1,19 +1,18 @@
 """Figures of a result: delays, occlusion, steps, recordings, reliability and more.
 
-Drawn from the content of metrics.json by what `psr.analysis` and `psr.comparison`
-compute. NumPy only; matplotlib is imported when a figure is drawn.
+Drawn from the content of metrics.json by what `psr.analysis` computes. NumPy only; matplotlib is
+imported when a figure is drawn.
 """
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from stormpsr_jax.psr import analysis, calibration, headline, streams
-from stormpsr_jax.psr.analysis import compare
 from stormpsr_jax.report import pages
 from stormpsr_jax.report.pages import INK, MUTED, PALETTE
 
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MAX_ROWS = 40  # of a figure with a row per step or recording, which stays readable so
 WIDTH = 5.2  # inches; the report shows two figures beside each other
 
 Result = Mapping[str, Any]
@@ -39,10 +37,7 @@ def analysis_figures(result: Result) -> list[tuple[str, str, str]]:
     Returns:
         (title, caption, SVG) of each figure. One without any data is left out.
     """
-    draw: Sequence[Callable[[Result], Drawn]] = (
-        *(_delays, _occlusion, _steps),
-        *(_recordings, _differences, _reliability),
-    )
+    draw = _delays, _occlusion, _steps, _recordings, _reliability
     matching = "" if result["protocol"] == "paper" else " Matched as in protocol “paper”."
     figures = []
     for one in draw:
@@ -146,12 +141,11 @@ def _steps(result: Result) -> Drawn:
         table.setdefault(row["step"], {})[row["stream"]] = row
     if not table:
         return None
-    errors = {s: sum(r["fp"] + r["fn"] for r in rows.values()) for s, rows in table.items()}
-    kept = sorted(sorted(table, key=lambda s: (-errors[s], s))[:MAX_ROWS])
+    steps = sorted(table)
     streams = _streams(result)
-    figure, (axes,) = _axes(0.9 + 0.14 * len(kept) * (len(streams) + 0.6))
+    figure, (axes,) = _axes(0.9 + 0.14 * len(steps) * (len(streams) + 0.6))
     height = 0.84 / len(streams)
-    for y, step in enumerate(kept):
+    for y, step in enumerate(steps):
         for i, stream in enumerate(streams):
             if stream not in table[step]:
                 continue
@@ -166,10 +160,10 @@ def _steps(result: Result) -> Drawn:
             axes.barh(at, row["fn"], left=row["tp"] + early, **look, fill=False)
             if row["delay_s"] is not None:
                 axes.text(row["truths"], at, f" +{row['delay_s']:.1f} s", fontsize=6.5, va="center")
-    names = [next(iter(table[step].values()))["name"] for step in kept]
+    names = [next(iter(table[step].values()))["name"] for step in steps]
     names = [textwrap.fill(name, 30, max_lines=2, placeholder="…") for name in names]
-    axes.set_yticks(range(len(kept)), names, color=INK)
-    axes.set(ylim=(len(kept) - 0.4, -0.6), xlabel="Wrong (left of 0) and true steps")
+    axes.set_yticks(range(len(steps)), names, color=INK)
+    axes.set(ylim=(len(steps) - 0.4, -0.6), xlabel="Wrong (left of 0) and true steps")
     axes.locator_params(axis="x", integer=True)
     axes.axvline(0, color=MUTED, linewidth=0.8)
     axes.grid(False, axis="y")
@@ -183,8 +177,6 @@ def _steps(result: Result) -> Drawn:
     ]  # fmt: skip
     figure.legend(handles=key, frameon=False, loc="outside upper center", ncols=4)
     caption = "Outcomes of each step over all recordings, with the mean delay of the correct ones."
-    if len(kept) < len(table):
-        caption += f" The {len(kept)} steps with the most errors, of {len(table)}."
     return "Outcome by step", caption, figure
 
 
@@ -194,17 +186,13 @@ def _recordings(result: Result) -> Drawn:
     names = sorted({name for name, _ in rows})
     if len(names) < 2:
         return None
-    f1 = {
-        name: [rows[name, s]["f1"] or 0.0 for s in streams if (name, s) in rows] for name in names
-    }
-    kept = sorted(sorted(names, key=lambda name: (max(f1[name]), name))[:MAX_ROWS])
     columns = headline.means(rows.values())
-    figure, panels = _axes(1.1 + 0.2 * len(kept), len(columns), sharey=True)
+    figure, panels = _axes(1.1 + 0.2 * len(names), len(columns), sharey=True)
     for axes, figure_of in zip(panels, columns, strict=True):
         for stream in streams:
             points = [
                 (rows[name, stream][figure_of.key], y)
-                for y, name in enumerate(kept)
+                for y, name in enumerate(names)
                 if (name, stream) in rows and rows[name, stream][figure_of.key] is not None
             ]
             if points:  # an empty line that is not clipped would spoil the layout
@@ -216,56 +204,13 @@ def _recordings(result: Result) -> Drawn:
         axes.locator_params(axis="x", nbins=2, min_n_ticks=1)
         if not figure_of.unit:
             axes.set(xlim=(0, 1), xticks=[0, 1])
-    labels = [name if len(name) <= 22 else f"{name[:10]}…{name[-11:]}" for name in kept]
-    panels[0].set_yticks(range(len(kept)), labels, color=INK)
-    panels[0].set_ylim(len(kept) - 0.5, -0.5)
+    labels = [name if len(name) <= 22 else f"{name[:10]}…{name[-11:]}" for name in names]
+    panels[0].set_yticks(range(len(names)), labels, color=INK)
+    panels[0].set_ylim(len(names) - 0.5, -0.5)
     _legend(figure, panels[0], 3)
     means = ", ".join(figure_of.label for figure_of in columns)
     caption = f"{means} of each recording; what is undefined has no dot."
-    if len(kept) < len(names):
-        caption += f" The {len(kept)} recordings with the lowest F1, of {len(names)}."
     return "Recordings", caption, figure
-
-
-def _differences(result: Result) -> Drawn:
-    method = streams.METHOD.name
-    others = [stream for stream in _streams(result) if stream != method]
-    if method not in result["streams"] or not others:
-        return None
-    compared = {other: compare(result, result, (other, method)) for other in others}
-    means = headline.means(result["streams"].values())
-    fractions = {one.key: one.label for one in means if not one.unit}
-    times = {one.key: one.label for one in means if one.unit}
-    times["common_delay_s"] = "Delay where\nboth are correct"
-    shown = [r for rows in compared.values() for r in rows if r["metric"] in fractions | times]
-    if any(row["recordings"] == 1 for row in shown):
-        return None  # a bootstrap over one recording always draws the same one: no interval
-    figure, panels = _axes(2.0, 2)
-    for axes, labels, label in zip(
-        panels, (fractions, times), ("Difference", "Difference in seconds"), strict=True
-    ):
-        places = {metric: y for y, metric in enumerate(labels)}
-        for i, (other, rows) in enumerate(compared.items()):
-            for row in rows:
-                if row["metric"] in places and row["recordings"]:
-                    y = places[row["metric"]] + 0.25 * (i - (len(compared) - 1) / 2)
-                    axes.plot([row["low"], row["high"]], [y, y], color=_colour(other))
-                    axes.plot([row["difference"]], [y], "o", ms=4.5, color=_colour(other))
-        axes.axvline(0, color=INK, linewidth=0.8)
-        axes.set_yticks(range(len(labels)), labels.values(), color=INK)
-        axes.set(ylim=(len(labels) - 0.5, -0.5), xlabel=label)
-        axes.grid(False, axis="y")
-    key = [
-        panels[0].plot([], [], "o-", ms=4.5, color=_colour(other),
-                       label=f"{_title(method)} − {_title(other)}")[0]
-        for other in others
-    ]  # fmt: skip
-    figure.legend(handles=key, frameon=False, loc="outside upper center", ncols=2)
-    caption = (
-        f"{_title(method)} minus each other stream, mean over recordings, with the 95 % interval "
-        "of a paired bootstrap over recordings."
-    )
-    return "What fusion changes", caption, figure
 
 
 def _reliability(result: Result) -> Drawn:

@@ -9,14 +9,13 @@ import base64
 import math
 import os
 import textwrap
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from stormpsr_jax.base import files
 from stormpsr_jax.psr import advice, analysis, headline, streams, wrong_parts
-from stormpsr_jax.psr import streams as all_streams
 from stormpsr_jax.psr.metrics import match_steps, scored_steps
 from stormpsr_jax.psr.wrong_parts import WrongInstallation, false_alarms
 from stormpsr_jax.recordings.procedure import Procedure
@@ -77,40 +76,37 @@ def write_report(
     Raises:
         OSError: the file cannot be written.
     """
-    of_streams = metrics["streams"]
-    streams = {s: of_streams[s] for s in all_streams.names() if s in of_streams}
-    names = sorted(set().union(*(stream["recordings"] for stream in streams.values())))
+    entries = {s: metrics["streams"][s] for s in streams.names() if s in metrics["streams"]}
+    names = sorted(set().union(*(entry["recordings"] for entry in entries.values())))
     fps = metrics.get("fps") or procedure.fps
     recordings = []
     for i, name in enumerate(names):
-        scores = {s: stream["recordings"].get(name, {}) for s, stream in streams.items()}
+        scores = {s: entry["recordings"].get(name, {}) for s, entry in entries.items()}
         marks = {s: outcomes(truth[name], row, fps) for s, row in scores.items()}
-        wrong = installations(scores)
         seen = (visible or {}).get(name)
         drawn = pages.svg(figure(scores, truth[name], procedure, fps, seen))
+        is_known = seen is not None and np.isfinite(seen[1]).any()
         recordings.append(
             {
                 "name": name,
                 "scores": scores,
                 "num_steps": len(truth[name]),
-                "wrong": wrong_rows(wrong, procedure, fps),
+                "wrong": installations(scores),
                 "alarms": [
-                    (stream, procedure.components[mark.step_id // 3], clock(mark.event / fps))
+                    (stream, mark)
                     for stream, of_stream in marks.items()
                     for mark in of_stream
-                    if mark.kind == "alarm" and mark.event is not None
+                    if mark.kind == "alarm"
                 ],
                 "unsure": any(row.get("unsure") for row in scores.values()),
-                "visible": None
-                if seen is None or not np.isfinite(seen[1]).any()
-                else float(np.nanmean(seen[1])),
+                "visible": float(np.nanmean(seen[1])) if seen and is_known else None,
                 "timeline": pages.inline(drawn, f"Timeline of recording {name}", f"t{i}"),
-                "cards": _cards(name, truth[name], marks, thumbnails, procedure, fps),
+                "cards": _cards(name, truth[name], marks, thumbnails, procedure),
                 "num_frames": len({frame for frame, _ in truth[name]}),
             }
         )
-    main = metrics.get("default_stream", [*streams][-1])
-    own = streams[main]
+    main = metrics.get("default_stream", [*entries][-1])
+    own = entries[main]
     figures_of = own["f1"], own.get("seen", {}).get("f1"), own.get("settings", {})
     page = pages.template("report.html").render(
         title=title,
@@ -118,17 +114,19 @@ def write_report(
         metrics=metrics,
         procedure=procedure,
         fps=fps,
-        streams=streams,
+        clock=lambda frame: clock(frame / fps),
+        streams=entries,
         main=main,
         nothing_right=advice.nothing_right("In these recordings", *figures_of),
-        table=_table(streams),
-        appearances={stream: all_streams.find(stream).appearance for stream in streams},
-        baseline=all_streams.BASELINE,
+        table=headline.streams({"streams": entries}),
+        appearances={stream: streams.find(stream).appearance for stream in entries},
+        baseline=streams.BASELINE,
         recordings=recordings,
         stages={
             stage: _panels(stage, rows, f"c{i}")
             for i, (stage, rows) in enumerate((curves or {}).items())
         },
+        decoding=analysis.decoding(metrics),
         notes=[*notes, *analysis.notes(metrics)],
         untested=wrong_parts.untested(metrics),
         detections=detections,
@@ -140,22 +138,12 @@ def write_report(
     files.write_text(path, page)
 
 
-def _table(streams: Mapping[str, Any]) -> list[tuple[str, str, Mapping[str, Any], list[Any]]]:
-    rows = []
-    for name, entry in headline.streams({"streams": streams}).items():
-        stream = name.removesuffix(" (seen)")
-        of_recordings = list(entry["recordings"].values())
-        rows.append((stream, name.removeprefix(stream), entry, of_recordings))
-    return rows
-
-
 def _cards(
     recording: str,
     truth: Sequence[Step],
     marks: Mapping[str, Sequence[Outcome]],
     thumbnails: Callable[[str, int], bytes | None] | None,
     procedure: Procedure,
-    fps: float,
 ) -> list[dict[str, Any]]:
     """A picture of each completion, evenly thinned to `MAX_THUMBNAILS`, and who recognised it."""
     frames = sorted({frame for frame, _ in truth})
@@ -173,7 +161,6 @@ def _cards(
         cards.append(
             {
                 "frame": frame,
-                "time": clock(frame / fps),
                 "jpeg": base64.b64encode(jpeg).decode() if jpeg else None,
                 "steps": [
                     (procedure.step_name(s), {m: outcome[frame, s, m] for m in marks})
@@ -184,6 +171,7 @@ def _cards(
     return cards
 
 
+@style()
 def _panels(stage: str, rows: Sequence[Mapping[str, Any]], prefix: str) -> list[tuple[str, Any]]:
     """A small figure per scalar of a stage, training and validation in one: (name, SVG)."""
     from matplotlib.figure import Figure
@@ -197,17 +185,16 @@ def _panels(stage: str, rows: Sequence[Mapping[str, Any]], prefix: str) -> list[
                 curve.append((row["step"], value))
     panels: list[tuple[str, Any]] = []
     for name, curves in series.items():
-        with pages.style():
-            figure = Figure(figsize=(3.5, 2.0))
-            axes = figure.add_axes((0.13, 0.13, 0.85, 0.76))
-            for validation, points in sorted(curves.items()):
-                x, y = pages.binned(*np.array(points, float).T)
-                colour = PALETTE["orange" if validation else "blue"]
-                few = validation and len(x) <= 60
-                axes.plot(x, y, "o-" if few else "-", color=colour, markersize=3.5, linewidth=1.4)
-            axes.tick_params(length=0)
-            axes.locator_params(nbins=5)
-            axes.ticklabel_format(scilimits=(-2, 5))
+        figure = Figure(figsize=(3.5, 2.0))
+        axes = figure.add_axes((0.13, 0.13, 0.85, 0.76))
+        for validation, points in sorted(curves.items()):
+            x, y = pages.binned(*np.array(points, float).T)
+            colour = PALETTE["orange" if validation else "blue"]
+            few = validation and len(x) <= 60
+            axes.plot(x, y, "o-" if few else "-", color=colour, markersize=3.5, linewidth=1.4)
+        axes.tick_params(length=0)
+        axes.locator_params(nbins=5)
+        axes.ticklabel_format(scilimits=(-2, 5))
         drawn = pages.inline(pages.svg(figure), f"{stage}: {name}", f"{prefix}-{len(panels)}")
         panels.append((name, drawn))
     return panels
@@ -271,27 +258,7 @@ def installations(
     return dict(sorted(by_interval.items(), key=lambda item: item[0][:2]))
 
 
-def wrong_rows(
-    installations: Mapping[Interval, Mapping[str, WrongInstallation]],
-    procedure: Procedure,
-    fps: float,
-) -> list[dict[str, Any]]:
-    """Returns the rows of the table of wrong installations, with times as text or None."""
-
-    def at(frame: int | None) -> str | None:
-        return None if frame is None else clock(frame / fps)
-
-    return [
-        {
-            "part": procedure.components[k],
-            "start": at(start),
-            "end": at(end),
-            "streams": {s: (at(one.accepted), at(one.found)) for s, one in of_streams.items()},
-        }
-        for (start, k, end), of_streams in installations.items()
-    ]
-
-
+@style()
 def figure(
     scores: Mapping[str, Mapping[str, Any]],
     truth: Sequence[Step],
@@ -306,21 +273,10 @@ def figure(
         truth: (frame, step id); metrics.json has it as "truth" of each entry.
         visible: frames (M,) ascending and visible fractions (M,), NaN where unknown.
     """
-    marks = {stream: outcomes(truth, row, fps) for stream, row in scores.items()}
-    with style():
-        return _drawn(marks, installations(scores), truth, procedure, fps, visible)
-
-
-def _drawn(
-    marks: Mapping[str, Sequence[Outcome]],
-    wrong: Collection[Interval],
-    truth: Sequence[Step],
-    procedure: Procedure,
-    fps: float,
-    visible: Visible | None,
-) -> Figure:
     from matplotlib.figure import Figure
 
+    marks = {stream: outcomes(truth, row, fps) for stream, row in scores.items()}
+    wrong = installations(scores)
     every = [mark for of_stream in marks.values() for mark in of_stream]
     first: dict[int, int] = {}  # step id: frame that places its row; steps never due come last
     for frame, step_id in sorted(truth):

@@ -362,11 +362,9 @@ def _stream(stream: Stream, data: Any, place: str) -> StreamRecord:
         raise ValueError(f"{inside}: decoder {decoder!r} has no stream {stream.name}")
     calibration = None
     if read.calibration is not None:
-        inside = f"{place}: calibration"
-        calibration = _read(Calibration, read.calibration, inside)
-        if calibration.wrong is not None:
-            if _read(Calibration, read.calibration["wrong"], f"{inside}: wrong").wrong is not None:
-                raise ValueError(f"{inside}: wrong: wrong: is not null")
+        # "wrong" of earlier folders is of reports as incorrect, which no calibrated stream makes.
+        fields = {key: value for key, value in read.calibration.items() if key != "wrong"}
+        calibration = _read(Calibration, fields, f"{place}: calibration")
     control = None
     if read.control is not None:
         control = _read(Control, read.control, f"{place}: control")

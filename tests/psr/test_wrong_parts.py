@@ -121,22 +121,6 @@ def test_score_recording_matches_a_walk_over_frames(recording):
     assert len(alarms) == found["false_alarms"]
 
 
-def test_early_reports_are_those_of_parts_that_are_not_there():
-    states = [[0, 0, 0], [1, 0, 0], [1, -1, 0], [0, -1, 0]]
-    for events, expected in (
-        ([(0, 0)], 0),  # a is there after two seconds, not later
-        ([(11, 3)], 1),  # b after more than that
-        ([(12, 3)], 0),
-        ([(30, 6)], 1),  # c never
-        ([(30, 6), (30, 7)], 0),  # the last of a frame stands
-        ([(30, 6), (31, 8), (32, 6)], 2),
-        ([(61, 0)], 0),  # late: a is off again
-        ([(20, 0), (61, 2), (62, 0)], 1),
-    ):
-        scores = wrong_parts.score_recording([0, 8, 20, 60], states, events, FPS)
-        assert scores["early"] == expected, events
-
-
 def test_how_many_were_accepted_is_said_without_a_word_on_what_chose_the_bar():
     said = wrong_parts.in_words({"shown": 20, "accepted": 1})
     assert said == "Of 20 incorrect installations here 1 were accepted: 1% to 24% (95 %)."

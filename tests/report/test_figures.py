@@ -33,7 +33,6 @@ EVERY = [
     "Occlusion",
     "Outcome by step",
     "Recordings",
-    "What fusion changes",
     "Reliability of confidences",
 ]
 
@@ -141,25 +140,6 @@ def test_figures_golden_reliability(every):
     places = [(x0 - left) / (right - left), (x1 - left) / (right - left)]
     assert places == pytest.approx([0.5, 0.9], abs=1e-3)
     assert [(bottom - y) / (bottom - top) for y in (y0, y1)] == pytest.approx([0.2, 0.9], abs=1e-3)
-
-
-def test_figures_long_products_and_sets_are_cut_and_say_so():
-    truth = {f"r{i:03d}": [(10 * k + 1, 3 * k) for k in range(60)] for i in range(50)}
-    # Step 3k is found in the first k recordings: the fewer k, the more errors.
-    events = {
-        name: [(f + 1, s) for f, s in steps if i < s // 3]
-        for i, (name, steps) in enumerate(truth.items())
-    }
-    data = result(truth, {"asd": events}, names=[f"part {k}" for k in range(60)])
-    found = figures.analysis_figures(data)
-    _, caption, svg = pick(found, "Outcome by step")
-    assert "The 40 steps with the most errors, of 60." in caption
-    names = {t for t in texts(svg) if t.startswith("Install")}
-    assert names == {f"Install part {k}" for k in range(40)}
-    _, caption, svg = pick(found, "Recordings")
-    assert "The 40 recordings with the lowest F1, of 50." in caption
-    assert {t for t in texts(svg) if t.startswith("r0")} == {f"r{i:03d}" for i in range(10, 50)}
-    assert len(svg) < 300_000
 
 
 PROCEDURE = load_procedure("synthetic")

@@ -21,7 +21,7 @@ from stormpsr_jax.weights import parameters
 from tests.support.model_data import DETECTOR, NETWORKS, network, write
 
 MODEL, WEIGHTS = "model.json", "weights.safetensors"
-CALIBRATION = {"slope": 0.5, "intercept": 1.0, "low": 0.1, "high": 0.9, "wrong": None}
+CALIBRATION = {"slope": 0.5, "intercept": 1.0, "low": 0.1, "high": 0.9}
 
 
 @pytest.fixture(scope="module")

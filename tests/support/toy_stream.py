@@ -80,7 +80,6 @@ BOTH = AgreementStream(
         meaning="Pictures in which both networks agree.",
         summary="both, where they agree",
         threshold="the number of pictures",
-        columns=lambda decoder: {"pictures": "Pictures"},
         describe=lambda settings: f"Both agreed in {settings.pictures:g} pictures.",
     ),
 )
