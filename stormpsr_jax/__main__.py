@@ -17,6 +17,7 @@ COMMANDS = {
     "evaluate": "stormpsr_jax.evaluate",
     "procedure": "stormpsr_jax.procedure",
     "label": "data_prep.label",
+    "train": "data_prep.train",
     "convert": "stormpsr_jax.psr.convert",
     "weights": "stormpsr_jax.weights",
     "camera": "stormpsr_jax.camera",

@@ -1,4 +1,4 @@
-"""What a model proposes, and the commands that make one of the labels."""
+"""What a model proposes, and the command that makes one of the labels."""
 
 import json
 import math
@@ -15,7 +15,6 @@ from stormpsr_jax.serving.content import MODEL, recognises_by
 from stormpsr_jax.serving.folder import model_folder
 
 CERTAIN = 0.5  # proposals of a lower confidence are uncertain
-SIZE = 64  # pixels of clip shards, for which config `own` is made
 _STARTS = {"pretrain": "init_from", "detector": "detector.init_from"}  # by stage, the field
 
 
@@ -95,11 +94,11 @@ class TrainingOptions(msgspec.Struct, forbid_unknown_fields=True):
 
 def training(
     videos: str, labels: Path, boxes: Path | None, procedure: str, wanted: TrainingOptions
-) -> tuple[list[list[str]], Path, Path, Path | None]:
-    """The commands of the guide that train on all labels, from the weights of the run before.
+) -> tuple[list[str], Path, Path, Path | None]:
+    """The command that trains on all labels, from the weights of the run before.
 
-    They make folders beside the labels, of their own where videos and labels have other names than
-    in the guide, and where pictures are made another way. Returns modules and their arguments; the
+    It makes folders beside the labels, of their own where videos and labels have other names than
+    in the guide, and where pictures are made another way. Returns the module and its arguments; the
     data folder; the work folder; that of the run before.
     """
     beside = labels / ".." if labels.name in ("", "..") else labels.parent
@@ -109,25 +108,16 @@ def training(
     kind = "".join(f"_{part}" for part in parts if part)
     data = beside / f"data{kind}"
     workdir, before = _work_folders(beside / "runs" / f"{Path(procedure).stem}{kind}")
-    prepare = [
-        "data_prep.own",
-        f"--videos={videos}",
-        f"--labels={labels}",
-        f"--procedure={procedure}",
-    ]
-    prepare += [] if boxes is None else [f"--boxes={boxes}"]
-    prepare += [f"--out={data}", f"--size={SIZE}"]
-    said = {"aspect": wanted.aspect, "crop": wanted.crop, "splits": wanted.splits}
-    prepare += [f"--{flag}={text}" for flag, text in said.items() if text]
-    prepare += ["--remake"] * data.exists()
-    config = "own" if boxes is None else "own:boxes"
-    main = ["stormpsr_jax.main", f"--config={config}", f"--config.data.dir={data}"]
-    main += [f"--workdir={workdir}", *["--remake"] * workdir.exists()]
+    flags = {"procedure": procedure, "videos": videos, "labels": labels, "boxes": boxes or ""}
+    flags |= {"aspect": wanted.aspect, "crop": wanted.crop, "splits": wanted.splits}
+    flags |= {"data": data, "workdir": workdir}
+    command = ["data_prep.train", *(f"--{flag}={value}" for flag, value in flags.items() if value)]
+    command += ["--remake"] * (data.exists() or workdir.exists())
     if before is not None:
         for stage, field in _STARTS.items():
             if (weights := before / stage / "best.safetensors").is_file():
-                main.append(f"--config.{field}={weights}")
-    return [prepare, main], data, workdir, before
+                command.append(f"--config.{field}={weights}")
+    return command, data, workdir, before
 
 
 def _work_folders(first: Path) -> tuple[Path, Path | None]:

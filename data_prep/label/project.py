@@ -179,7 +179,7 @@ class Project:
         pictured = {name: self.recordings[name].place for name in done}
         for drawn in (boxes, None):  # the detector needs some in both
             which = (self._videos, folder, drawn, self._procedure_file, wanted)
-            commands, data, workdir, last = training(*which)
+            words, data, workdir, last = training(*which)
             before = matching.splits_of_folder(data)
             tops = folder, Path(self._videos)
             splits = matching.choose_splits(
@@ -208,9 +208,9 @@ class Project:
         plan = {
             "shown": rows,
             "replaces": [line for line in replaces if line],
-            "commands": [shlex.join(["python", "-m", *command]) for command in commands],
+            "commands": [shlex.join(["stormpsr", "train", *words[1:]])],
         }
-        return plan, commands, workdir
+        return plan, [words], workdir
 
     def recognising(self) -> list[str] | None:
         """The command that makes proposals for videos that are not done; None: there are none."""

@@ -347,8 +347,8 @@ PROGRAM = f"""
 from data_prep.label import __main__, project
 whole = project.training
 def training(*given):
-    (own, main), *folders = whole(*given)
-    return [own, main + {FLAGS}], *folders
+    words, *folders = whole(*given)
+    return words + {FLAGS}, *folders
 project.training = training
 __main__.main()
 """
@@ -396,7 +396,8 @@ def test_films_are_labelled_and_trained_on_and_the_next_one_is_recognised(tab, t
         playwright.expect(tab.locator(".tick.proposal")).to_have_count(len(proposals))
         # The next training, of what is corrected, goes on from these weights.
         press(tab, "Shift+T")
-        commands = f"{tmp_path}/runs/pump_2 --config.init_from={tmp_path}/runs/pump/pretrain/best."
+        weights = f"--config.init_from={tmp_path}/runs/pump/pretrain/best."
+        commands = f"{tmp_path}/runs/pump_2 --remake {weights}"
         playwright.expect(tab.locator("#commands")).to_contain_text(commands)
         playwright.expect(tab.locator("#train-replaces")).to_contain_text("labels have changed")
         start = tab.locator("#train-start")

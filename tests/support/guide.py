@@ -63,8 +63,10 @@ def follow(folder: Path, name: str, *extra: str) -> str:
     output = ""
     for line in block("guide", name).strip().splitlines():
         words = shlex.split(line)
+        if words[:2] == ["stormpsr", "train"]:
+            words = ["python", "-m", "data_prep.train", *words[2:]]
         assert words[:2] == ["python", "-m"]
-        if words[2] == "stormpsr_jax.main":
+        if words[2] in ("stormpsr_jax.main", "data_prep.train"):
             given = {word.partition("=")[0] for word in words}
             small = {f"--config.{key}": value for key, value in SMALL.items()}
             words += [f"{flag}={value}" for flag, value in small.items() if flag not in given]
