@@ -13,7 +13,6 @@ Fields to look at first:
   are not in their assembled places with z up (docs/formats.md#mesh-folders).
 * data.synthetic.world: "anywhere", the default, has half of its recordings from a head's camera, as
   "toy" has all, and half from cameras 10 degrees up and more, benches of any texture, and gloss.
-* data.synthetic.product_seed in place of meshes and procedure: a product drawn at random.
 * data.synthetic.size, up to 640, with data.synthetic.recordings, .cad_per_state and .cad_wrong:
   what rendering takes, which a line tells before it starts; finished recordings are kept.
 * data.synthetic.fps: that of the procedure where real recordings join.

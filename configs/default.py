@@ -75,7 +75,6 @@ class Synthetic(Section, frozen=True):
     meshes: File = ""  # folder of your own product's part meshes; '' = the toy
     poses: File = ""  # file of their poses; '' = poses.json beside the meshes, if any
     up: Literal["z", "y"] = "z"  # axis of the meshes that points up
-    product_seed: Annotated[int, Meta(ge=-1, le=10**9)] = -1  # a drawn product's; -1 = none
 
 
 class Data(Section, frozen=True):

@@ -4,9 +4,9 @@
     python -m data_prep.check DIR --all           decodes everything
     python -m data_prep.check DIR --out=SHEET.jpg
 
-Prints a line for each problem (what is wrong, where, what to do) and each split, and how many boxes
-agree with the step labels. Warnings are facts to know that need not be wrong. Writes a contact
-sheet, DIR/check.jpg unless --out names another file: boxes of each state with its parts, and
+Prints a line for each problem (what is wrong, where, what to do) and each split. Warnings are facts
+to know that need not be wrong. Writes a contact sheet, DIR/check.jpg unless --out names another
+file: boxes of each state with its parts, in red those that do not agree with the step labels, and
 pictures around completions. Exit code 0: no problem; 1: problems; 2: wrong usage.
 """
 
@@ -209,7 +209,6 @@ def _drawn(title: str, tiles: Sequence[Tile], size: tuple[int, int]) -> Image.Im
 
 
 def _states(checked: FolderCheck) -> Iterator[Strip]:
-    """Boxes of each state that has any, evenly spread over all recordings."""
     places: dict[int, list[tuple[str, LabelledFrames, int]]] = {}
     for split, recording in checked.recordings():
         known = (recording.classes > 0) & ~np.isnan(recording.boxes).any(axis=1)
@@ -249,7 +248,6 @@ def _named(label: int, checked: FolderCheck) -> str:
 
 
 def _completions(checked: FolderCheck) -> Iterator[Strip]:
-    """The frames before, at and after completions of all recordings but renders of states."""
     by_frame: dict[tuple[str, str, int], list[int]] = {}
     recordings = {(split, r.name): r for split, r in checked.recordings() if split != RENDERS}
     for (split, name), recording in recordings.items():
@@ -295,12 +293,11 @@ def check(directory: str | Path, *, everything: bool = False, out: str | Path | 
     """
     checked = open_folder(directory)
     check_pictures(checked, everything)
-    of_boxes = _of_boxes(checked)
     for problem in checked.problems:
         print(f"problem: {problem}")
     for warning in checked.warnings:
         print(f"warning: {warning}")
-    for line in [*in_words(checked), *of_boxes]:
+    for line in in_words(checked):
         print(line)
     sheet = Path(out) if out else Path(directory, "check.jpg")
     if write_sheet(sheet, checked):
@@ -311,21 +308,6 @@ def check(directory: str | Path, *, everything: bool = False, out: str | Path | 
         f"({checked.num_decoded:,} frames: {pictures})"
     )
     return len(checked.problems)
-
-
-def _of_boxes(checked: FolderCheck) -> list[str]:
-    """Says how many boxes fit the step labels, but for those of renders; [] without boxes."""
-    pairs = [np.zeros((2, 0), np.int64)]
-    for split, recording in checked.recordings():
-        if split != RENDERS:
-            boxed = recording.classes >= 0
-            of_states = checked.procedure.state_classes(recording.states[boxed])
-            pairs.append(np.stack([recording.classes[boxed], of_states]))
-    of_boxes, of_states = np.concatenate(pairs, axis=1)
-    if not len(of_boxes):
-        return []
-    fitting = agree(of_boxes, of_states, checked.procedure).sum()
-    return [f"{fitting:,} of {len(of_boxes):,} boxes agree with the step labels of their frames"]
 
 
 def _add_flags(parser: argparse.ArgumentParser) -> None:

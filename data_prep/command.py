@@ -98,13 +98,6 @@ def add_shard_flags(parser: argparse.ArgumentParser, ray: bool = False) -> None:
     add("--recordings", default="*", metavar="GLOB", help="make only these")
 
 
-def add_poses_flags(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags of how the meshes of a product lie."""
-    add = parser.add_argument
-    add("--poses", metavar="FILE", help="in place of poses.json in the folder of the meshes")
-    add("--up", choices=("z", "y"), default="z", help="axis of the meshes that points up (z)")
-
-
 def picture_size(text: str) -> int:
     """The type of --size: pixels that the patches of an encoder, of 8, 14 or 16, divide."""
     value = int(text)

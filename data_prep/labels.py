@@ -160,7 +160,6 @@ def _guess(word: str, procedure: Procedure) -> tuple[str, str]:
 
 
 def _spaced(text: str) -> str:
-    """A text in small letters, with single spaces for all else."""
     return re.sub(r"[\W_]+", " ", text).strip().casefold()
 
 

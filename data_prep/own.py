@@ -228,7 +228,6 @@ def _make_or_export(
     labels_fps: float | None,
     **given: Any,
 ) -> None:
-    """What the command does: the clip shards, or with --export_frames the frames alone."""
     procedure = procedure.at(fps)
     of_labels = terms(words, labels_fps, procedure)
     if export_frames is None:

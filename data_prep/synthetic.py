@@ -2,13 +2,11 @@
 
 A product is assembled on a table, seen by a head-mounted camera; hands and tools hide it for long
 stretches, above all around each step completion. It is a toy of coloured parts; with --meshes and
---procedure it is that of your own (a mesh for each component: docs/formats.md#mesh-folders), and
-with --product_seed one that is drawn with its procedure, which DATA/procedure.json then holds.
+--procedure it is that of your own (a mesh for each component: docs/formats.md#mesh-folders).
 Split "cad" has pictures of each state, right and wrong, that have nothing to do with each other.
 
     python -m data_prep.synthetic --out=DIR --seed=0
     python -m data_prep.synthetic --out=DIR --meshes=MESHES --procedure=FILE
-    python -m data_prep.synthetic --out=DIR --product_seed=7
     python -m data_prep.synthetic --out=DIR --world=bench
 
 Every recording is a function of the seed, its split and its name alone.
@@ -18,6 +16,7 @@ import argparse
 import dataclasses
 import functools
 import sys
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -99,6 +98,9 @@ def make_dataset(
         splits["cad"] = tuple(renders)
     num_frames = renders | {name: timeline.num_frames for name, timeline in told.items()}
     plain = [timeline for name, timeline in told.items() if not is_rehearsal(name)]
+    drawn: dict[str, Any] = {}  # what recordings of another world than the toy depend on
+    if recipe.world != TOY:
+        drawn = {"world": world, "drawn": zlib.crc32(repr(recipe.world).encode())}
     shards.build(
         out,
         procedure=procedure,
@@ -114,7 +116,7 @@ def make_dataset(
             "cad_wrong": cad_wrong,
             "error_recordings": error_recordings,
             **of.settings,
-            **recipe.world.unlike_toy(),
+            **drawn,
         },
         recordings=glob,
         num_frames=num_frames,
@@ -226,11 +228,10 @@ class Recipe:
         )
 
     def _render_states(self, name: str) -> shards.RecordingData:
-        """Renders a recording of split "cad": of clean renders, or of incorrect parts."""
         when, how, looks, noise = ranges.streams(self.seed, "recording", "cad", name)
         world, count = self.world, self.renders[name]
         state = self.procedure.states[int(name.split("_")[1]) - 1]
-        if rendered.is_wrong(name):
+        if name.startswith("wrong_"):
             states = draw_states(state, count, when)
             copies = (
                 with_wrong_poses(self.product, when, row[None], np.flatnonzero(row < 0).tolist())
@@ -260,8 +261,7 @@ def _stream(seed: int, kind: str, split: str = "", name: str = "") -> np.random.
 
 def _make(out: str, recordings: str, **given: Any) -> None:
     counts = {split: given.pop(split) for split in RECORDINGS}
-    of_user = given["meshes"] or given["product_seed"] is not None
-    usual = (cad if of_user else default).get_config().data.synthetic
+    usual = (cad if given["meshes"] else default).get_config().data.synthetic
     given |= {name: usual[name] for name in _RENDERED if given[name] is None}
     make_dataset(out, recordings=counts, glob=recordings, **given)
 
@@ -272,13 +272,8 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     command.add_shard_flags(parser)
     add("--meshes", metavar="DIR", help="of your own product: a mesh per component")
     add("--procedure", metavar="FILE", help="of your own product, or a packaged name")
-    command.add_poses_flags(parser)
-    add(
-        "--product_seed",
-        type=command.at_least(0),
-        metavar="N",
-        help="a product and a procedure drawn at random",
-    )
+    add("--poses", metavar="FILE", help="in place of poses.json in the folder of the meshes")
+    add("--up", choices=("z", "y"), default="z", help="axis of the meshes that points up (z)")
     add("--seed", type=int, default=0, metavar="N", help="of everything drawn (%(default)s)")
     add("--occlusion", choices=OCCLUSIONS, default="default", help="how much hands hide")
     for split, number in RECORDINGS.items():

@@ -27,7 +27,6 @@ MAX_BOXES = 10_000
 
 
 def _files(path: Path) -> list[Path]:
-    """The file itself, or those of YOLO in a folder."""
     if not path.is_dir():
         return [path] if path.is_file() else []
     return sorted(file for file in path.iterdir() if box_files.is_of_picture(file.name))
@@ -112,7 +111,6 @@ class BoxFolder:
         return json.dumps(content, allow_nan=False) + "\n"
 
     def _carried(self, drawn: Sequence[Box]) -> list[Box]:
-        """The drawn boxes, and those that lie between two of them."""
         carried = list(drawn)
         for a, b in itertools.pairwise(drawn):
             length = b.frame - a.frame

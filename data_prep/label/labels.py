@@ -123,12 +123,11 @@ class LabelFolder:
         return self.read(name, video)
 
     def _checked(self, steps: Sequence[Step], video: Video) -> list[Step]:
-        """Returns steps in order; ValueError for frames and steps that there are not."""
         if len(steps) > _MAX_STEPS:
             raise ValueError(f"{len(steps)} labels, more than {_MAX_STEPS}")
         for frame, step in steps:
             files.whole(frame, "frame", 0, video.num_frames - 1)
-            self._procedure.checked_step(step, "step_id")
+            files.whole(step, "step_id", 0, 3 * self._procedure.num_components - 1)
         if len(set(steps)) < len(steps):
             raise ValueError("a step is given twice at one frame")
         return sorted(steps)

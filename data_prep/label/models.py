@@ -20,8 +20,6 @@ _STARTS = {"pretrain": "init_from", "detector": "detector.init_from"}  # by stag
 
 
 class _Line(msgspec.Struct):
-    """A line of `recognise`'s events.jsonl, as far as it is of interest."""
-
     type: str
     time_s: float = 0.0
     step_id: int | None = None  # alerts may name no step

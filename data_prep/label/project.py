@@ -92,7 +92,6 @@ class Recording:
 
 
 def _find(videos: str) -> dict[str, Recording]:
-    """The videos in a folder by name; ValueError: none, or a name that no recording can have."""
     found = sources.find_pictures(folders.require(videos, "VIDEOS"))
     if not found:
         raise ValueError(f"{videos}: no videos and no folders of pictures are in it")
@@ -254,7 +253,6 @@ class Project:
         return self.proposals.command(todo) if todo else None
 
     def _look(self, recording: Recording) -> tuple[dict[str, Any], Snapshot | None]:
-        """A recording's entry in the list, and its labels where they can be read."""
         video, labels, warnings, doubt = recording.video, None, [], None
         status = "begun" if recording.name in self.labels.places else "unlabelled"
         if recording.error:

@@ -177,7 +177,6 @@ class Server:
                     self.tell(name, labels.revision(name) if of_labels else None)
 
     async def _train(self, commands: Sequence[Sequence[str]], workdir: Path) -> None:
-        """Trains on what is labelled; then the new model proposes."""
         done = await self._training.run(commands)
         self.tell(None)
         if done:
@@ -185,7 +184,6 @@ class Server:
             await self._propose()
 
     async def _propose(self) -> None:
-        """Recognises the videos that are not done; its results are seen as files that change."""
         async with self._saving:
             command = await asyncio.to_thread(self._project.recognising)
         if command is not None:
@@ -356,14 +354,12 @@ class Server:
 
 
 async def _failure(request: Request, error: Exception) -> Response:
-    """Says what is wrong as JSON."""
     if isinstance(error, HTTPException):
         return JSONResponse({"error": error.detail}, error.status_code)
     return JSONResponse({"error": message_of(error)}, 500 if isinstance(error, OSError) else 422)
 
 
 async def _body(request: Request, kind: type[Any]) -> Any:
-    """Returns what a request sends; ValueError if it is too large, or not what it should be."""
     body = await web.body(request, _MAX_BODY)
     try:
         return msgspec.json.decode(body, type=kind)

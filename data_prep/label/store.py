@@ -1,8 +1,8 @@
 """The files that the page changes: whole, in its folder alone, and what others wrote is kept.
 
 In the folder of the labels, `.label/` has what is the page's own: `state/NAME.json` (whether a
-video is done, which proposals were answered), `before/NAME/N/` (files of others, as they were
-before the page changed these labels), and `moving.json` while a file takes the place of another.
+video is done, which proposals were answered), and `before/NAME/N/` (files of others, as they were
+before the page changed these labels).
 """
 
 import contextlib
@@ -32,26 +32,15 @@ class LabelStore:
     """Writes into one folder."""
 
     def __init__(self, folder: Path):
-        """Ends what a kill has interrupted; errors as of `open_store`."""
         self.folder, self.own = folder, folder / OWN
-        self.check_inside(self.own / "state" / "NAME.json")
-        (self.own / "state").mkdir(exist_ok=True)
-        self._moving = self.own / "moving.json"
-        if self._moving.exists():
-            listed = files.fit(files.read_json(self._moving), list[str], str(self._moving))
-            target, *others = map(Path, listed)
-            for path in (target, *others):
-                self.check_inside(path)
-            if target.exists():
-                _remove(others)
-            self._moving.unlink()
 
     def check_inside(self, path: Path) -> None:
         """Raises ValueError for a path that a link leads out of the folder."""
-        _check_inside(path, self.folder)
+        if not path.parent.resolve().is_relative_to(self.folder.resolve()):
+            raise ValueError(f"{path.parent}: is a link out of {self.folder}; nothing is written")
 
     def replace(self, name: str, target: Path, text: str | None, others: Sequence[Path]) -> None:
-        """Writes a file, whole; a kill leaves it as it was, or as it is to be.
+        """Writes a file, whole.
 
         Args:
             text: what it is to hold; None removes it.
@@ -59,23 +48,20 @@ class LabelStore:
                 to `before` first.
         """
         self.check_inside(target)
-        gone = [path for path in {target, *others} if text is None or path != target]
         if others:
-            self._copy(name, others)
+            before = self.own / "before" / name
+            count = len(list(before.glob("[0-9]*")))
+            with files.replacing_folder(before / str(count + 1)) as part:
+                for path in others:
+                    shutil.copy2(path, part)
         if text is not None:
-            if gone:
-                files.write_json(self._moving, [str(target), *map(str, gone)])
             target.parent.mkdir(exist_ok=True)
             files.write_text(target, text)
-        _remove(gone)
-        self._moving.unlink(missing_ok=True)
-
-    def _copy(self, name: str, paths: Iterable[Path]) -> None:
-        folder = self.own / "before" / name
-        count = len(list(folder.glob("[0-9]*"))) if folder.is_dir() else 0
-        with files.replacing_folder(folder / str(count + 1)) as part:
-            for path in paths:
-                shutil.copy2(path, part)
+        for path in {target, *others}:
+            if text is None or path != target:
+                path.unlink(missing_ok=True)
+                if path.name in PSR_FILES and not os.listdir(path.parent):
+                    path.parent.rmdir()
 
     def state(self, name: str) -> State:
         """What the page keeps of a recording; ValueError if it cannot be read."""
@@ -99,14 +85,12 @@ def open_store(folder: Path) -> Iterator[LabelStore]:
         ValueError: another process has it, or something in it is a link that leads elsewhere.
     """
     folder.mkdir(exist_ok=True)
-    _check_inside(folder / OWN / "lock", folder)
-    with files.only_writer(folder / OWN / "lock", folder, "--labels"):
-        yield LabelStore(folder)
-
-
-def _check_inside(path: Path, folder: Path) -> None:
-    if not path.parent.resolve().is_relative_to(folder.resolve()):
-        raise ValueError(f"{path.parent}: is a link out of {folder}; nothing is written")
+    store = LabelStore(folder)
+    store.check_inside(store.own / "lock")
+    with files.only_writer(store.own / "lock", folder, "--labels"):
+        store.check_inside(store.own / "state" / "NAME.json")
+        (store.own / "state").mkdir(exist_ok=True)
+        yield store
 
 
 def revision(paths: Iterable[Path], *more: Any) -> str:
@@ -116,10 +100,3 @@ def revision(paths: Iterable[Path], *more: Any) -> str:
         content = path.read_bytes()
         digest.update(f"\0{path}\0{len(content)}\0".encode() + content)
     return digest.hexdigest()[:16]
-
-
-def _remove(paths: Iterable[Path]) -> None:
-    for path in paths:
-        path.unlink(missing_ok=True)
-        if path.name in PSR_FILES and not os.listdir(path.parent):
-            path.parent.rmdir()

@@ -49,6 +49,8 @@ def prepared(data: bytes) -> tuple[bytes, list[Any]]:
 
 def colours(geometry: Any, materials: Sequence[Any]) -> np.ndarray | None:
     """Display colours in 0..1, (3,) or (F, 3); None if a mesh has none. Textures are not read."""
+    from trimesh.visual.color import linear_to_srgb  # here, as flags and --help do without it
+
     linear, material = None, getattr(geometry.visual, "material", None)
     if material is not None:
         how = materials[int(material.name)].get("pbrMetallicRoughness", {})
@@ -60,18 +62,7 @@ def colours(geometry: Any, materials: Sequence[Any]) -> np.ndarray | None:
         whole = np.iinfo(corners.dtype).max if corners.dtype.kind in "iu" else 1
         shown = (corners[:, :3] / whole)[geometry.faces].mean(axis=1)
         linear = shown if linear is None else shown * linear
-    return None if linear is None else _displayed(linear.clip(0, 1))
-
-
-def _displayed(linear: np.ndarray) -> np.ndarray:
-    """Display colours of linear ones, by the curve of sRGB (IEC 61966-2-1)."""
-    return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
-
-
-def _linear(displayed: np.ndarray) -> np.ndarray:
-    """The other way round."""
-    bent = ((displayed + 0.055) / 1.055) ** 2.4
-    return np.where(displayed <= 0.04045, displayed / 12.92, bent)
+    return None if linear is None else linear_to_srgb(linear.clip(0, 1))
 
 
 def written(meshes: Sequence[Mesh]) -> bytes:
@@ -79,7 +70,8 @@ def written(meshes: Sequence[Mesh]) -> bytes:
 
     Its coloured triangles have no corner in common: it would blur their colours.
     """
-    import trimesh  # here, as flags and --help do without it
+    import trimesh
+    from trimesh.visual.color import srgb_to_linear
 
     scene = trimesh.Scene()
     for mesh in meshes:
@@ -88,7 +80,8 @@ def written(meshes: Sequence[Mesh]) -> bytes:
         if not np.isnan(mesh.colours).any():
             vertices = vertices[faces].reshape(-1, 3)
             faces = np.arange(len(vertices)).reshape(-1, 3)
-            vertex_data = {_KEPT: np.repeat(_linear(mesh.colours), 3, axis=0).astype(np.float32)}
+            linear = srgb_to_linear(mesh.colours)
+            vertex_data = {_KEPT: np.repeat(linear, 3, axis=0).astype(np.float32)}
         scene.add_geometry(
             trimesh.Trimesh(vertices, faces, vertex_attributes=vertex_data, process=False)
         )

@@ -216,7 +216,6 @@ def _owner(scene: Any, node: str, geometry: Any) -> str:
 
 
 def _solid(mesh: Mesh) -> Mesh:
-    """The mesh without triangles that have no area, and without vertices of no triangle."""
     if mesh.faces.min() < 0 or mesh.faces.max() >= len(mesh.vertices):
         raise ValueError("a face of a vertex that is not there")
     corners = mesh.vertices[mesh.faces]

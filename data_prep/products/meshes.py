@@ -238,7 +238,6 @@ def _component(path: Path, procedure: Procedure) -> int:
 
 
 def _read_poses(path: Path, content: Any, procedure: Procedure) -> list[dict[str, Any]]:
-    """Poses, colours and wrong poses from the content of poses.json, each by component."""
     if not isinstance(content, dict):
         raise ValueError(f"{path}: is not an object with components as keys")
     poses = {key: value for key, value in content.items() if key not in (COLOURS, WRONG)}
@@ -267,7 +266,6 @@ def _poses(where: str, value: Any) -> tuple[np.ndarray, ...]:
 
 
 def _numbers(value: Any, shape: tuple[int, ...]) -> np.ndarray | None:
-    """An array of this shape of finite numbers, None if the value is not one."""
     try:
         array = np.array(value, np.float64)
     except (TypeError, ValueError, OverflowError):
@@ -321,7 +319,6 @@ def _painted(
 
 
 def _notes(files: Sequence[Path], coloured: Sequence[bool]) -> list[str]:
-    """What is odd about the files, a line each."""
     lines = []
     without = [
         path.name for path, has_colours in zip(files, coloured, strict=True) if not has_colours

@@ -1,4 +1,4 @@
-"""Products to assemble: the toy, of the meshes of a user's parts, or drawn at random."""
+"""Products to assemble: the toy, or of the meshes of a user's parts."""
 
 import colorsys
 import dataclasses
@@ -12,10 +12,10 @@ from absl import logging
 
 from data_prep.products import meshes as products_meshes
 from data_prep.products.meshes import load_product
-from data_prep.products.product import BOARD_THICKNESS, Product, random_product, toy_product
+from data_prep.products.product import Product, toy_product
 from data_prep.rendering import ranges
 from data_prep.rendering.scene import Body, Light, Placed, around, render
-from stormpsr_jax.recordings.procedure import Procedure, Variant, load_procedure
+from stormpsr_jax.recordings.procedure import Procedure, load_procedure
 
 _MOST = 0.5  # of the smaller box in the other: so much of most pairs have parts that lie on a heap
 _TINY = 0.01  # of the product's size: no part is that small, unless its unit is another one
@@ -72,13 +72,11 @@ def _other_units(boxes: np.ndarray, names: Sequence[str]) -> Iterator[str]:
 
 
 def _meets(box: np.ndarray, others: np.ndarray, size: float) -> bool:
-    """Whether a box (2, 3) touches one of others (N, 2, 3) of a product of a size."""
     apart = np.maximum(box[0] - others[:, 1], others[:, 0] - box[1])
     return bool((apart.max(axis=1) <= _NEAR * size).any())
 
 
 def _same(product: Product, names: Sequence[str]) -> Iterator[str]:
-    """Parts that no picture tells apart where they lie loose."""
     coloured = product.coloured or (True,) * len(names)
     meshes = [part.mesh for part in product.parts]
     shown = [dataclasses.replace(mesh, colours=np.sqrt(mesh.colours)) for mesh in meshes]
@@ -91,7 +89,6 @@ def _same(product: Product, names: Sequence[str]) -> Iterator[str]:
 
 
 def _unseen(product: Product, procedure: Procedure) -> Iterator[str]:
-    """Parts that are hidden in every catalogued state in which they are installed."""
     for k, name in enumerate(procedure.components):
         states = procedure.states[procedure.states[:, k] == 1]
         order = np.argsort(states.sum(axis=1), kind="stable")
@@ -115,15 +112,6 @@ def _seen(product: Product, state: np.ndarray, k: int) -> bool:
     pictures = (render(body, [], camera, light, np.zeros(3), _SIZE) for camera in cameras)
     seen = (picture for picture in pictures if np.square(picture.image[..., 0]).sum() > _SEEN)
     return len(list(itertools.islice(seen, _LEAST))) == _LEAST
-
-
-COMPONENTS = (5, 9)  # of a product that is drawn, fewest and most
-MAX_STATES = 30  # that its catalogue has at most
-FPS = 5.0  # of its procedure
-_NAMES = (
-    "base", "frame", "cover", "handle", "motor", "valve", "spring", "lever", "knob", "nozzle",
-    "bracket", "gauge", "filter", "seal", "plug", "hinge",
-)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,68 +161,15 @@ def drawn_colours(seed: int, count: int) -> list[np.ndarray]:
     ]
 
 
-def drawn(seed: int) -> Assembly:
-    """A product drawn at random, with a procedure of as random an order.
-
-    A part on top of another one waits for it, and most others wait for some that come before them,
-    until at most MAX_STATES states are possible, which are the catalogue.
-    """
-    rng = np.random.default_rng([seed, *b"product"])
-    count = int(rng.integers(COMPONENTS[0], COMPONENTS[1] + 1))
-    product = dataclasses.replace(random_product(seed, count), kit=True)
-    pairs = _stacked(product)
-    order = rng.permutation(count).tolist()
-    order.sort(key=lambda k: k in {after for _, after in pairs})  # on top comes after below
-    every = (np.arange(2**count)[:, None] >> np.arange(count)) & 1
-    while len(states := _possible(every, pairs)) > MAX_STATES:
-        later = int(rng.integers(1, count))
-        pairs.add((order[int(rng.integers(later))], order[later]))
-    expected = tuple(range(0, 3 * count, 3))
-    precedence = tuple((3 * a, 3 * b) for a, b in sorted(pairs))
-    names = rng.permutation(_NAMES)[:count].tolist()
-    variant = Variant("assembly", (0,) * count, expected, ("*",), precedence)
-    procedure = Procedure(f"drawn {seed}", FPS, tuple(names), states, {variant.name: variant})
-    return Assembly(product, procedure, {"product_seed": seed})
-
-
-def _stacked(product: Product) -> set[tuple[int, int]]:
-    """(below, on top) of the parts that stand on others."""
-    bottoms = [part.right[2, 3] - part.height / 2 for part in product.parts]
-    on_board = [k for k, bottom in enumerate(bottoms) if bottom < BOARD_THICKNESS + 1e-6]
-    places = np.array([part.right[:2, 3] for part in product.parts])
-    return {
-        (min(on_board, key=lambda j: np.linalg.norm(places[j] - places[k])), k)
-        for k in range(len(bottoms))
-        if k not in on_board
-    }
-
-
-def _possible(states: np.ndarray, pairs: set[tuple[int, int]]) -> np.ndarray:
-    """Those of the states (N, K) in which nothing is there before what it waits for."""
-    allowed = np.ones(len(states), bool)
-    for before, after in pairs:
-        allowed &= states[:, before] >= states[:, after]
-    found = states[allowed]
-    return found[np.argsort(found.sum(axis=1), kind="stable")].astype(np.int8)
-
-
 def find(
     *,
     meshes: str | Path | None = None,
     procedure: Procedure | None = None,
     poses: str | Path | None = None,
     up: str = "z",
-    product_seed: int | None = None,
     seed: int = 0,
 ) -> Assembly:
     """The product that flags or fields tell, or the toy; ValueError: they do not fit each other."""
-    if product_seed is not None:
-        if meshes or poses or procedure is not None:
-            raise ValueError(
-                f"--product_seed={product_seed} draws a product and its procedure: leave out "
-                "--meshes, --poses and --procedure"
-            )
-        return drawn(product_seed)
     if not meshes:
         if poses or procedure is not None:
             raise ValueError("--procedure and --poses are of --meshes: give that too")

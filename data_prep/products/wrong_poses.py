@@ -145,7 +145,6 @@ def _draw(size: np.ndarray, place: np.ndarray, rng: np.random.Generator) -> np.n
 
 
 def _spread(points: np.ndarray, count: int) -> np.ndarray:
-    """At most `count` of the points (P, 3), from first to last."""
     if len(points) <= count:
         return points
     return points[np.linspace(0, len(points) - 1, count).astype(int)]

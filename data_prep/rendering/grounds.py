@@ -59,7 +59,6 @@ def _scratches(rng: np.random.Generator) -> np.ndarray:
 
 
 def _sheets(rng: np.random.Generator) -> np.ndarray:
-    """Instruction sheets that lie about, with lines and pictures on them."""
     mix = 0.3 * _noise(rng, 30, 30)
     for _ in range(int(rng.integers(2, 5))):
         i, j = rng.integers(0, TEXTURE - 40, 2)
@@ -82,7 +81,6 @@ def _stripes(rng: np.random.Generator) -> np.ndarray:
 
 
 def _grains(rng: np.random.Generator) -> np.ndarray:
-    """Noise without any order, of one size of grain or another."""
     grain = int(rng.integers(1, 5))
     side = -(-TEXTURE // grain)
     mix = rng.normal(0, 1, (side, side)).repeat(grain, 0).repeat(grain, 1)

@@ -115,7 +115,6 @@ class Glimpses:
     def _gap(
         self, start: float, stop: float, events: Sequence[float], rng: np.random.Generator
     ) -> list[Segment]:
-        """Cover around the events of a gap; elsewhere cover too, or away."""
         before, after = self.around
         bounds = [start]
         for event in events:

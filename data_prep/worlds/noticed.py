@@ -56,7 +56,6 @@ def nearly_right_pose(part: Part, rng: np.random.Generator) -> np.ndarray:
 
 
 def _painted(mesh: Mesh, paint: Paint, rng: np.random.Generator) -> Mesh:
-    """The mesh with another hue, saturation and brightness, all of it by the same."""
     colours = np.sqrt(mesh.colours)
     turn = affine((0, 0, 2 * np.pi * paint.hue.draw(rng)))[:3, :3]
     colours = colours @ (_GREYS.T @ turn @ _GREYS).T

@@ -77,11 +77,6 @@ def cad_recordings(procedure: Procedure, per_state: int, wrong: int, board: bool
     return right | {f"wrong_{c:02d}": wrong for c in shown if wrong}
 
 
-def is_wrong(name: str) -> bool:
-    """Whether a recording of split "cad" shows incorrect parts."""
-    return name.startswith("wrong_")
-
-
 def encode(
     name: str,
     first_frame: int,

@@ -63,7 +63,6 @@ def _capsule(start: Sequence[float], end: Sequence[float], radius: float, materi
 
 @functools.cache
 def _plain_hand(side: int, tool: str) -> tuple[Body, np.ndarray]:
-    """A hand without colours, and the material (F,) of its faces."""
     pieces = [solid("sphere", (1.0, 1.15, 0.42), [SKIN] * 3)]
     for x, length in ((-0.36, 0.75), (-0.12, 0.9), (0.12, 0.85), (0.36, 0.65)):
         knuckle, tip = (x, 0.45, 0.0), (x * 1.15, 0.45 + 0.55 * length, -0.05)
@@ -215,7 +214,6 @@ class Workplace:
         return dataclasses.replace(picture, image=smeared(picture.image, move))
 
     def _below_palm(self, k: int, lift: float) -> float:
-        """Where the middle of a carried part is, its bottom being above the table."""
         return max(-0.35, self._product.parts[k].height / 2 - lift - 0.8)
 
 
@@ -244,7 +242,6 @@ def _draw_hands(rng: np.random.Generator, hands: Hands) -> tuple[Callable[[int, 
 
 
 def _draw_clutter(rng: np.random.Generator, clutter: Clutter, product: Product) -> Mesh:
-    """A few dull things that belong to no product, and others that are like its parts."""
     things = []
     for _ in range(clutter.dull):
         shape = rng.choice(_CLUTTER)

@@ -11,9 +11,7 @@ benches of any colour or texture, noise included.
 """
 
 import dataclasses
-import zlib
 from collections.abc import Mapping
-from typing import Any
 
 from data_prep.rendering.ranges import Range
 from data_prep.worlds.hiding import GLIMPSES, OCCLUSIONS, Glimpses, Occlusion
@@ -140,10 +138,6 @@ class World:
     noise: Range
     jpeg: Range
     also: "World | None" = None
-
-    def unlike_toy(self) -> dict[str, Any]:
-        """What recordings of it depend on, as JSON values, unless it is `toy` as it is."""
-        return {} if self == TOY else {"world": self.name, "drawn": zlib.crc32(repr(self).encode())}
 
 
 _SKINS = ((0.95, 0.78, 0.66), (0.86, 0.64, 0.5), (0.65, 0.45, 0.33), (0.42, 0.28, 0.2))

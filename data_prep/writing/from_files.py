@@ -61,7 +61,6 @@ def make_recording(
 def _around(
     recording: Recording, boxes: np.ndarray, classes: np.ndarray, located: Located, framing: Framing
 ) -> Iterator[bytes]:
-    """Yields JPEG files of what is around the product; boxes become those in them."""
     had, lost = int(np.isfinite(boxes[:, 0]).sum()), 0
     locating = located.locating()
     for i, picture in enumerate(pictures.read_upright(recording.video)):
@@ -78,7 +77,6 @@ def _around(
 
 
 def _boxes(recording: Recording) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the boxes (N, 4) in the videos and classes (N,) of the N frames of a recording."""
     of_states = recording.procedure.state_classes(recording.states)
     boxes = np.full((len(of_states), 4), np.nan)
     classes = np.full(len(of_states), NOT_ANNOTATED)

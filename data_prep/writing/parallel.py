@@ -97,7 +97,6 @@ def _run_in_worker(job: Any) -> None:
 
 
 def _named(error: BaseException, job: Any) -> Exception:
-    """Returns an error that says which job failed, of a type that the caller can act on."""
     named: Exception
     if isinstance(error, concurrent.futures.process.BrokenProcessPool):
         named = ChildProcessError(

@@ -130,7 +130,6 @@ def read_arrays(labels: Path) -> dict[str, np.ndarray]:
 
 
 def _stored_labels(data: RecordingData, rows: slice) -> dict[str, np.ndarray]:
-    """Returns the labels of some frames as they are stored."""
     arrays: dict[str, np.ndarray] = {
         "states": np.asarray(data.states[rows], np.int8),
         "boxes": np.asarray(data.boxes[rows], np.float32),
@@ -143,7 +142,6 @@ def _stored_labels(data: RecordingData, rows: slice) -> dict[str, np.ndarray]:
 
 
 def _write_shard(path: Path, data: RecordingData, job: Job) -> dict[str, int]:
-    """Writes the records; returns their number and total size in bytes."""
     spec = features(job.procedure.num_components)
     serializer = ExampleSerializer(spec.get_serialized_info())
     clip_length = job.clip_length

@@ -161,7 +161,6 @@ def _set_aside(out: Path, splits: Mapping[str, Sequence[str]]) -> None:
 
 
 def _arrange(out: Path, splits: Mapping[str, Sequence[str]]) -> None:
-    """Gives the recordings, which are all finished, their places."""
     for name, (shard, labels) in _places(out, splits).items():
         folder = out / "recordings" / name
         labels.parent.mkdir(parents=True, exist_ok=True)
@@ -318,7 +317,6 @@ def _make(
     workers: parallel.Workers,
     num_frames: Mapping[str, int] | None,
 ) -> None:
-    """Makes the unfinished ones of the recordings."""
     missing = [job for job in jobs if not _is_made(job)]
     if not missing:
         return

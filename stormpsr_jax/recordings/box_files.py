@@ -7,7 +7,6 @@ place, the one that counts; without it true boxes are read, whose classes do not
 have to be in the picture.
 """
 
-import math
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -20,12 +19,10 @@ from stormpsr_jax.recordings.boxes import Box, Id, Picture
 from stormpsr_jax.recordings.procedure import Procedure
 
 _MAX_PIXELS = 10**6  # of a side of a picture
-_MAX_DEGREES = 360  # of a turned box
 _FARTHEST = 1e9  # pixels from the picture that a box may reach
 _T = TypeVar("_T")
 Path = str | os.PathLike
 Translate = Callable[[Id, str], Id]
-Corner = tuple[float, float, float, float]  # x and y of the upper left corner, width, height
 
 
 # --- COCO -----------------------------------------------------------------------------------------
@@ -99,24 +96,12 @@ def _coco_box(entry: Any, place: str, translate: Translate | None) -> Box:
     if len(values) != 4:
         raise ValueError(f"{place}: bbox: {files.shorten(values)} is not x, y, w, h")
     x, y, w, h = (files.number(v, f"{place}: bbox", -_FARTHEST, _FARTHEST) for v in values)
-    degrees, attributes = 0.0, entry.get("attributes")
-    if isinstance(attributes, Mapping) and "rotation" in attributes:  # of CVAT: before its turn
-        what = f"{place}: attributes: rotation"
-        degrees = files.number(attributes["rotation"], what, -_MAX_DEGREES, _MAX_DEGREES)
+    attributes = entry.get("attributes")
+    if isinstance(attributes, Mapping) and attributes.get("rotation"):  # of CVAT
+        raise ValueError(f"{place}: attributes: rotation: draw upright boxes")
     if translate is not None:
         category = translate(category, f"{place}: category_id")
-    return Box(place, _upright((x, y, w, h), degrees), category)
-
-
-def _upright(corner: Corner, degrees: float) -> Corner:
-    """Returns centre and size of the upright box around one that is turned about its centre."""
-    x, y, w, h = corner
-    if degrees % 180 and min(w, h) > 0:  # one without a size is refused later
-        angle = math.radians(degrees)
-        cos, sin = abs(math.cos(angle)), abs(math.sin(angle))
-        width, height = w * cos + h * sin, w * sin + h * cos
-        x, y, w, h = x + (w - width) / 2, y + (h - height) / 2, width, height
-    return x + w / 2, y + h / 2, w, h
+    return Box(place, (x + w / 2, y + h / 2, w, h), category)
 
 
 def _picture_of(entry: Any, place: str, pictures: Mapping[Id, Picture], where: str) -> Picture:

@@ -18,6 +18,7 @@ import re
 import zlib
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -270,48 +271,45 @@ def _entries(data: bytes, path: Path) -> Entries:
         content = parse_xml(text, path)
     elif text.lstrip().startswith(("{", "[")):
         content = files.parse_json(text, path)
-    elif _time_columns(text):
+    elif _header(text).times:
         return {(): _read_table(text, path)}
     for tool in TOOLS:
         if tool.recognises(content):
             return tool.read(content, path)
     if not isinstance(content, str):
         raise UnknownFormatError(unknown)
+    names = files.shorten(",".join(_header(text).names))
     raise UnknownFormatError(
-        f"{path}: line 1: header: {files.shorten(','.join(_header(text)))} is neither time,step "
+        f"{path}: line 1: header: {names} is neither time,step "
         "nor start,end,step nor frame,step; put the one that fits as the first line (or give "
         "PSR_labels.csv in a folder of the recording's name), or give a file of "
         f"{', '.join(tools)}"
     )
 
 
-def _first_line(text: str) -> str:
-    return text.lstrip("\r\n").partition("\n")[0][:4096]
+class _Header(NamedTuple):
+    """The first line of a table: its columns, those that say when (of no table of ours none)."""
+
+    delimiter: str
+    names: list[str]
+    times: tuple[str, ...]
 
 
-def _delimiter(text: str) -> str:
-    """What stands between the fields of a table: what its first line has most of."""
-    line = _first_line(text)
+def _header(text: str) -> _Header:
+    line = text.lstrip("\r\n").partition("\n")[0][:4096]
+    delimiter = ";" if ";" in line and "," not in line else ","
     if "\t" in line and line.count("\t") >= line.count(","):
-        return "\t"
-    return ";" if ";" in line and "," not in line else ","
-
-
-def _header(text: str) -> list[str]:
-    names = next(csv.reader([_first_line(text)], delimiter=_delimiter(text)), [])
-    return [name.strip().lower() for name in names]
-
-
-def _time_columns(text: str) -> tuple[str, ...]:
-    """The columns of a table that say when; () of what is no table of ours."""
-    names = _header(text)
-    if "step" not in names or ("time" in names and "end" in names):
-        return ()
-    return next((columns for columns in _COLUMNS if set(columns) <= set(names)), ())
+        delimiter = "\t"
+    fields = next(csv.reader([line], delimiter=delimiter), [])
+    names = [name.strip().lower() for name in fields]
+    times: tuple[str, ...] = ()
+    if "step" in names and not ("time" in names and "end" in names):
+        times = next((columns for columns in _COLUMNS if set(columns) <= set(names)), ())
+    return _Header(delimiter, names, times)
 
 
 def _read_table(text: str, path: Path) -> list[Entry]:
-    names, columns, delimiter = _header(text), _time_columns(text), _delimiter(text)
+    delimiter, names, columns = _header(text)
 
     def read(line: csvfile.Line, row: list[str]) -> Entry:
         line.check_width(row[: len(names)], names)

@@ -96,7 +96,6 @@ def _path_of(address: str) -> PurePosixPath:
 # `frameRate="$fps"` that rate stands in the task. Regions of `Labels` on a sound that plays along
 # have seconds. Other regions say no time and are not read.
 
-_RATES = ("fps", "frame_rate", "frameRate", "framerate")  # fields of a task that are usual for it
 # What else may be said of a region, beside its label.
 _NOTES = {"choices", "text", "number", "rating", "taxonomy", "datetime"}
 
@@ -116,23 +115,17 @@ def _read_label_studio(content: list | dict, path: Path) -> Entries:
         place = f"task {number}"
         where = f"{path}: {place}"
         data = files.field(task, "data", dict, where)
-        done, kind = [], ""
-        for kind in ("annotations", "predictions"):  # those of a model if nobody has labelled it
-            given = files.field({kind: [], **task}, kind, list, where)
-            done = [
-                its for its in given if not (isinstance(its, dict) and its.get("was_cancelled"))
-            ]
-            if done:
-                break
+        given = files.field({"annotations": [], **task}, "annotations", list, where)
+        done = [its for its in given if not (isinstance(its, dict) and its.get("was_cancelled"))]
         if len(done) > 1:
-            raise ValueError(f"{where}: has {len(done)} {kind}; keep one of them")
+            raise ValueError(f"{where}: has {len(done)} annotations; keep one of them")
         if not done:  # nobody knows yet what is in it
             return
         texts = [text for text in data.values() if isinstance(text, str) and set(text) & {*"/."}]
         texts = [text for text in texts if _is_video(text)] or texts
         names = tuple(dict.fromkeys(name for text in texts for name in _recordings_of(text)))
         of_recording = entries.setdefault(names, [])
-        regions = files.field(done[0], "result", list, f"{where}: {kind}")
+        regions = files.field(done[0], "result", list, f"{where}: annotations")
 
         def add(number: int, region: Any) -> None:
             part = f"{place}: region {number}"
@@ -158,7 +151,7 @@ def _of_region(region: Any, task: dict[str, Any], where: str, place: str) -> Ite
     texts = [text for given in labels.values() if isinstance(given, list) for text in given]
     if not texts or not all(isinstance(text, str) for text in texts):
         raise ValueError(f"{where}: labels: a region has no label; give it one, or remove it")
-    rate = next((task[key] for key in _RATES if key in task), None)
+    rate = task.get("fps")
     for span in files.field({"ranges": [value], **value}, "ranges", list, where):
         start, end = (files.field(span, key, (int, float), where) for key in ("start", "end"))
         if "ranges" in value:

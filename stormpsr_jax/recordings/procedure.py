@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from stormpsr_jax.base.errors import gathering, one_line, raise_all
-from stormpsr_jax.base.files import MAX_FPS, MIN_FPS, name_error, number, read_json, shorten, whole
+from stormpsr_jax.base.files import MAX_FPS, MIN_FPS, name_error, number, read_json, shorten
 
 PACKAGED = pathlib.Path(__file__).parents[1] / "procedures"
 
@@ -126,10 +126,6 @@ class Procedure:
     def step_name(self, step_id: int) -> str:
         """Returns the description of a step, worded as in the label files of the data sets."""
         return step_name(self.components, step_id)
-
-    def checked_step(self, step_id: Any, place: str) -> int:
-        """Returns a step id that was read; ValueError, with the place, if it is none."""
-        return whole(step_id, place, 0, 3 * self.num_components - 1)
 
     def state_class(self, state: Sequence[int] | np.ndarray) -> int:
         """Returns the detector class of one state vector (K,); see `state_classes`."""

@@ -59,9 +59,24 @@ def read_recording(
     """
     errors: list[str] = []
     with gathering(errors):
-        labels = _read_labels(name, video, place, procedure, terms, early_start)
+        variant = procedure.variant_for(name)
+        labels = place.read(
+            procedure, variant, terms=terms, recording=name, video=video, early_start=early_start
+        )
+        try:
+            labels = labels.with_states(variant.initial_state, video.first_frame)
+        except ValueError as error:
+            of = WITH_ERRORS if WITH_ERRORS in labels.files else STEPS
+            raise ValueError(f"{place.path / of}: {error}") from error
+        begins = len(labels.states) == 1 and tuple(labels.states[0]) == variant.initial_state
+        if begins and STATES not in labels.files:  # hardly anybody records that nothing happens
+            raise ValueError(
+                f"{place}: no step of {name} is labelled; label it, or take the labels away, so "
+                f"that its video is left out (where nothing is to happen, {name}/{STATES} says so "
+                "with the first state alone)"
+            )
         if change is not None:
-            labels = change(labels, procedure.variant_for(name))
+            labels = change(labels, variant)
     boxes = None
     if read_boxes is not None:
         with gathering(errors):
@@ -70,33 +85,6 @@ def read_recording(
     raise_all(errors)
     states = states_per_frame(labels.frames, labels.states, video.first_frame, video.num_frames)
     return Recording(name, video, procedure, labels, states, boxes)
-
-
-def _read_labels(
-    name: str,
-    video: Pictures,
-    place: LabelPlace,
-    procedure: Procedure,
-    terms: Terms | None,
-    early_start: bool,
-) -> Labels:
-    variant = procedure.variant_for(name)
-    labels = place.read(
-        procedure, variant, terms=terms, recording=name, video=video, early_start=early_start
-    )
-    try:
-        labels = labels.with_states(variant.initial_state, video.first_frame)
-    except ValueError as error:
-        of = WITH_ERRORS if WITH_ERRORS in labels.files else STEPS
-        raise ValueError(f"{place.path / of}: {error}") from error
-    begins = len(labels.states) == 1 and tuple(labels.states[0]) == variant.initial_state
-    if begins and STATES not in labels.files:  # hardly anybody records that nothing happens
-        raise ValueError(
-            f"{place}: no step of {name} is labelled; label it, or take the labels away, so that "
-            f"its video is left out (where nothing is to happen, {name}/{STATES} says so with the "
-            "first state alone)"
-        )
-    return labels
 
 
 def _check_boxes(boxes: Boxes, video: Pictures, fps: float) -> None:

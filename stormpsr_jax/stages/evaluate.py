@@ -40,9 +40,9 @@ from stormpsr_jax.stages.predict import Prediction, read_split
 from stormpsr_jax.stages.stage import Run, Stage
 from stormpsr_jax.training.metrics import TensorBoard, read_metrics
 
-# What a data folder's settings have if it was rendered from the CAD files of a product, or one that
-# was drawn at random; the toy has no other look than its renders.
-FROM_CAD = {"meshes", "product_seed"}
+# What a data folder's settings have if it was rendered from the CAD files of a product; the toy has
+# no other appearance than its renders.
+FROM_CAD = {"meshes"}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Stage `data`: has data_prep render recordings, for runs that bring no data.
 
-Of the synthetic assembly, of a product whose part meshes are given, or of one drawn at random. It
-is a process of its own, as rendering is an extra that the core does without.
+Of the synthetic assembly, or of a product whose part meshes are given. It is a process of its own,
+as rendering is an extra that the core does without.
 """
 
 import dataclasses
@@ -67,8 +67,6 @@ class Rendering(Stage):
         if s.meshes:
             options |= {"meshes": s.meshes, "procedure": self.procedure}
             options |= {"poses": s.poses} if s.poses else {}
-        if s.product_seed >= 0:
-            options["product_seed"] = s.product_seed
         return ["-m", COMMAND, f"--out={out}"] + [f"--{n}={value}" for n, value in options.items()]
 
     def make(self, run: Run) -> dict[str, Any]:
@@ -94,14 +92,10 @@ class Rendering(Stage):
     def _of_product(self, run: Run) -> Iterator[str]:
         """Says whether what would be rendered is not what the config's procedure is of."""
         config, fields = self.synthetic, "--config.data.synthetic."
-        if config.product_seed >= 0:
-            if self.procedure:
-                which = f"{fields}product_seed={config.product_seed}"
-                yield f"{which}: draws a product and its procedure; set --config.procedure=''"
-        elif not self.procedure:
+        if not self.procedure:
             yield (
                 "--config.procedure='': name the product to render, with --config.procedure=FILE "
-                f"and {fields}meshes=DIR, or draw one with {fields}product_seed=N"
+                f"and {fields}meshes=DIR"
             )
         elif config.meshes:
             if not Path(config.meshes).is_dir():

@@ -101,7 +101,7 @@ def _folder(config: Config, run: Run, _: Sequence[Stage]) -> Iterator[str]:
 def _extra(config: Config, run: Run, _: Sequence[Stage]) -> Iterator[str]:
     """What real recordings do not share with those that they join, or stand in place of."""
     synthetic, extra = config.data.synthetic, run.data.extra
-    if extra is None or (not run.data.is_there and synthetic.product_seed >= 0):
+    if extra is None:
         return
     which = f"--config.data.extra={extra.directory}"
     if config.data.detector_dir:

@@ -125,11 +125,9 @@ def grey(split, name):
     return shards.RecordingData(name, 0, jpegs, states, box, classes, np.full(40, np.nan))
 
 
-def test_the_sheet_shows_boxes_of_each_state_with_its_parts_and_how_many_agree(tmp_path, capsys):
+def test_the_sheet_shows_boxes_of_each_state_with_its_parts(tmp_path):
     build(tmp_path, image_size=SIZE, splits={"train": ["a"]}, make=grey)
     assert check.main([str(tmp_path)]) == 0
-    line = "39 of 40 boxes agree with the step labels of their frames"
-    assert f"\n{line}\n" in capsys.readouterr().out
     strips = [*check._states(check.open_folder(tmp_path))]
     assert [title for title, _ in strips] == [
         "20 boxes of state 1: base",

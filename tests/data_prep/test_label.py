@@ -1,5 +1,4 @@
 import gc
-import json
 import random
 
 import numpy as np
@@ -129,37 +128,6 @@ def test_labels_of_others_stay_as_they_are_until_they_are_changed(film, kept):
     assert not (root / "bench1.csv").exists()
     write(labels, "bench1", film, [], done=True)
     assert (root / "bench1.csv").read_text() == "time,step\n"
-
-
-def test_a_kill_between_two_files_leaves_one_of_them(film, tmp_path, monkeypatch):
-    root = tmp_path / "labels"
-    root.mkdir()
-    (root / "bench.txt").write_text("step\ttime\nInstall seal\t1\n")
-    outside = tmp_path / "precious.csv"
-    outside.write_text("time,step\n")
-
-    def killed(*_):
-        raise KeyboardInterrupt
-
-    with open_store(root) as kept, monkeypatch.context() as patch:
-        patch.setattr("data_prep.label.store._remove", killed)
-        with pytest.raises(KeyboardInterrupt):
-            write(labels_in(kept), "bench", film, [(3, 0)])
-    assert (root / "bench.txt").exists()
-    with open_store(root) as kept:
-        assert not (root / "bench.txt").exists()
-        assert labels_in(kept).read("bench", film).steps == [(3, 0)]
-    (root / "bench.csv").write_text("frame,step\n3,0\n")
-    with open_store(root) as kept, monkeypatch.context() as patch:
-        patch.setattr("data_prep.label.store.files.write_text", killed)
-        with pytest.raises(KeyboardInterrupt):
-            write(labels_in(kept), "bench", film, [(4, 0)])
-    with open_store(root):
-        assert (root / "bench.csv").read_text() == "frame,step\n3,0\n"
-    (root / ".label/moving.json").write_text(json.dumps([str(root / "bench.csv"), str(outside)]))
-    with pytest.raises(ValueError, match="nothing is written"), open_store(root):
-        pass
-    assert outside.exists()
 
 
 def test_nothing_is_written_through_a_link_out_of_the_folder(film, tmp_path):

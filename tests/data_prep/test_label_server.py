@@ -135,12 +135,12 @@ def test_the_page_is_told_what_is_there_and_what_has_changed(product):
 # The page, whose training does nothing for long.
 IDLE = """
 import time
-from data_prep.label import command, project
+from data_prep.label import __main__, project
 def plan(*_):
     time.sleep(0.2)
     return {"replaces": []}, [["timeit", "-s", "import time", "time.sleep(60)"]], "runs"
 project.Project.plan = plan
-command.main()
+__main__.main()
 """
 
 

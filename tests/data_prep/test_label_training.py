@@ -12,13 +12,13 @@ FLAGS = [f"--config.{key}={value}" for key, value in SMALL.items()]
 LONG = 30 * 60_000  # milliseconds
 # The page, which starts what it shows with a few steps of the smallest models.
 PROGRAM = f"""
-from data_prep.label import command, project
+from data_prep.label import __main__, project
 whole = project.training
 def training(*given):
     (own, main), *folders = whole(*given)
     return [own, main + {FLAGS}], *folders
 project.training = training
-command.main()
+__main__.main()
 """
 
 

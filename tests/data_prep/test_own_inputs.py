@@ -250,21 +250,3 @@ def test_boxes_numbered_by_the_pictures_of_the_video_name_both_rates(tmp_path):
         read_recording(
             "bench1", film, place, PROCEDURE, read_boxes=lambda: matching.read_boxes(tmp_path)
         )
-
-
-def corners_around(box: Sequence[float], degrees: float) -> np.ndarray:
-    """The upright box around a turned one, x, y, w, h in pixels, by its four corners."""
-    x, y, w, h = box
-    angle = np.deg2rad(degrees)
-    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    corners = np.array([(-w, -h), (w, -h), (w, h), (-w, h)]) / 2 @ turn.T + (x + w / 2, y + h / 2)
-    low, high = corners.min(axis=0), corners.max(axis=0)
-    return np.concatenate([(low + high) / 2, high - low]) / (64, 48, 64, 48)
-
-
-@pytest.mark.parametrize("degrees", [0, 30, 90, 135.5, 180, -20])
-def test_turned_boxes_become_the_upright_ones_around_them(tmp_path, degrees):
-    text = coco("000006.jpg", bbox=(24, 20, 16, 8), attributes={"rotation": degrees})
-    (tmp_path / "bench1.json").write_text(text)
-    found = matching.read_boxes(tmp_path / "bench1.json")
-    np.testing.assert_allclose(found.boxes, [corners_around((24, 20, 16, 8), degrees)], atol=1e-9)

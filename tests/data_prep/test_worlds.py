@@ -11,7 +11,7 @@ import simplejpeg
 import trimesh
 from scipy.spatial import KDTree
 
-from data_prep.products import products, wrong_poses
+from data_prep.products import wrong_poses
 from data_prep.products.product import toy_product
 from data_prep.rendering.mesh import affine
 from data_prep.worlds import motion, orders, rendered, timelines, worlds
@@ -81,15 +81,14 @@ LANTERN = Procedure.from_json(lantern.CONTENT)
 
 def test_nothing_changes_under_a_part_that_stays_on():
     """Steps may be done together, wrong, undone and forgotten."""
-    for number, seed in itertools.product(range(6), range(40)):
-        procedure = products.drawn(number).procedure
-        (variant,) = procedure.variants.values()
+    (variant,) = LANTERN.variants.values()
+    for seed in range(240):
         rng = np.random.default_rng(seed)
-        timeline = timelines.draw_timeline(procedure, rng, wrong=0.3, covers=True)
+        timeline = timelines.draw_timeline(LANTERN, rng, wrong=0.3, covers=True)
         for old, new in itertools.pairwise(timeline.states):
             for a, b in variant.precedence:
                 stays = old[b // 3] and new[b // 3]
-                assert not stays or old[a // 3] == new[a // 3], (number, seed)
+                assert not stays or old[a // 3] == new[a // 3], seed
 
 
 def test_recordings_are_of_all_variants_in_turn_as_their_globs_tell():
@@ -105,36 +104,6 @@ def test_recordings_are_of_all_variants_in_turn_as_their_globs_tell():
         assert variants == ["on", "off"] * (len(of_split) // 2)
     assert found["train"][-1] == "x0-rehearsal_001"
     assert [rendered.is_rehearsal(name) for name in found["train"]] == [False] * 4 + [True] * 2
-
-
-def test_a_drawn_product_can_be_built_and_its_catalogue_is_all_that_its_order_allows():
-    stacked = 0
-    for seed in range(8):
-        found = products.drawn(seed)
-        procedure, product = found.procedure, found.product
-        assert Procedure.from_json(procedure.to_json()) == procedure
-        orders.check(procedure)
-        assert 5 <= procedure.num_components == len(product.parts) <= 9
-        assert 5 < procedure.num_states <= products.MAX_STATES
-        rng, (variant,) = np.random.default_rng(0), procedure.variants.values()
-        for _ in range(5):
-            state = np.zeros(procedure.num_components, np.int8)
-            for step in orders.draw_order(procedure, variant, rng):
-                state[step // 3] = 1
-                assert procedure.state_class(state) > 0
-            assert state.all()
-        bottoms = [part.right[2, 3] - part.height / 2 for part in product.parts]
-        for k in np.flatnonzero(np.array(bottoms) > 0.11):
-            stacked += 1
-            below = [a // 3 for a, b in variant.precedence if b == 3 * k]
-            near = [
-                np.linalg.norm((product.parts[j].right - product.parts[k].right)[:2, 3])
-                for j in below
-            ]
-            assert min(near) < 0.3
-    assert stacked > 2
-    assert products.drawn(3).procedure == products.drawn(3).procedure
-    assert products.drawn(3).procedure != products.drawn(4).procedure
 
 
 @pytest.mark.parametrize("name", ["meccano", "industreal", "impact", "synthetic"])

@@ -58,16 +58,11 @@ DAMAGED = [
     (members(more=np.zeros(3)), "holds 'more', which is none of"),
     (members(parts=np.array([{}], object)), "allow_pickle=False"),
     (members(parts=np.zeros((5, 2 * K + 2), "<f2")), f"not float16 (5, {2 * K})"),
-    (members(temporal=np.zeros((5, 2 * K), "<f2")), f"(5, {K}) or (5, {3 * K})"),
     (members(objectness=np.zeros(6, "<f2")), "objectness is float16 (6,)"),
     (members(objectness=np.zeros(5)), "objectness is float64"),
-    (members(objectness=np.full(5, np.nan, "<f2")), "objectness holds numbers"),
-    (members(states=np.zeros((5, S + 1), "<f2")), "they sum to 22"),
     (members(frames=np.array([0, 1, 1, 2, 3])), "do not ascend"),
-    (members(frames=np.arange(-1, 4)), "frames are not in"),
     (members() | {"parts.npy": members()["parts.npy"][:-2]}, "EOF"),
     (members() | {"parts.npy": b"nothing"}, "magic string"),
-    (members() | {"parts.npy": bytes(2**26)}, "what is in it has 67,1"),
 ]
 
 

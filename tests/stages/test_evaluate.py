@@ -95,8 +95,7 @@ def test_detections_only_what_was_looked_at_counts():
     ("settings", "changes", "share"),
     [
         ({}, {}, 0.5),
-        ({"product_seed": 7}, {}, None),  # renders of CAD files show no camera's pictures
-        ({"meshes": "0" * 64}, {}, None),
+        ({"meshes": "0" * 64}, {}, None),  # renders of CAD files show no camera's pictures
         ({}, {"stages": ("data", "temporal", "evaluate")}, None),
     ],
 )
