@@ -35,8 +35,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmarks import record
 from stormpsr_jax.base import files
+from stormpsr_jax.psr import analysis
 
 ROOT = Path(__file__).parents[1]
 FORMS = ("jax", "onnx", "int8")
@@ -185,25 +188,20 @@ def times(folders: Mapping[str, Path], stream: str) -> dict[str, Any]:
     return measured
 
 
-def times_table(done: Mapping[str, Any]) -> list[str]:
-    """The rows of a table of what `times` has found of each model."""
-    lines = [
-        "| model | form | folder MiB | ready s | of it CPU s | p50 ms | p99 ms | one core: CPU ms "
-        "| ONNX / it | memory MiB |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
+def times_table(done: Mapping[str, Any]) -> str:
+    """A table of what `times` has found of each model."""
+    rows = []
     for name, forms in done.items():
         for form, of in forms.items():
-            ordered = sorted(of["times"])
-            p50, p99 = (ordered[len(ordered) * share // 100] for share in (50, 99))
+            p50, p99 = np.percentile(of["times"], (50, 99))
             rounds = zip(forms["onnx"]["cpu"], of["cpu"], strict=True)
-            faster = statistics.median(ours / theirs for ours, theirs in rounds)
-            start, used, cpu = (statistics.median(of[key]) for key in ("ready", "used", "cpu"))
-            lines.append(
-                f"| {name} | {form} | {of['size']:.1f} | {start:.2f} | {used:.2f} | {p50:.2f} | "
-                f"{p99:.2f} | {cpu:.2f} | {faster:.2f} | {of['peak']:.0f} |"
-            )
-    return lines
+            row = {"model": f"{name}, {form}", "folder MiB": of["size"]}
+            row |= {"ready s": statistics.median(of["ready"])}
+            row |= {"of it CPU s": statistics.median(of["used"]), "p50 ms": p50, "p99 ms": p99}
+            row |= {"one core: CPU ms": statistics.median(of["cpu"])}
+            row |= {"ONNX / it": statistics.median(ours / theirs for ours, theirs in rounds)}
+            rows.append(row | {"memory MiB": of["peak"]})
+    return analysis.format_rows(rows, "markdown")
 
 
 # --- Installation ---------------------------------------------------------------------------------
@@ -290,13 +288,13 @@ def main() -> None:
                 place = args.out / f"{Path(model).name}_forms"
                 done[name] = times(exports(model, place), stream)
                 files.write_json(path, results)
-            print(*times_table({name: done[name]}), sep="\n", flush=True)
+            print(times_table({name: done[name]}), flush=True)
     if "install" in args.parts:
         results["install"] = list(installed())
         files.write_json(path, results)
-        print("\n| purpose | packages | MiB |\n|---|---|---|")
-        for name, count, size in results["install"]:
-            print(f"| {name} | {count} | {size:.0f} |")
+        names = ("purpose", "packages", "MiB")
+        rows = [dict(zip(names, row, strict=True)) for row in results["install"]]
+        print("", analysis.format_rows(rows, "markdown"), sep="\n")
     print(f"\n{time.monotonic() - start:.0f} s")
 
 

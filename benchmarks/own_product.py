@@ -38,7 +38,7 @@ from data_prep.worlds.timelines import Timeline, draw_timeline
 from data_prep.worlds.workplace import Workplace
 from data_prep.writing import parallel
 from stormpsr_jax.base import files
-from stormpsr_jax.psr import headline, wrong_parts
+from stormpsr_jax.psr import analysis, headline, wrong_parts
 from stormpsr_jax.recordings.label_file import LabelPlace
 from stormpsr_jax.recordings.labels import states_to_steps
 from stormpsr_jax.recordings.procedure import Procedure, load_procedure
@@ -264,26 +264,24 @@ def follow_numbers(
         "rows": rows,
     }
     files.write_json(pool / "accuracy_over_videos.json", content)
-    print("\n".join(table(rows)))
+    print(table(rows))
 
 
-def table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What `measured` found as lines of a Markdown table, by the stream that recognises."""
-    figures = [[*row["streams"].values()][-1] for row in rows]
-    shown = figures[0]["wrong"]["shown"]
-    lines = [
-        "| videos | for validation | incorrect per part | F1 | POS | delay (s) | "
-        f"accepted of {shown} |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for row, score in zip(rows, figures, strict=True):
-        delay = "–" if score["delay_s"] is None else f"{score['delay_s']:.1f}"
-        of_a_part = round(sum(row["errors"].values()) / len(row["errors"]))
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """What `measured` found as a table, by the stream that recognises."""
+    lines = []
+    for row in rows:
+        score = [*row["streams"].values()][-1]
         lines.append(
-            f"| {row['videos']} | {row['val']} | {of_a_part} | {score['f1']:.2f} | "
-            f"{score['pos']:.2f} | {delay} | {score['wrong']['accepted']} |"
+            {
+                "videos": str(row["videos"]),
+                "for validation": row["val"],
+                "incorrect per part": round(sum(row["errors"].values()) / len(row["errors"])),
+                **{key: score[key] for key in ("f1", "pos", "delay_s")},
+                f"accepted of {score['wrong']['shown']}": score["wrong"]["accepted"],
+            }
         )
-    return lines
+    return analysis.format_rows(lines, "markdown")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

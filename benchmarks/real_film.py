@@ -14,8 +14,6 @@ validate, and the other person's film is the test; then the other way round. No 
 given. DIR keeps films, data and runs; what is there is not made again.
 """
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -25,11 +23,10 @@ import av
 import numpy as np
 from PIL import Image
 
-from benchmarks import record
+from benchmarks import own_product, record
 from stormpsr_jax.base import files
 from stormpsr_jax.psr.cli import OneLineParser
 
-ROOT = Path(__file__).parents[1]
 FPS = 15
 # By person, the key frame of each step, counted within the step.
 KEY_FRAMES = {1: (245, 158, 159, 274, 162, 239, 308), 2: (63, 117, 143, 149, 167, 124, 140)}
@@ -115,17 +112,11 @@ def learn(
     files.write_text(inputs / "splits.csv", "\n".join(["recording,split", *rows, ""]))
     sources = [f"--{kind}={inputs / kind}" for kind in ("videos", "labels", "boxes")]
     words = [*sources, f"--procedure={folder / 'bricks.json'}", f"--splits={inputs / 'splits.csv'}"]
-    give("data_prep.own", *words, f"--out={data}", f"--size={size}")
+    own_product.run("data_prep.own", *words, f"--out={data}", f"--size={size}")
     pixels = f"--config.detector.image_size={size}"
     words = [f"--config={config}", f"--config.data.dir={data}", f"--workdir={run}", pixels]
-    give("stormpsr_jax.main", *words, *fields)
+    own_product.run("stormpsr_jax.main", *words, *fields)
     return files.read_json(run / "metrics.json")
-
-
-def give(module: str, *words: str) -> None:
-    """Gives a command, and shows it."""
-    print("$ python -m", module, *words, flush=True)
-    subprocess.run([sys.executable, "-m", module, *words], cwd=ROOT, check=True)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -23,9 +23,8 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import functools
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +34,9 @@ import simplejpeg
 
 from benchmarks import own_product, record
 from data_prep import synthetic
-from data_prep.products.product import Product, toy_product
+from data_prep.products.product import toy_product
 from data_prep.rendering import ranges
-from data_prep.rendering.scene import Body
-from data_prep.worlds.hiding import Occlusion
-from data_prep.worlds.motion import plan_recording
-from data_prep.worlds.timelines import Habits, Timeline
-from data_prep.worlds.workplace import Workplace
+from data_prep.worlds.timelines import Habits
 from data_prep.worlds.worlds import WORLDS
 from stormpsr_jax.base import files
 from stormpsr_jax.base.progress import Bar
@@ -64,31 +59,13 @@ from stormpsr_jax.stages import fuse
 from tools.fusion_weights import fit_runs, read_run
 
 DEMO = "demo"
-SIZE, NOISE, SEED = 64, 2.5, 9000  # pixels, grey levels, of what is rendered here
+SIZE, SEED = 64, 9000  # pixels, of what is rendered here
 OF_ERRORS = ("wrong part", "error state")  # kinds of alerts
 PARTS = ("shown", "accepted", "unsure", "right_installations", "right_unsure", "no_verdict")
 CALLS = ("right_called_wrong", "early")  # of what a run has decided
 
 
 Recordings = dict[str, LabelledPredictions]
-
-
-def drawn(
-    product: Product,
-    procedure: Procedure,
-    timeline: Timeline,
-    hidden: Occlusion,
-    streams: Sequence[np.random.Generator],
-) -> Iterator[np.ndarray]:
-    """Pictures uint8 (SIZE, SIZE, 3); `streams` draw the motion, the looks and the noise."""
-    how, looks, noise = streams
-    places = np.array([part.right[:2, 3] for part in product.parts])
-    motion = plan_recording(timeline, places, procedure.fps, hidden, how)
-    workplace = Workplace(product, functools.cache(lambda s: Body(product.mesh(s))), looks)
-    for frame, state in enumerate(timeline.per_frame()):
-        image = 255 * workplace.picture(motion, frame, state, SIZE).image
-        image = image + NOISE * noise.standard_normal(image.shape, np.float32)
-        yield np.clip(image + 0.5, 0, 255).astype(np.uint8)
 
 
 def recipe(model: Model, habits: Habits) -> synthetic.Recipe:

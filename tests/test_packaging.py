@@ -19,17 +19,6 @@ from tests.support.model_data import video, write
 from tests.support.recognise_data import write_video
 
 
-def run_wheel(unpacked, cwd, *words):
-    return subprocess.run(
-        [sys.executable, *words],
-        cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(unpacked)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
 def test_wheel_holds_every_file_of_the_packages(unpacked):
     wanted = {
         path.relative_to(ROOT)
@@ -52,7 +41,9 @@ def test_wheel_configs_are_found_by_name_in_an_empty_folder(unpacked, tmp_path):
         "from stormpsr_jax.stages import config_flag as c;"
         "[c.load(name) for name in c.shipped()]; print(c.resolve('own:boxes'))"
     )
-    done = run_wheel(unpacked, tmp_path, "-c", code)
+    env = os.environ | {"PYTHONPATH": str(unpacked)}
+    words = [sys.executable, "-c", code]
+    done = subprocess.run(words, cwd=tmp_path, env=env, capture_output=True, text=True)
     assert done.stdout == f"{unpacked}/stormpsr_jax/configs/own.py:boxes\n", done.stderr
 
 

@@ -19,7 +19,6 @@ The same run and versions give the same files. Takes some minutes on 2 CPU cores
 from __future__ import annotations
 
 import argparse
-import csv
 import dataclasses
 import importlib
 import importlib.metadata
@@ -240,10 +239,8 @@ def write_video(path: Path, jpegs: Iterable[bytes]) -> None:
 def write_labels(path: Path, states: np.ndarray, procedure: Procedure) -> None:
     """Writes labels by the clock; states (N, K) of the video's frames."""
     steps = states_to_steps(np.arange(len(states)), states, with_errors=True)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        rows = csv.writer(file, lineterminator="\n")
-        rows.writerow(["time", "step"])
-        rows.writerows((label_time(frame, FPS), procedure.step_name(step)) for frame, step in steps)
+    rows = [f"{label_time(frame, FPS)},{procedure.step_name(step)}\n" for frame, step in steps]
+    files.write_text(path, "".join(["time,step\n", *rows]))
 
 
 # --- What the model makes of it -------------------------------------------------------------------

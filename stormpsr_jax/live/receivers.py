@@ -53,7 +53,6 @@ class Outbox:
         self.dropped = 0  # records that did not arrive
         self._name = name
         self._waiting: collections.deque[tuple[str, bytes]] = collections.deque()
-        self._status: bytes | None = None
         self._under_way = False  # whether a record is being delivered that was not counted yet
         self._changed = threading.Condition()
         self._closing = threading.Event()
@@ -68,17 +67,18 @@ class Outbox:
 
     def send(self, record: Mapping[str, Any]) -> None:
         """Takes a record; never waits."""
-        text = encode(record)
+        kind = str(record.get("type"))
         with self._changed:
             if self._closing.is_set():
                 self.dropped += 1
-            elif record.get("type") == "status":
-                self._status = text
-            else:
-                if len(self._waiting) == SIZE:
-                    self._waiting.popleft()
-                    self.dropped += 1
-                self._waiting.append((str(record.get("type")), text))
+                return
+            if kind == "status":
+                events = [item for item in self._waiting if item[0] != kind]
+                self._waiting = collections.deque(events)
+            elif len(self._waiting) >= SIZE:
+                self._waiting.popleft()
+                self.dropped += 1
+            self._waiting.append((kind, encode(record)))
             self._changed.notify_all()
 
     def warn(self, text: str) -> None:
@@ -102,16 +102,21 @@ class Outbox:
             self._changed.notify_all()
         self._thread.join(timeout + 0.5)
         with self._changed:
-            self.dropped += len(self._waiting) + (self._status is not None) + self._under_way
+            self.dropped += len(self._waiting) + self._under_way
             self._waiting.clear()
-            self._status, self._under_way = None, False
+            self._under_way = False
         if self.dropped:
             self.warn(f"{self.dropped} records did not arrive")
 
     def _work(self) -> None:
-        while (item := self._next()) is not None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or self._closing.is_set())
+                if not self._waiting or self.is_over():
+                    return
+                self._under_way, (kind, text) = True, self._waiting.popleft()
             try:
-                arrived = self._deliver(*item)
+                arrived = self._deliver(kind, text)
             except Exception as error:  # the records after this one have to go on
                 self.warn(f"{type(error).__name__}: {error}")
                 arrived = False
@@ -133,21 +138,6 @@ class Outbox:
                 return False
             self._closing.wait(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
-
-    def _next(self) -> tuple[str, bytes] | None:
-        with self._changed:
-            while True:
-                if self.is_over():
-                    return None
-                self._under_way = bool(self._waiting) or self._status is not None
-                if self._waiting:
-                    return self._waiting.popleft()
-                if self._status is not None:
-                    text, self._status = self._status, None
-                    return "status", text
-                if self._closing.is_set():
-                    return None
-                self._changed.wait()
 
 
 def encode(record: Mapping[str, Any]) -> bytes:

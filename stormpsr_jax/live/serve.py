@@ -184,21 +184,20 @@ class Page:
                     told = self._count
                 for _, message in news:
                     channel.send_bytes(message)
-                if not closing and channel.poll(_INTERVAL):
-                    self._hear(channel.recv_bytes(_MAX_ANSWER))
+                if closing or not channel.poll(_INTERVAL):
+                    continue
+                asked = channel.recv_bytes(_MAX_ANSWER)
+                if asked == RESET:
+                    self._on_reset()
+                elif asked == WANTED:
+                    self._wanted = True
+                elif asked.startswith(CONFIRM):
+                    self._on_confirm(int(asked.removeprefix(CONFIRM)))
             channel.send_bytes(END)
             while channel.recv_bytes(_MAX_ANSWER):
                 continue  # until its watchers have all news, and it ends
         self._process.kill()  # without its channel it is of no use
         return f"its process has ended with status {self._process.wait()}"
-
-    def _hear(self, message: bytes) -> None:
-        if message == RESET:
-            self._on_reset()
-        elif message.startswith(CONFIRM):
-            self._on_confirm(int(message.removeprefix(CONFIRM)))
-        elif message == WANTED:
-            self._wanted = True
 
 
 def say(text: str) -> None:

@@ -68,7 +68,7 @@ def export_model(
 def _write(
     source: Path, networks: FlaxNetworks, content: Content, out: Path, int8: bool
 ) -> dict[str, float]:
-    bodies = functions.bodies(functions.statistics(content.pictures), content.max_detections)
+    bodies = functions.bodies(content.pictures, content.max_detections)
     entries: dict[str, Any] = {}
     differs: dict[str, float] = {}
     for role, network in networks.of.items():

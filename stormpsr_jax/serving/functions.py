@@ -17,7 +17,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-import safetensors
+import safetensors.numpy
 from flax import traverse_util
 
 from stormpsr_jax.base import memory
@@ -34,7 +34,6 @@ from stormpsr_jax.serving.content import (
     roles_of,
 )
 from stormpsr_jax.training import devices, locator
-from stormpsr_jax.weights import torch_files
 from stormpsr_jax.weights.torch_layout import check_names
 
 # Operations a row of the largest network whose rows a CPU computes one by one: there a batch gains
@@ -45,7 +44,6 @@ _CLASSES = "num_classes"
 _WIDTH = {"encoder": "hidden", "temporal": "num_components"}
 
 Variables = Mapping[str, Any]  # of a network, as flax has them
-Statistics = tuple[tuple[float, ...], tuple[float, ...]]  # mean and deviation of three colours
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -100,7 +98,7 @@ def functions(
         if jax.default_backend() == "cpu":
             # XLA computes bfloat16 in float32 there, and loses time and digits by converting.
             module = architectures.in_float32(module)
-        function = _jitted(role, module, statistics(pictures), max_detections)
+        function = _jitted(role, module, pictures, max_detections)
         variables = needed(role, module, network.variables, pictures)
         rows = 1 if role == "locator" else batch  # where it looks depends on the picture before
         made[ROLES[role]] = Batched(function, variables, rows, functools.partial(singly, module))
@@ -109,10 +107,10 @@ def functions(
 
 @functools.lru_cache(maxsize=16)
 def _jitted(
-    role: str, module: nn.Module, of_pictures: Statistics, max_detections: int
+    role: str, module: nn.Module, pictures: Pictures, max_detections: int
 ) -> jax.stages.Wrapped:
     """What `bodies` has for a role, jitted once for a module: whatever its weights, or stage."""
-    body = bodies(of_pictures, max_detections)[role]
+    body = bodies(pictures, max_detections)[role]
 
     def function(variables: Variables, x: jax.Array, count: jax.Array) -> Any:
         of_rows = functools.partial(body, module, variables)
@@ -123,18 +121,13 @@ def _jitted(
     return jax.jit(function, compiler_options=options)
 
 
-def statistics(pictures: Pictures) -> Statistics:
-    """What `bodies` takes of pictures."""
-    return tuple(pictures.mean), tuple(pictures.std)
-
-
 def bodies(
-    of_pictures: Statistics, max_detections: int
+    pictures: Pictures, max_detections: int
 ) -> dict[str, Callable[[nn.Module, Variables, jax.Array], Any]]:
     """By role, what `functions` makes of a module, variables and rows."""
 
     def normalise(images: jax.Array) -> jax.Array:
-        return augment.normalise(images, *of_pictures)
+        return augment.normalise(images, pictures.mean, pictures.std)
 
     def encode(module: nn.Module, variables: Variables, images: jax.Array) -> jax.Array:
         return architectures.apply(module, variables, normalise(images))
@@ -323,18 +316,11 @@ def read(model: Path, data: Mapping[str, Any], content: Content) -> FlaxNetworks
             f"{path}: has {len(stored_bytes):,} bytes, but the networks need {needed:,}"
         )
     try:
-        stored_arrays = dict(safetensors.deserialize(stored_bytes))
-        for name, entry in stored_arrays.items():
-            entry["dtype"] = torch_files.check_dtype(name, entry["dtype"])
-    except (safetensors.SafetensorError, ValueError, MemoryError) as error:
+        arrays = safetensors.numpy.load(stored_bytes)
+    except (safetensors.SafetensorError, KeyError, ValueError, MemoryError) as error:
         raise ValueError(one_line(f"{path}: cannot be read ({error})")) from error
-    check_arrays(path, {n: (e["dtype"].name, e["shape"]) for n, e in stored_arrays.items()}, kept)
-    arrays = {
-        name: np.frombuffer(entry["data"], entry["dtype"])
-        .reshape(entry["shape"])
-        .astype(wanted[name].dtype, copy=False)
-        for name, entry in stored_arrays.items()
-    }
+    check_arrays(path, arrays, kept)
+    arrays = {n: array.astype(wanted[n].dtype, copy=False) for n, array in arrays.items()}
     check_finite(path, arrays)
     trees = traverse_util.unflatten_dict(arrays, sep="/")
     networks = {role: Network(of[role].module, trees[role]) for role in of}
@@ -347,18 +333,16 @@ def stored(name: str, dtype: str) -> np.dtype:
 
 
 def check_arrays(
-    path: Path,
-    arrays: Mapping[str, tuple[str, Any]],
-    wanted: Mapping[str, jax.ShapeDtypeStruct],
+    path: Path, arrays: Mapping[str, np.ndarray], wanted: Mapping[str, jax.ShapeDtypeStruct]
 ) -> None:
-    """Raises ValueError unless the arrays, by name (type, shape), are those wanted."""
+    """Raises ValueError unless the arrays are those wanted, by name, type and shape."""
     check_names(path, wanted, arrays)
-    for name, array in wanted.items():
-        have = (arrays[name][0], tuple(arrays[name][1]))
-        if have != (array.dtype.name, array.shape):
+    for name, want in wanted.items():
+        have = arrays[name]
+        if (have.dtype, have.shape) != (want.dtype, want.shape):
             raise ValueError(
-                f"{path}: {name} is {have[0]} {have[1]}, the network needs {array.dtype.name} "
-                f"{array.shape}"
+                f"{path}: {name} is {have.dtype.name} {have.shape}, the network needs "
+                f"{want.dtype.name} {want.shape}"
             )
 
 

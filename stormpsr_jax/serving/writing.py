@@ -118,7 +118,7 @@ def _write(path: Path, data: dict[str, Any], networks: Mapping[str, Network], dt
         arrays |= {f"{role}/{name}": value for name, value in flat.items()}
     # What only training needs stays behind: the heads after the frame embedding.
     arrays = {name: np.asarray(jax.device_get(arrays[name])) for name in wanted if name in arrays}
-    check_arrays(path, {n: (a.dtype.name, a.shape) for n, a in arrays.items()}, wanted)
+    check_arrays(path, arrays, wanted)
     check_finite(path, arrays)
     with np.errstate(over="ignore"):  # becomes infinity, which is checked for
         arrays = {name: array.astype(stored(name, dtype)) for name, array in arrays.items()}

@@ -18,6 +18,7 @@ pytest.importorskip("uvicorn", reason="needs the extra live")
 
 from stormpsr_jax.live import serve
 from tests.support.live_data import Events, ask, serving
+from tests.support.processes import wait_until
 
 TOKEN = "a-token-of-24-characters"
 JPEG = b"\xff\xd8 no picture, but nobody here looks"
@@ -41,17 +42,6 @@ def locked(system):
             page.frame(JPEG, VIEW)
             page.send({"type": "event", "step": "Install pin"})
             yield page
-
-
-def wait_until(holds, seconds=20):
-    end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.02)
-
-
-def process_of(page):
-    return page._process.pid
 
 
 def test_page_self_contained_escaped_and_under_a_policy(page):
@@ -131,7 +121,7 @@ def test_nothing_without_the_token(locked, capfd):
     assert ask(locked.port, "/reset", "POST", Origin=origin, Cookie=cookie)[0] == 202
     assert capfd.readouterr() == ("", ""), "no request is logged"
     for file in ("cmdline", "environ"):
-        said = Path(f"/proc/{process_of(locked)}/{file}").read_bytes()
+        said = Path(f"/proc/{locked._process.pid}/{file}").read_bytes()
         assert said
         assert TOKEN.encode() not in said, "everybody on the machine could read it"
 
@@ -164,11 +154,11 @@ def test_a_page_whose_process_dies_comes_back_with_what_it_had(system, capfd):
     with serving(TITLE) as page:
         page.frame(JPEG, {"source": "live", "time_s": 1})
         page.send({"type": "event", "step": "Install pin"})
-        first = process_of(page)
+        first = page._process.pid
         os.kill(first, signal.SIGKILL)
         page.frame(None, {"source": "live", "time_s": 2})
         page.send({"type": "event", "step": "Install lid"})
-        wait_until(lambda: process_of(page) != first)
+        wait_until(lambda: page._process.pid != first)
         assert ask(page.port, "/picture")[2] == JPEG
         with Events(page.port) as events:
             steps = [events.next("record")[2]["step"] for _ in range(2)]

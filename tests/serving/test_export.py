@@ -24,23 +24,6 @@ from tests.support.model_data import NETWORKS, PICTURES, SIZE, network, video, w
 
 pytest.importorskip("jax2onnx", reason="pip install --no-deps jax2onnx (docs/recognise.md)")
 IMAGES = video(20, *SIZE)
-FORMS = ("onnx", "int8")
-
-
-def export(model: Path, out: Path, form: str) -> Path:
-    export_model(model, out, int8=form == "int8")
-    return out
-
-
-def in_form(factory: pytest.TempPathFactory, form: str) -> Path:
-    """The folder of the tiny model in one of FORMS, or as a run leaves it ("weights").
-
-    All are of the same model, made once for all test processes.
-    """
-    model = made_once(factory, "pump", write)
-    if form == "weights":
-        return model
-    return made_once(factory, f"pump_{form}", lambda folder: export(model, folder, form))
 
 
 def declare(folder: Path, *roles: str) -> None:
@@ -56,17 +39,17 @@ def declare(folder: Path, *roles: str) -> None:
 
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory, system):
-    return in_form(tmp_path_factory, "weights")
+    return made_once(tmp_path_factory, "pump", write)
 
 
 @pytest.fixture(scope="module")
 def made(sound, tmp_path_factory):
-    return {form: in_form(tmp_path_factory, form) for form in FORMS}
+    return made_once(tmp_path_factory, "pump_onnx", lambda folder: export_model(sound, folder))
 
 
 @pytest.fixture
 def copied(made, tmp_path):
-    return lambda form: shutil.copytree(made[form], tmp_path / form)
+    return shutil.copytree(made, tmp_path / "onnx")
 
 
 def refusal(folder):
@@ -93,7 +76,8 @@ def outputs(model, images):
 def test_outputs_of_the_demo_are_those_of_the_model_within_1e_5(system, tmp_path):
     """Of logits, which can be tens, within that share of the largest."""
     ours = stormpsr_jax.load_model("demo")
-    theirs = stormpsr_jax.load_model(export("demo", tmp_path / "onnx", "onnx"))
+    export_model("demo", tmp_path / "onnx")
+    theirs = stormpsr_jax.load_model(tmp_path / "onnx")
     opened = sources.open_source(demo.VIDEO).open(ours.fps)
     film = itertools.islice(read_upright(opened), 0, 200, 20)
     images = np.stack([ours.preprocess(picture) for picture in film])
@@ -104,7 +88,7 @@ def test_outputs_of_the_demo_are_those_of_the_model_within_1e_5(system, tmp_path
 
 
 def test_events_are_those_of_the_model_whole_live_and_from_the_other_ones_state(sound, made):
-    ours, theirs = (stormpsr_jax.load_model(f) for f in (sound, made["onnx"]))
+    ours, theirs = (stormpsr_jax.load_model(f) for f in (sound, made))
     assert ours.streams == theirs.streams
     told = [[(e.frame, e.step_id) for e in m.recognise(IMAGES, variant="assembly")]
             for m in (ours, theirs)]  # fmt: skip
@@ -120,7 +104,7 @@ def test_events_are_those_of_the_model_whole_live_and_from_the_other_ones_state(
 def test_every_temporal_network_can_be_exported(system, tmp_path, kind):
     depth = {"depth": 2} if kind is TemporalTCN else {}
     with_temporal(tmp_path / "model", kind(num_components=3, width=8, context_frames=3, **depth))
-    export(tmp_path / "model", tmp_path / "out", "onnx")
+    export_model(tmp_path / "model", tmp_path / "out")
     clips = np.random.default_rng(0).normal(size=(5, 4, 16)).astype(np.float32)
     ours, theirs = (stormpsr_jax.load_model(tmp_path / f) for f in ("model", "out"))
     np.testing.assert_allclose(ours.temporal(clips), theirs.temporal(clips), atol=1e-4)
@@ -130,7 +114,7 @@ def test_the_detector_that_turns_pictures_upright_can_be_exported(system, tmp_pa
     module = Detector(num_classes=5, width=4, grid=4, levels=2, num_components=3, upright=True)
     detector = network(module, (1, *SIZE, 3), 3)
     write(tmp_path / "model", networks=NETWORKS | {"detector": detector})
-    export(tmp_path / "model", tmp_path / "out", "onnx")
+    export_model(tmp_path / "model", tmp_path / "out")
     ours, theirs = (
         jax.tree.leaves(stormpsr_jax.load_model(tmp_path / f)._function("detect")(IMAGES))
         for f in ("model", "out")
@@ -141,20 +125,19 @@ def test_the_detector_that_turns_pictures_upright_can_be_exported(system, tmp_pa
 
 
 def test_a_damaged_program_is_refused(copied):
-    folder = copied("onnx")
-    path = folder / "temporal.onnx"
+    path = copied / "temporal.onnx"
     whole = path.read_bytes()
     path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-    assert "is not the file whose checksum model.json names" in refusal(folder)
+    assert "is not the file whose checksum model.json names" in refusal(copied)
     path.write_bytes(whole + b"x")
-    assert f"has {len(whole) + 1:,} bytes, model.json says {len(whole):,}" in refusal(folder)
+    assert f"has {len(whole) + 1:,} bytes, model.json says {len(whole):,}" in refusal(copied)
     for cut in (0, 1, len(whole) // 2):
         path.write_bytes(whole[:cut])
         if cut:
-            declare(folder, "temporal")
-        assert "temporal.onnx" in refusal(folder)
+            declare(copied, "temporal")
+        assert "temporal.onnx" in refusal(copied)
     path.unlink()
-    assert "is missing" in refusal(folder)
+    assert "is missing" in refusal(copied)
 
 
 @pytest.mark.parametrize(
@@ -170,17 +153,20 @@ def test_a_damaged_program_is_refused(copied):
     ],
 )
 def test_model_json_of_an_export_is_checked(copied, change, message):
-    folder = copied("onnx")
-    path = folder / "model.json"
+    path = copied / "model.json"
     data = json.loads(path.read_text())
     data.pop("checksum")
     change(data)
     path.write_text(json.dumps(data))
-    assert message in refusal(folder)
+    assert message in refusal(copied)
 
 
 def test_command_says_what_differs_and_leaves_nothing_after_an_error(sound, tmp_path, capsys):
     words = [f"--model={sound}", "--format=onnx", f"--out={tmp_path / 'new' / 'out'}"]
+    assert command.main([*words[:2], "--int8", f"--out={tmp_path / 'int8'}"]) == 0
+    less = stormpsr_jax.load_model(tmp_path / "int8").encode(IMAGES)
+    whole = stormpsr_jax.load_model(sound).encode(IMAGES)
+    assert 0 < np.abs(less - whole).max() < 0.2 * np.abs(whole).max()
     assert command.main(words) == 0
     assert "embeddings differs by " in capsys.readouterr().out
     assert {p.name for p in (tmp_path / "new" / "out").iterdir()} == {
@@ -213,7 +199,7 @@ def test_an_export_finds_the_product_as_its_model_does(system, tmp_path):
     params["sides"]["bias"] *= 0
     pictures = dataclasses.replace(PICTURES, locator_size=(40, 32), aspect="pad")
     write(tmp_path / "model", networks=NETWORKS | {"locator": found}, pictures=pictures)
-    export(tmp_path / "model", tmp_path / "onnx", "onnx")
+    export_model(tmp_path / "model", tmp_path / "onnx")
     views = []
     for form in ("model", "onnx"):
         prepare = stormpsr_jax.load_model(tmp_path / form).preparing()
