@@ -6,6 +6,7 @@ named before a stage begins.
 
 import dataclasses
 import math
+import textwrap
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -149,9 +150,13 @@ def procedure_differences(ours: Procedure, theirs: Procedure) -> str:
 
     Variants and frame rate are left out: they matter for decoding, not for what is in a folder.
     """
-    parts = {"name": "another name", "components": "other components", "states": "other states"}
     one, other = ours.to_json(), theirs.to_json()
-    return ", ".join(text for part, text in parts.items() if one[part] != other[part])
+    differences = []
+    for part in ("name", "components", "states"):
+        if one[part] != other[part]:
+            texts = (textwrap.shorten(str(of[part]), 120) for of in (other, one))
+            differences.append(f"{part} {' instead of '.join(texts)}")
+    return "; ".join(differences)
 
 
 def load_settings(path: Path, kind: type[T]) -> T:

@@ -188,16 +188,19 @@ def test_frames_broken_jpeg_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"name": "other"}, "fit the procedure 'other' asked for: they have another name;"),
+        (
+            {"name": "other"},
+            "fit the procedure 'other' asked for: they have name toy instead of other;",
+        ),
         (
             {
                 "components": ["base", "wheel", "lid"],
                 "states": ["100"],
                 "variants": {"all": {"initial_state": "000", "expected": [], "recordings": ["*"]}},
             },
-            "they have other components, other states;",
+            "they have components .*instead of .*'wheel', 'lid'.*; states ",
         ),
-        ({"states": ["10", "01"]}, "they have other states;"),
+        ({"states": ["10", "01"]}, "they have states .*instead of .*'10', '01'.*;"),
     ],
 )
 def test_clip_source_other_procedure_is_refused(folder, changes, message):
