@@ -190,7 +190,7 @@ def test_frames_broken_jpeg_is_named(tmp_path):
     [
         (
             {"name": "other"},
-            "fit the procedure 'other' asked for: they have name toy instead of other;",
+            "'other' asked for: they have name toy instead of other;",
         ),
         (
             {
