@@ -76,7 +76,7 @@ def follow(folder, name, main_flags, shard_flags=(), **variables):
             (said,) = finish(process, timeout=7200)
         else:
             if importlib.util.find_spec(module).submodule_search_locations is not None:
-                module = f"{module}.command"  # whose `__main__` runs it
+                module = f"{module}.__main__"
             assert not importlib.import_module(module).main(words), f"{module} {words}"
     return said
 

@@ -112,7 +112,9 @@ def test_build_failure_names_the_recording_and_leaves_nothing_that_looks_whole(
     begun, failed = log.read_text().split(), message[message.index("/") + 1]
     assert workers > 1 or failed in begun[-2:], "the next may have begun, no other one"
     assert not (out / "dataset_info.json").exists()
-    assert not [*out.rglob("*.part"), *out.glob(".lock")]
+    assert not (out / ".lock").exists()
+    # What another worker had begun when it was ended stays under such a name until the next run.
+    assert workers > 1 or not [*out.rglob("*.part")]
     build(out)
     assert digests(out) == digests(built)
 
